@@ -1,0 +1,98 @@
+"""The blend file, and how predictions are combined: folds first, then models."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from common.config import Strict, explain
+from common.errors import KitError
+from common.schema import PATTERNS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class BlendError(KitError):
+    """A blend that does not fit the models at hand. The message names them."""
+
+
+class Candidate(Strict):
+    """One way to combine, with its nested out-of-fold score on rows with many votes."""
+
+    name: str
+    nested_kl: float
+    chosen: bool
+
+
+class Blend(Strict):
+    """Which models count how much, and what to answer when there is none.
+
+    An empty `models` means that nothing was fitted yet: every weights folder given counts equally.
+    """
+
+    models: dict[str, Share]  # experiment name -> convex weight
+    prior: tuple[Share, ...]  # mean vote shares of the rows with at least 10 votes
+    candidates: tuple[Candidate, ...] = ()
+    rows: int = 0  # label rows with at least 10 votes that it was fitted on
+
+    @model_validator(mode="after")
+    def sums_to_one(self) -> Self:
+        if len(self.prior) != len(PATTERNS) or abs(sum(self.prior) - 1) > 1e-6:
+            raise ValueError(f"prior must be {len(PATTERNS)} shares that sum to 1, got {self.prior}")
+        if self.models and abs(sum(self.models.values()) - 1) > 1e-6:
+            raise ValueError(f"weights must sum to 1, they sum to {sum(self.models.values()):.6f}")
+        return self
+
+
+def parse_blend(text: str, source: str) -> Blend:
+    """Raises BlendError; `source` names the text in its message."""
+    try:
+        return Blend.model_validate_json(text)
+    except ValidationError as error:
+        raise BlendError(f"{source}:\n  {explain(error)}") from error
+
+
+def load_blend(path: Path) -> Blend:
+    try:
+        return parse_blend(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BlendError(f"{path}: {error}; make one with `python -m train blend`") from error
+
+
+def model_weights(blend: Blend, names: list[str], forgiving: bool = False) -> tuple[dict[str, float], list[str]]:
+    """The weight of each model at hand, and what does not match, one line each.
+
+    Strict: a model that is missing or that the blend does not know raises BlendError. Forgiving:
+    the known ones share the weight of the missing.
+    """
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise BlendError(f"two weights folders hold the same model: {', '.join(twice)}")
+    if not blend.models:
+        return {name: 1 / len(names) for name in names}, []
+    missing = [f"the blend wants {name}, its weights were not given" for name in blend.models if name not in names]
+    extra = [f"weights of {name} were given, the blend does not name it" for name in names if name not in blend.models]
+    problems = missing + extra
+    if problems and not forgiving:
+        raise BlendError("; ".join(problems) + "; give other weights, or another blend with --blend")
+    known = {name: weight for name, weight in blend.models.items() if name in names and weight > 0}
+    total = sum(known.values())
+    return {name: weight / total for name, weight in known.items()}, problems
+
+
+def combine(
+    predictions: dict[str, np.ndarray], weights: dict[str, float], prior: tuple[float, ...], n_rows: int
+) -> np.ndarray:
+    """Weighted mean of the models that answered, row by row; the prior where none did.
+
+    predictions: name -> (n_rows, 6), a row of NaN where the model has no answer. Returns (n_rows, 6)
+    float64 whose rows sum to 1.
+    """
+    total, weight_sum = np.zeros((n_rows, len(PATTERNS))), np.zeros((n_rows, 1))
+    for name, weight in weights.items():
+        answered = np.isfinite(predictions[name]).all(axis=1, keepdims=True)
+        total += np.where(answered, weight * predictions[name], 0.0)
+        weight_sum += np.where(answered, weight, 0.0)
+    mixed = np.where(weight_sum > 0, total, np.array(prior))
+    return mixed / mixed.sum(axis=1, keepdims=True)

@@ -1,0 +1,178 @@
+"""An experiment: what the model sees, which model it is, how it is trained.
+
+Written as TOML in train/configs, where a file says what differs from the defaults here and why, and
+carried as JSON beside the weights, from where inference reads it back. Frozen; unknown keys are refused.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import KitError
+
+
+class ConfigError(KitError):
+    """A config that cannot be used. The message names the file, the key and what is allowed."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# Parts of an image, side by side: the four panels stacked, their percentiles, their min/max/mean/range.
+Part = Literal["image", "percentiles", "global"]
+Parts = Annotated[tuple[Part, ...], Field(min_length=1)]
+
+
+class KaggleImage(Strict):
+    """The competition's 10-minute spectrogram: log power, standardised, four panels of 100 x 300 stacked."""
+
+    kind: Literal["kaggle-image"] = "kaggle-image"
+    standardise: Literal["panel", "image"] = "panel"  # mean and deviation of each panel, or of all four
+    parts: Parts = ("image",)
+
+
+class EegMelImage(Strict):
+    """The public recipe's mel spectrogram of the 50 s EEG: four chains of 128 x 256 stacked."""
+
+    kind: Literal["eeg-mel-image"] = "eeg-mel-image"
+    parts: Parts = ("image",)
+
+
+class BipolarSequence(Strict):
+    """The 18 differences of the double banana over 50 s, band-passed, clipped and scaled."""
+
+    kind: Literal["bipolar-sequence"] = "bipolar-sequence"
+    low: float = Field(default=0.5, gt=0)  # Hz
+    high: float = Field(default=20.0, gt=0)  # Hz
+    clip: float = Field(default=1024.0, gt=0)  # microvolts
+    scale: float = Field(default=32.0, gt=0)  # microvolts that become 1
+    sfreq: Literal[200, 100, 50] = 200  # every 2nd or 4th sample is kept after the band-pass
+
+    @model_validator(mode="after")
+    def band_fits_rate(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low} Hz must be below high = {self.high} Hz")
+        stop = self.high + max(self.high / 4, 2.0)
+        if stop > self.sfreq / 2:
+            raise ValueError(f"high = {self.high} Hz is only gone at {stop} Hz: sfreq = {self.sfreq} Hz would alias it")
+        return self
+
+
+InputConfig = Annotated[KaggleImage | EegMelImage | BipolarSequence, Field(discriminator="kind")]
+
+
+class SpectrogramCnnConfig(Strict):
+    kind: Literal["spectrogram-cnn"] = "spectrogram-cnn"
+    backbone: str = "efficientnet_b0"  # any timm name
+    pretrained: bool = True
+    pooling: Literal["average", "gem"] = "average"
+    drop_path: float = Field(default=0.2, ge=0, lt=1)  # the seed's drop head: .2 in the backbone,
+    dropout: float = Field(default=0.3, ge=0, lt=1)  # .3 before the classifier
+
+
+class WaveNetConfig(Strict):
+    kind: Literal["wave-net"] = "wave-net"
+    width: int = Field(default=64, ge=8)  # channels of the trunk
+    kernel: int = Field(default=3, ge=3)
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # at 50 Hz: sees 2.5 s
+    drop_channel: float = Field(default=0.1, ge=0, lt=1)  # share of differences silenced while training
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+
+
+ModelConfig = Annotated[SpectrogramCnnConfig | WaveNetConfig, Field(discriminator="kind")]
+
+
+class Stage(Strict):
+    """One stretch of training; a later stage starts from the weights of the one before."""
+
+    epochs: int = Field(default=6, ge=1)
+    min_votes: int = Field(default=1, ge=1)  # label rows with fewer votes are left out
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)  # the peak of the one-cycle schedule
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warm_up: float = Field(default=0.1, ge=0, lt=1)  # share of the steps on the way up to the peak
+    div_factor: float = Field(default=25.0, ge=1)  # starts at learning_rate / div_factor
+    final_div_factor: float = Field(default=100.0, ge=1)  # ends at the starting rate / final_div_factor
+
+
+class Training(Strict):
+    folds: int = Field(default=5, ge=2)
+    seed: int = 42
+    # "last" is honest; "best" is chosen on the fold that scores it, and every table labels it so.
+    checkpoint: Literal["last", "best"] = "last"
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (Stage(),)
+
+
+class Experiment(Strict):
+    """A whole experiment. `name` is the file's, and the run folder's, the dataset slug's tail, the blend key."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=46)  # hms-NAME must fit 50 characters
+    input: InputConfig = KaggleImage()
+    model: ModelConfig = SpectrogramCnnConfig()
+    training: Training = Training()
+
+    @model_validator(mode="after")
+    def model_fits_input(self) -> Self:
+        sequence = isinstance(self.input, BipolarSequence)
+        if sequence != isinstance(self.model, WaveNetConfig):
+            wanted = "wave-net" if sequence else "spectrogram-cnn"
+            raise ValueError(f"input {self.input.kind!r} goes with model {wanted!r}, not {self.model.kind!r}")
+        return self
+
+
+KINDS = {
+    key: {member.model_fields["kind"].default: member for member in get_args(get_args(union)[0])}
+    for key, union in (("input", InputConfig), ("model", ModelConfig))
+}
+
+
+def explain(error: ValidationError) -> str:
+    """pydantic's findings, one line each; for an unknown key with the nearest known one."""
+    lines: list[str] = []
+    for finding in error.errors():
+        where = ".".join(str(part) for part in finding["loc"]) or "(file)"
+        line = f"{where}: {finding['msg']}"
+        if finding["type"] == "too_short" and lines:
+            continue  # only says that the members named above were refused
+        if finding["type"] == "union_tag_not_found":
+            line = f"{where}.kind: missing; one of {', '.join(KINDS[where])}"
+        elif finding["type"] == "extra_forbidden":
+            key = str(finding["loc"][-1])
+            known = keys_beside(finding["loc"])
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+            line = f"{where}: unknown key; {hint}"
+        lines.append(line)
+    return "\n  ".join(lines)
+
+
+def keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed where pydantic found an unknown one."""
+    tables = {"training": Training, "stages": Stage, **KINDS["input"], **KINDS["model"]}
+    for part in reversed(location[:-1]):
+        if part in tables:
+            return list(tables[str(part)].model_fields)
+    return list(Experiment.model_fields)
+
+
+def parse_experiment(values: dict[str, Any], source: str) -> Experiment:
+    """Checked values to an Experiment. Raises ConfigError; `source` names them in its message."""
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}:\n  {explain(error)}") from error
+
+
+def load_experiment(path: Path) -> Experiment:
+    """An experiment from its TOML file, named after it. Raises ConfigError."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    if "name" in values:
+        raise ConfigError(f"{path.name}: the name is the file's; remove the key 'name'")
+    return parse_experiment({"name": path.stem, **values}, path.name)

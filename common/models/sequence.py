@@ -1,0 +1,75 @@
+"""A one-dimensional net over the bipolar EEG."""
+
+import torch
+from torch import Tensor, nn
+
+from common.config import BipolarSequence, WaveNetConfig
+from common.montage import DOUBLE_BANANA
+from common.schema import LABELLED_SECONDS, PATTERNS, WINDOW_SECONDS
+
+TRUNK_SFREQ = 50  # Hz at which the trunk works: twice and a half the band
+FINE_SFREQ = 10  # Hz of the labelled 10 s as the recurrent layer reads them
+COARSE_SFREQ = 2  # Hz of the 50 s of context
+
+
+class GatedBlock(nn.Module):
+    """Dilated convolution, tanh gated by a sigmoid, added to its input (as in WaveNet, not causal)."""
+
+    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        same = dilation * (kernel - 1) // 2
+        self.norm = nn.GroupNorm(1, width)
+        self.gate = nn.Conv1d(width, 2 * width, kernel, dilation=dilation, padding=same)
+        self.mix = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (batch, width, time)
+        wave, gate = self.gate(self.norm(x)).chunk(2, dim=1)
+        return x + self.mix(wave.tanh() * gate.sigmoid())
+
+
+class AttentionPooling(nn.Module):
+    """Weighted mean over time; the weights say which moments matter."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:  # (batch, time, width) -> (batch, width)
+        return (self.score(x).softmax(dim=1) * x).sum(dim=1)
+
+
+class WaveNet(nn.Module):
+    """(batch, 18 differences, 50 s) -> (batch, 6) logits.
+
+    A stem to 50 Hz, dilated gated convolutions that see a few seconds around each moment, then two
+    looks at the result: the labelled central 10 s at 10 Hz and the whole 50 s at 2 Hz, each read by
+    a bidirectional GRU and pooled by attention. Normalised within a recording, so that an answer
+    never depends on the batch it came in.
+    """
+
+    def __init__(self, config: WaveNetConfig, sequence: BipolarSequence) -> None:
+        super().__init__()
+        width = config.width
+        stride = sequence.sfreq // TRUNK_SFREQ
+        self.drop_channel = nn.Dropout1d(config.drop_channel)
+        # Half a second of taps: wide enough to tell a spike from a slow wave.
+        taps = sequence.sfreq // 2 + 1 - sequence.sfreq // 2 % 2
+        self.stem = nn.Conv1d(len(DOUBLE_BANANA), width, taps, stride=stride, padding=taps // 2)
+        self.blocks = nn.Sequential(*(GatedBlock(width, config.kernel, d) for d in config.dilations))
+        self.norm = nn.GroupNorm(1, width)
+        self.fine = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
+        self.coarse = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
+        self.pool_fine, self.pool_coarse = AttentionPooling(width), AttentionPooling(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(2 * width, len(PATTERNS))
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
+        compressed = sequence.sign() * sequence.abs().add(1).log()
+        x = self.norm(self.blocks(self.stem(self.drop_channel(compressed)))).relu()  # (batch, width, 2500)
+        edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * TRUNK_SFREQ
+        labelled = x[..., edge : x.shape[-1] - edge]
+        fine = nn.functional.avg_pool1d(labelled, TRUNK_SFREQ // FINE_SFREQ).transpose(1, 2)
+        coarse = nn.functional.avg_pool1d(x, TRUNK_SFREQ // COARSE_SFREQ).transpose(1, 2)
+        looks = [self.pool_fine(self.fine(fine)[0]), self.pool_coarse(self.coarse(coarse)[0])]
+        return self.classifier(self.dropout(torch.cat(looks, dim=1)))

@@ -1,0 +1,132 @@
+"""A model's folds with their recipe: one flat folder that is uploaded as a Kaggle dataset.
+
+config.json         the experiment
+fold0.safetensors   weights of fold 0, and so on
+manifest.json       sha256 and bytes of each file, scores and row counts of each fold, versions
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from common.config import ConfigError, Experiment, Strict, explain, parse_experiment
+from common.errors import KitError
+from common.models.build import build_model
+
+CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
+
+
+class WeightsError(KitError):
+    """A weights folder that cannot be trusted. The message names the file and what to do."""
+
+
+class FoldEntry(Strict):
+    file: str
+    sha256: str
+    bytes: int
+    fold: int
+    train_rows: int
+    validation_rows: int
+    last_kl: float  # out of fold, all label rows, after the last epoch
+    best_kl: float  # of the best epoch, chosen on this fold: optimistic
+
+
+class Manifest(Strict):
+    format: int = 1
+    name: str
+    config_sha256: str
+    checkpoint: str  # which of the two the weights are: "last" or "best"
+    initialised: str  # "random", or where the backbone's pretrained weights came from
+    folds: tuple[FoldEntry, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ModelFolds:
+    """An experiment and its fold models in evaluation mode; `dropped` says which files were left out and why."""
+
+    experiment: Experiment
+    models: tuple[nn.Module, ...]
+    dropped: tuple[str, ...] = ()
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_weights(folders: list[Path]) -> list[Path]:
+    """Weights folders among `folders` and right below them. Raises WeightsError where there is none."""
+    found: list[Path] = []
+    for folder in folders:
+        here = [folder] if (folder / MANIFEST_FILE).is_file() else []
+        below = sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+        if not here and not below:
+            raise WeightsError(
+                f"{folder}: no {MANIFEST_FILE} here or one folder below; "
+                "give the folders that `python -m train export` wrote"
+            )
+        found += here or below
+    return found
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
+    """The manifest and the experiment it vouches for. Raises WeightsError."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+        config = (folder / CONFIG_FILE).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{folder.name}: {Path(error.filename).name} is missing; export it again") from error
+    except ValidationError as error:
+        raise WeightsError(f"{folder.name}/{MANIFEST_FILE} is damaged; export it again:\n  {explain(error)}") from error
+    if hashlib.sha256(config).hexdigest() != manifest.config_sha256:
+        raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
+    try:
+        return manifest, parse_experiment(json.loads(config), f"{folder.name}/{CONFIG_FILE}")
+    except ConfigError as error:
+        raise WeightsError(f"{error}\n(written by another version of the kit?)") from error
+
+
+def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> nn.Module:
+    """One fold's model, checked against the manifest. Raises WeightsError."""
+    path = folder / entry.file
+    label = f"{folder.name}/{entry.file}"
+    if not path.is_file():
+        raise WeightsError(f"{label} is missing; upload or export it again")
+    if path.stat().st_size != entry.bytes:
+        raise WeightsError(f"{label} has {path.stat().st_size} bytes, the manifest says {entry.bytes}: truncated?")
+    if sha256_of(path) != entry.sha256:
+        raise WeightsError(f"{label} does not have the manifest's sha256: damaged or swapped with another file")
+    model = build_model(experiment)
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{label} does not fit {experiment.name}: {error}") from error
+    return model.eval()
+
+
+def load_weights(folder: Path, device: torch.device, forgiving: bool = False) -> ModelFolds:
+    """All folds of a weights folder on `device`.
+
+    Strict: the first fault raises WeightsError with its name. Forgiving: a faulty fold is left out
+    and named in `dropped`; WeightsError only when no fold is left or the recipe itself is unusable.
+    """
+    manifest, experiment = read_manifest(folder)
+    models, dropped = [], []
+    for entry in manifest.folds:
+        try:
+            models.append(load_fold(folder, entry, experiment).to(device))
+        except WeightsError as error:
+            if not forgiving:
+                raise
+            dropped.append(str(error))
+    if not models:
+        raise WeightsError(f"{folder.name}: no usable fold: {'; '.join(dropped) or 'the manifest lists none'}")
+    return ModelFolds(experiment, tuple(models), tuple(dropped))

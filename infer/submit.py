@@ -1,0 +1,235 @@
+"""test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once."""
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from common.blend import Blend, combine, model_weights
+from common.config import Strict
+from common.errors import KitError
+from common.features import Windows, build_input, needs_eeg
+from common.predict import pick_device, predict
+from common.records import RecordingError, central, read_ahead, read_eeg, read_spectrogram
+from common.schema import (
+    PATTERNS,
+    SPECTROGRAM_COLUMNS,
+    SUBMISSION_COLUMNS,
+    TEST_EEGS,
+    TEST_SPECTROGRAMS,
+    TEST_TABLE,
+    VOTES,
+    WINDOW_SAMPLES,
+)
+from common.spectrogram import rebuild_spectrogram
+from common.weights import ModelFolds, WeightsError, load_weights
+
+BATCH_SIZE = 16
+
+
+class CompetitionError(KitError):
+    """A competition folder without a usable test.csv."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The raw windows of one EEG, None where nothing could be read, and what had to be done for them."""
+
+    eeg_id: int
+    eeg: np.ndarray | None  # (20, 10000) microvolts
+    spectrogram: np.ndarray | None  # (4, 100, 300) power
+    unreadable: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
+    rebuilt: str | None = None  # why the spectrogram's centre was rebuilt from the EEG
+
+
+@dataclass
+class SubmissionReport:
+    """What happened, for people and for report.json."""
+
+    rows: int = 0
+    eegs: int = 0
+    device: str = ""
+    seconds: float = 0.0
+    models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, folds
+    dropped: list[str] = field(default_factory=list)  # folds and models left out, forgiving mode only
+    fallbacks: list[dict[str, str]] = field(default_factory=list)  # eeg_id, answer, why
+    rebuilt_spectrograms: list[dict[str, str]] = field(default_factory=list)  # eeg_id, why
+    repaired: list[dict[str, str]] = field(default_factory=list)  # eeg_id, what
+    class_means: dict[str, float] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The report in a few lines; every kind of surprise is counted, the first few are named."""
+        summary = [f"{self.rows} rows, {self.eegs} EEGs in {self.seconds:.1f} s on {self.device}"]
+        summary += [f"model {name}: weight {m['weight']:.3f}, {m['folds']} folds" for name, m in self.models.items()]
+        summary += [f"DROPPED {what}" for what in self.dropped]
+        kinds = (("fallback", self.fallbacks), ("rebuilt spectrogram", self.rebuilt_spectrograms))
+        for kind, entries in (*kinds, ("repaired recording", self.repaired)):
+            summary.append(f"{kind}s: {len(entries)}")
+            summary += ["  " + ", ".join(entry.values()) for entry in entries[:5]]
+            summary += [f"  ... and {len(entries) - 5} more in the report"] if len(entries) > 5 else []
+        return summary
+
+
+def read_test_table(competition: Path) -> pl.DataFrame:
+    """spectrogram_id and eeg_id of every row of test.csv. Raises CompetitionError."""
+    path = competition / TEST_TABLE
+    try:
+        table = pl.read_csv(path)
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema={"spectrogram_id": pl.Int64, "eeg_id": pl.Int64})
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
+    absent = [column for column in ("spectrogram_id", "eeg_id") if column not in table.columns]
+    if absent:
+        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
+    return table.select("spectrogram_id", "eeg_id")
+
+
+def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
+    """Both recordings of a row, cut to the central 50 s and 10 minutes, repaired or given up by name."""
+    unreadable, repaired = [], []
+    eeg = spectrogram = rebuilt = None
+    try:
+        recording = read_eeg(competition / TEST_EEGS / f"{eeg_id}.parquet")
+        eeg = central(recording.values, WINDOW_SAMPLES)
+        repaired += [f"EEG: {finding}" for finding in recording.findings]
+        if not np.isfinite(eeg).any():
+            eeg = None
+            unreadable.append(f"EEG {eeg_id}.parquet: nothing finite in its central 50 s")
+    except RecordingError as error:
+        unreadable.append(f"EEG {error}")
+    try:
+        recording = read_spectrogram(competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet")
+        spectrogram = central(recording.values, SPECTROGRAM_COLUMNS)
+        repaired += [f"spectrogram: {finding}" for finding in recording.findings]
+        if not np.isfinite(spectrogram).any(axis=(1, 2)).all():
+            rebuilt = f"spectrogram {spectrogram_id}.parquet: a region without one finite value"
+    except RecordingError as error:
+        rebuilt = f"spectrogram {error}"
+    if rebuilt is not None:
+        if eeg is None:
+            unreadable.append(f"{rebuilt}, and no EEG to rebuild it from")
+            rebuilt = None
+        else:
+            known = None if spectrogram is None else torch.from_numpy(spectrogram)
+            spectrogram = rebuild_spectrogram(known, torch.from_numpy(eeg)).numpy()
+            if not np.isfinite(spectrogram).any():
+                spectrogram = rebuilt = None
+                unreadable.append(f"spectrogram {spectrogram_id}.parquet: missing, and the EEG's gaps leave no column")
+    return Sample(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt)
+
+
+def predict_batch(samples: list[Sample], folds: list[ModelFolds], device: torch.device) -> dict[str, np.ndarray]:
+    """Mean over the folds of each model, (batch, 6); NaN where its input could not be read.
+
+    Each distinct input is built once and shown to all models that want it.
+    """
+    by_input: dict[Strict, list[ModelFolds]] = {}
+    for model in folds:
+        by_input.setdefault(model.experiment.input, []).append(model)
+    answers = {model.experiment.name: np.full((len(samples), len(PATTERNS)), np.nan) for model in folds}
+    for config, models in by_input.items():
+        raw = [sample.eeg if needs_eeg(config) else sample.spectrogram for sample in samples]
+        rows = [row for row, values in enumerate(raw) if values is not None]
+        if not rows:
+            continue
+        stacked = torch.from_numpy(np.stack([values for values in raw if values is not None])).to(device)
+        windows = Windows(stacked, None) if needs_eeg(config) else Windows(None, stacked)
+        inputs = build_input(windows, config)
+        for model in models:
+            answers[model.experiment.name][rows] = np.mean([predict(net, inputs) for net in model.models], axis=0)
+    return answers
+
+
+def load_models(
+    folders: list[Path], blend: Blend, device: torch.device, forgiving: bool, report: SubmissionReport
+) -> tuple[list[ModelFolds], dict[str, float]]:
+    """The models the blend wants and their weights. Raises WeightsError or BlendError when strict."""
+    folds = []
+    for folder in folders:
+        try:
+            folds.append(load_weights(folder, device, forgiving))
+            report.dropped += folds[-1].dropped
+        except WeightsError as error:
+            if not forgiving:
+                raise
+            report.dropped.append(str(error))
+    weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
+    report.dropped += problems
+    folds = [model for model in folds if model.experiment.name in weights]
+    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "folds": len(m.models)} for m in folds}
+    return folds, weights
+
+
+def note_sample(sample: Sample, answers: dict[str, np.ndarray], row: int, report: SubmissionReport) -> None:
+    """Count and name whatever was unusual about one EEG."""
+    eeg_id = str(sample.eeg_id)
+    report.repaired += [{"eeg_id": eeg_id, "what": what} for what in sample.repaired]
+    if sample.rebuilt:
+        report.rebuilt_spectrograms.append({"eeg_id": eeg_id, "why": sample.rebuilt})
+    silent = [name for name, values in answers.items() if not np.isfinite(values[row]).all()]
+    if not answers:
+        report.fallbacks.append({"eeg_id": eeg_id, "answer": "prior", "why": "no model left"})
+    elif silent:
+        answer = "prior" if len(silent) == len(answers) else f"blend without {', '.join(silent)}"
+        why = "; ".join(sample.unreadable) or f"{', '.join(silent)} gave no finite answer"
+        report.fallbacks.append({"eeg_id": eeg_id, "answer": answer, "why": why})
+
+
+def write_submission(path: Path, table: pl.DataFrame, answers: dict[int, np.ndarray]) -> None:
+    """One row per row of test.csv, in its order, with all digits (5 decimals fail the sum test)."""
+    values = np.array([answers[eeg_id] for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
+    columns = [table["eeg_id"], *(pl.Series(vote, values[:, k]) for k, vote in enumerate(VOTES))]
+    temporary = path.with_name(path.name + ".partial")
+    pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv(temporary)
+    os.replace(temporary, path)
+
+
+def submit(
+    competition: Path, weights: list[Path], blend: Blend, out: Path, forgiving: bool = False
+) -> SubmissionReport:
+    """Write `out` for the test.csv of `competition` with the models in `weights`.
+
+    Raises CompetitionError, WeightsError or BlendError. Recordings never raise: a spectrogram model
+    without its spectrogram, an EEG model without its EEG are left out of that row's blend, and a row
+    no model can answer gets the blend's prior; each is named and counted in the report. Forgiving
+    (the hidden re-run) also leaves out damaged folds and missing models, by name.
+    """
+    started = time.monotonic()
+    device = pick_device()
+    report = SubmissionReport(device=str(device))
+    table = read_test_table(competition)
+    folds, shares = load_models(weights, blend, device, forgiving, report)
+    pairs = table.unique("eeg_id", keep="first", maintain_order=True)
+    ids = list(zip(pairs["eeg_id"].to_list(), pairs["spectrogram_id"].to_list(), strict=True))
+    answers: dict[int, np.ndarray] = {}
+    batch: list[Sample] = []
+    samples = read_ahead(lambda pair: read_sample(competition, *pair), ids, ahead=2 * BATCH_SIZE)
+    for sample in tqdm(samples, total=len(ids), desc="predict", unit="EEG", mininterval=5):
+        batch.append(sample)
+        if len(batch) == BATCH_SIZE or len(answers) + len(batch) == len(ids):
+            predictions = predict_batch(batch, folds, device)
+            mixed = combine(predictions, shares, blend.prior, len(batch))
+            for row, one in enumerate(batch):
+                note_sample(one, predictions, row, report)
+                answers[one.eeg_id] = mixed[row]
+            batch = []
+    write_submission(out, table, answers)
+    report.rows, report.eegs, report.seconds = table.height, len(ids), round(time.monotonic() - started, 2)
+    if answers:
+        means = np.mean(list(answers.values()), axis=0)
+        report.class_means = {pattern: round(float(mean), 6) for pattern, mean in zip(PATTERNS, means, strict=True)}
+    return report
+
+
+def write_report(path: Path, report: SubmissionReport) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,73 @@
+"""A submission is right: its columns, its ids against test.csv, its values as the competition reads them."""
+
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+from common.errors import KitError
+from common.metric import kl_divergence, refusals
+from common.schema import SUBMISSION_COLUMNS, TEST_TABLE, VOTES
+
+
+class SubmissionError(KitError):
+    """A file the competition would refuse. The message lists every reason."""
+
+
+def read_csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """The named columns of a csv, votes as numbers. Raises SubmissionError."""
+    try:
+        frame = pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SubmissionError(f"{path.name}: not a readable csv ({str(error).strip().splitlines()[0]})") from error
+    absent = [column for column in columns if column not in frame.columns]
+    if absent:
+        raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
+    votes = [pl.col(column).cast(pl.Float64, strict=False).fill_null(float("nan")) for column in VOTES]
+    return frame.with_columns(votes) if set(VOTES) <= set(columns) else frame
+
+
+def compare_ids(found: list[int], expected: list[int]) -> list[str]:
+    """How two lists of ids differ as multisets; empty when they do not."""
+    extra, missing = Counter(found) - Counter(expected), Counter(expected) - Counter(found)
+    reasons = []
+    for ids, what in ((missing, "missing"), (extra, "too many or unknown")):
+        if ids:
+            shown = ", ".join(str(eeg_id) for eeg_id in list(ids)[:3])
+            reasons.append(f"{ids.total()} rows {what}: eeg_id {shown}{' ...' if len(ids) > 3 else ''}")
+    return reasons
+
+
+def validate(submission: Path, competition: Path) -> int:
+    """Rows of a right submission. Raises SubmissionError with every reason why it is not."""
+    frame = read_csv(submission, SUBMISSION_COLUMNS)
+    expected = read_csv(competition / TEST_TABLE, ("eeg_id",))
+    reasons = []
+    if tuple(frame.columns) != SUBMISSION_COLUMNS:
+        reasons.append(f"columns are {', '.join(frame.columns)}; expected {', '.join(SUBMISSION_COLUMNS)}")
+    reasons += compare_ids(frame["eeg_id"].to_list(), expected["eeg_id"].to_list())
+    reasons += refusals(frame.select(VOTES).to_numpy())
+    if reasons:
+        raise SubmissionError(f"{submission.name} would be refused:\n  " + "\n  ".join(reasons))
+    return frame.height
+
+
+def score(submission: Path, solution: Path) -> tuple[float, int]:
+    """Mean KL over the rows of the solution, and their number. Raises SubmissionError.
+
+    solution: eeg_id and six columns of vote shares or counts. Repeated ids are matched in order.
+    """
+    frame, truth = read_csv(submission, SUBMISSION_COLUMNS), read_csv(solution, SUBMISSION_COLUMNS)
+    reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
+    reasons += refusals(frame.select(VOTES).to_numpy())
+    votes = truth.select(VOTES).to_numpy()
+    if not (votes.sum(axis=1) > 0).all():
+        reasons.append(f"{solution.name} has a row without votes")
+    if reasons:
+        raise SubmissionError(f"{submission.name} cannot be scored:\n  " + "\n  ".join(reasons))
+    if frame.height == 0:
+        raise SubmissionError(f"{submission.name} has no rows to score")
+    frame, truth = frame.sort("eeg_id", maintain_order=True), truth.sort("eeg_id", maintain_order=True)
+    votes = truth.select(VOTES).to_numpy()
+    target = votes / votes.sum(axis=1, keepdims=True)
+    return float(kl_divergence(target, frame.select(VOTES).to_numpy()).mean()), frame.height

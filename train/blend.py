@@ -1,0 +1,152 @@
+"""Convex weights for models from their out-of-fold predictions, and the honest score of doing so."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from common.blend import Blend, Candidate
+from common.errors import KitError
+from common.metric import kl_divergence, vote_shares
+from common.schema import MANY_VOTES, PATTERNS, VOTES
+from train.labels import prior_shares
+from train.run import OOF
+
+MAX_UPDATES, GAP = 2000, 1e-6  # updates of the weights; provable distance from the optimum, in nats
+
+
+class BlendInputError(KitError):
+    """Out-of-fold files that cannot be blended. The message names them and what differs."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions of several models on the same rows. votes: (rows, 6); predictions: (models, rows, 6)."""
+
+    names: tuple[str, ...]
+    votes: np.ndarray
+    fold: np.ndarray
+    predictions: np.ndarray
+
+
+def fit_weights(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Convex weights (models,) that minimise the mean KL of the mixture; target (rows, 6).
+
+    Multiplicative updates (expectation-maximisation of a mixture): the KL falls at every one and the
+    problem is convex, so they end at the optimum. They stop when it is provably less than GAP away:
+    max(gain) - 1 bounds the distance.
+    """
+    weights = np.full(len(predictions), 1 / len(predictions))
+    predictions = np.maximum(predictions, 1e-15)
+    for _ in range(MAX_UPDATES):
+        mixture = np.tensordot(weights, predictions, axes=1)
+        gain = (target / mixture * predictions).sum(axis=-1).mean(axis=-1)  # (models,), 1 at the optimum
+        weights = weights * gain
+        weights /= weights.sum()
+        if gain.max() - 1 < GAP:
+            break
+    return weights
+
+
+def nested_kl(oof: OutOfFold, fitted: bool) -> float:
+    """Mean KL on rows with many votes, each fold mixed with weights fitted on the other folds."""
+    target = vote_shares(oof.votes)
+    mixture = np.empty_like(target)
+    for k in np.unique(oof.fold):
+        here, rest = oof.fold == k, oof.fold != k
+        equal = np.full(len(oof.names), 1 / len(oof.names))
+        weights = fit_weights(target[rest], oof.predictions[:, rest]) if fitted else equal
+        mixture[here] = np.tensordot(weights, oof.predictions[:, here], axes=1)
+    return float(kl_divergence(target, mixture).mean())
+
+
+def fit_blend(oof: OutOfFold) -> Blend:
+    """The better, by nested score, of the plain mean and fitted convex weights; the mean when they tie."""
+    scores = {"mean": nested_kl(oof, fitted=False)}
+    if len(np.unique(oof.fold)) > 1:
+        scores["convex"] = nested_kl(oof, fitted=True)
+    chosen = min(scores, key=lambda name: scores[name])
+    weights = np.full(len(oof.names), 1 / len(oof.names))
+    if chosen == "convex":
+        weights = fit_weights(vote_shares(oof.votes), oof.predictions)
+    prior = prior_shares(oof.votes, MANY_VOTES)
+    return Blend(
+        models=dict(zip(oof.names, (weights / weights.sum()).round(9).tolist(), strict=True)),
+        prior=tuple((prior / prior.sum()).tolist()),
+        candidates=tuple(
+            Candidate(name=name, nested_kl=round(kl, 6), chosen=name == chosen) for name, kl in scores.items()
+        ),
+        rows=len(oof.votes),
+    )
+
+
+def read_predictions(path: Path) -> tuple[str, pl.DataFrame]:
+    """A run folder or an out-of-fold parquet: its name and its table."""
+    file = path / OOF if path.is_dir() else path
+    if not file.is_file():
+        raise BlendInputError(f"{path}: no such run or parquet (a run has {OOF} once a fold is finished)")
+    return path.name if path.is_dir() else path.stem, pl.read_parquet(file)
+
+
+def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None) -> OutOfFold:
+    """All sources on the same rows, those with at least 10 votes. Raises BlendInputError.
+
+    Our own oof.parquet carries keys, votes and fold; other tables need `labels` with these: votes as
+    counts or as shares (then every row counts as one with many votes), and `fold`. Rows are matched on
+    all id columns both have. With `group`, no value of that column may be in two folds.
+    """
+    named = [read_predictions(source) for source in sources]
+    names = [name for name, _ in named]
+    if len(set(names)) != len(names):
+        raise BlendInputError(f"the same model twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    truth = pl.read_parquet(labels) if labels else named[0][1]
+    if absent := [column for column in (*VOTES, "fold") if column not in truth.columns]:
+        raise BlendInputError(f"{labels or sources[0]}: no column {', '.join(absent)}; --labels FILE gives them")
+    shared = set(truth.columns).intersection(*(table.columns for _, table in named))
+    keys = [key for key in ("label_id", "eeg_id", "eeg_sub_id") if key in shared]
+    if not keys or truth.select(keys).is_duplicated().any():
+        raise BlendInputError(f"{labels or sources[0]}: its id columns {keys} do not tell its rows apart")
+    check_groups(truth, group)
+    predictions = [aligned(truth, table, keys, name, labels is None) for name, table in named]
+    votes = truth.select(VOTES).to_numpy().astype(np.float64)
+    shares_only = bool(np.allclose(votes.sum(axis=1), 1))
+    many = np.full(len(votes), True) if shares_only else votes.sum(axis=1) >= MANY_VOTES
+    if not many.any():
+        raise BlendInputError(f"no row has at least {MANY_VOTES} votes: there is nothing to fit a blend on")
+    if shares_only:
+        votes *= MANY_VOTES  # shares without counts: taken as rows that just qualify
+    return OutOfFold(tuple(names), votes[many], truth["fold"].to_numpy()[many], np.stack(predictions)[:, many])
+
+
+def check_groups(truth: pl.DataFrame, group: str | None) -> None:
+    column = group or ("patient_id" if "patient_id" in truth.columns else None)
+    if column is None:
+        return
+    if column not in truth.columns:
+        raise BlendInputError(f"--group {column}: no such column; there are {', '.join(truth.columns)}")
+    torn = truth.group_by(column).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
+    if torn.height:
+        raise BlendInputError(f"{column} {torn[column][0]} is in several folds ({torn.height} such): that would leak")
+
+
+def aligned(truth: pl.DataFrame, table: pl.DataFrame, keys: list[str], name: str, own: bool) -> np.ndarray:
+    """The table's probabilities in the order of `truth`, (rows, 6). Raises BlendInputError."""
+    columns = list(PATTERNS) if set(PATTERNS) <= set(table.columns) else list(VOTES)
+    if not set(columns) <= set(table.columns) or (own and columns == list(VOTES)):
+        raise BlendInputError(f"{name}: no columns {', '.join(PATTERNS)} with probabilities")
+    if table.select(keys).is_duplicated().any():
+        raise BlendInputError(f"{name}: a row occurs twice ({', '.join(keys)})")
+    if own and "fold" in table.columns:
+        both = truth.select(*keys, "fold").join(table.select(*keys, "fold"), on=keys, suffix="_other")
+        if (both["fold"] != both["fold_other"]).any():
+            raise BlendInputError(f"{name}: its folds differ from those of the first model")
+    joined = truth.select(keys).join(table.select(*keys, *columns), on=keys, how="left", maintain_order="left")
+    values = joined.select(columns).to_numpy().astype(np.float64)
+    if table.height != truth.height or not np.isfinite(values).all():
+        known = int(np.isfinite(values).all(axis=1).sum())
+        raise BlendInputError(f"{name}: {table.height} rows, of which {known} are among the {truth.height} expected")
+    sums = values.sum(axis=1, keepdims=True)
+    if (values < 0).any() or not np.allclose(sums, 1, atol=1e-3):
+        raise BlendInputError(f"{name}: its rows are not probabilities that sum to 1")
+    return values / sums

@@ -1,0 +1,146 @@
+"""One experiment on one competition: its run folder.
+
+RUNS/<name>/config.json     the experiment
+RUNS/<name>/rows.parquet    label rows with their fold
+RUNS/<name>/fold0/          last.safetensors, best.safetensors, epochs.csv, fold.json, oof.parquet
+RUNS/<name>/oof.parquet     out-of-fold predictions of the finished folds, of the config's checkpoint
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from common.config import Experiment
+from common.errors import KitError
+from common.models.build import build_model
+from common.predict import pick_device
+from common.schema import PATTERNS, VOTES
+from train.folds import make_folds
+from train.labels import label_rows
+from train.loop import BEST, LAST, STATE, FoldData, load_checkpoint, predict_rows, train_fold, write_via
+from train.pretrained import initialise
+from train.windows import TrainingWindows
+
+CONFIG, FOLD, ROWS, OOF = "config.json", "fold.json", "rows.parquet", "oof.parquet"
+VERSIONED = ("torch", "timm", "numpy", "polars", "scipy", "scikit-learn")
+
+
+class RunError(KitError):
+    """A run folder that does not fit what was asked. The message says what to do."""
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    write_via(path, lambda temporary: temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8"))
+
+
+def fold_folder(run: Path, fold: int) -> Path:
+    return run / f"fold{fold}"
+
+
+def probability_columns(checkpoint: str) -> list[str]:
+    """Names of the six probabilities of a checkpoint in a fold's oof.parquet: seizure_last ..."""
+    return [f"{pattern}_{checkpoint}" for pattern in PATTERNS]
+
+
+def prepare_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: bool) -> None:
+    """Start a run folder, or check that the one to continue is of the same experiment and rows."""
+    config = experiment.model_dump_json(indent=1) + "\n"
+    if not (run / CONFIG).exists():
+        run.mkdir(parents=True, exist_ok=True)
+        write_via(run / ROWS, rows.write_parquet)
+        write_via(run / CONFIG, lambda path: path.write_text(config, encoding="utf-8"))
+        return
+    if not resume:
+        raise RunError(f"{run} exists: --resume continues it; remove it, or give another --out, to start afresh")
+    if (run / CONFIG).read_text(encoding="utf-8") != config:
+        raise RunError(f"{run / CONFIG} differs from the config: a continued run must be the same experiment")
+    if not pl.read_parquet(run / ROWS).equals(rows):
+        raise RunError(f"{run / ROWS} differs from the competition's label rows: this run was made on other data")
+
+
+def finish_fold(experiment: Experiment, data: FoldData, model, rows: pl.DataFrame, folder: Path) -> None:
+    """Out-of-fold predictions of both checkpoints, in one table."""
+    table = rows[data.validation.tolist()].select(
+        "label_id", "eeg_id", "spectrogram_id", "patient_id", "fold", *VOTES, "total_votes"
+    )
+    for checkpoint, file in (("last", LAST), ("best", BEST)):
+        load_checkpoint(model, folder / file)
+        probabilities = predict_rows(model, data, data.validation, experiment)
+        names = probability_columns(checkpoint)
+        table = table.with_columns(pl.Series(name, probabilities[:, k]) for k, name in enumerate(names))
+    write_via(folder / OOF, table.write_parquet)
+    (folder / STATE).unlink(missing_ok=True)
+
+
+def merge_folds(run: Path, experiment: Experiment) -> pl.DataFrame:
+    """RUN/oof.parquet from the finished folds: keys, fold, votes and the chosen checkpoint's probabilities."""
+    parts = sorted(run.glob(f"fold*/{OOF}"))
+    chosen = dict(zip(probability_columns(experiment.training.checkpoint), PATTERNS, strict=True))
+    table = pl.concat([pl.read_parquet(part) for part in parts]).rename(chosen)
+    table = table.select([c for c in table.columns if not c.endswith(("_last", "_best"))])
+    write_via(run / OOF, table.write_parquet)
+    return table
+
+
+def parse_folds(text: str, n_folds: int) -> list[int]:
+    """'0,2' or 'all' to fold numbers. Raises RunError."""
+    if text == "all":
+        return list(range(n_folds))
+    wanted = text.split(",")
+    if not all(part.strip().isdigit() and int(part) < n_folds for part in wanted):
+        raise RunError(f"--folds {text}: expected 'all' or numbers from 0 to {n_folds - 1}, as in 0,1")
+    return sorted({int(part) for part in wanted})
+
+
+def run_experiment(
+    experiment: Experiment, competition: Path, out: Path, folds: str, resume: bool, pretrained: Path | None
+) -> Path:
+    """Train the folds asked for; returns the run folder. Finished folds of a continued run stay."""
+    wanted = parse_folds(folds, experiment.training.folds)
+    rows = label_rows(competition)
+    fold_of_row = make_folds(rows, experiment.training.folds)
+    rows = rows.with_columns(fold=pl.Series(fold_of_row))
+    windows = TrainingWindows(competition, rows, experiment.input)
+    run, device = out / experiment.name, pick_device()
+    torch.manual_seed(experiment.training.seed)
+    build_model(experiment)  # a config that makes no net fails before anything is written
+    prepare_folder(run, experiment, rows, resume)
+    votes = rows.select(VOTES).to_numpy()
+    print(f"{experiment.name}: {rows.height} label rows, folds {wanted}, on {device}")
+    for fold in wanted:
+        folder = fold_folder(run, fold)
+        if (folder / OOF).is_file():
+            print(f"fold {fold} is finished already")
+            continue
+        folder.mkdir(exist_ok=True)
+        seed = experiment.training.seed + 1000 * fold
+        torch.manual_seed(seed)
+        model = build_model(experiment)
+        initialised = initialise(model, experiment, pretrained)
+        print(f"fold {fold}: first weights: {initialised}")
+        data = FoldData(windows, votes, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold))
+        model = model.to(device)
+        train_fold(experiment, data, model, folder, seed, f"{experiment.name} fold {fold}")
+        facts = {"initialised": initialised, "train_rows": len(data.train), "validation_rows": len(data.validation)}
+        write_json(folder / FOLD, facts | {"versions": {name: version(name) for name in VERSIONED}})
+        finish_fold(experiment, data, model, rows, folder)
+    if windows.findings:
+        print("recordings repaired: " + "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5)))
+    merge_folds(run, experiment)
+    return run
+
+
+def read_run(run: Path) -> Experiment:
+    """The experiment of a run folder with at least one finished fold. Raises RunError."""
+    if not (run / CONFIG).is_file() or not (run / OOF).is_file():
+        raise RunError(f"{run}: no {CONFIG} and {OOF} here; give a folder that `python -m train run` finished")
+    return Experiment.model_validate_json((run / CONFIG).read_bytes())
+
+
+def finished_folds(run: Path) -> list[int]:
+    return sorted(int(part.parent.name.removeprefix("fold")) for part in run.glob(f"fold*/{OOF}"))
