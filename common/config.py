@@ -92,6 +92,7 @@ class Stage(Strict):
     epochs: int = Field(default=6, ge=1)
     min_votes: int = Field(default=1, ge=1)  # label rows with fewer votes are left out
     batch_size: int = Field(default=32, ge=1)
+    mirror: float = Field(default=0.0, ge=0, le=1)  # share of windows whose hemispheres are exchanged
     learning_rate: float = Field(default=1e-3, gt=0)  # the peak of the one-cycle schedule
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.1, ge=0, lt=1)  # share of the steps on the way up to the peak

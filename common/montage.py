@@ -34,3 +34,24 @@ def bipolar(eeg: Tensor, pairs: tuple[Pair, ...]) -> Tensor:
     anodes = torch.tensor([ELECTRODES.index(anode) for anode, _ in pairs], device=eeg.device)
     cathodes = torch.tensor([ELECTRODES.index(cathode) for _, cathode in pairs], device=eeg.device)
     return eeg.index_select(-2, anodes) - eeg.index_select(-2, cathodes)
+
+
+def opposite(electrode: str) -> str:
+    """The electrode on the other side: odd numbers are left, even ones right; the midline stays."""
+    number = electrode[-1]
+    if not number.isdigit():
+        return electrode
+    return electrode[:-1] + str(int(number) + (1 if int(number) % 2 else -1))
+
+
+def mirror_eeg(eeg: Tensor) -> Tensor:
+    """Left and right hemisphere exchanged; eeg (..., 20, time) in schema order."""
+    order = [ELECTRODES.index(opposite(electrode)) for electrode in ELECTRODES]
+    return eeg[..., order, :]
+
+
+def mirror_spectrogram(spectrogram: Tensor) -> Tensor:
+    """Left and right regions exchanged; spectrogram (..., 4, frequency, time), regions LL, RL, RP, LP."""
+    other_side = {"L": "R", "R": "L"}
+    order = [REGIONS.index(other_side[region[0]] + region[1]) for region in REGIONS]
+    return spectrogram[..., order, :, :]

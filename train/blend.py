@@ -10,7 +10,6 @@ from common.blend import Blend, Candidate
 from common.errors import KitError
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.labels import prior_shares
 from train.run import OOF
 
 MAX_UPDATES, GAP = 2000, 1e-6  # updates of the weights; provable distance from the optimum, in nats
@@ -28,6 +27,12 @@ class OutOfFold:
     votes: np.ndarray
     fold: np.ndarray
     predictions: np.ndarray
+    many: np.ndarray  # rows with at least 10 votes: those that are fitted on and scored
+
+    def fit(self, rows: np.ndarray) -> np.ndarray:
+        """Weights (models,) from those of `rows` that have many votes."""
+        chosen = rows & self.many
+        return fit_weights(vote_shares(self.votes[chosen]), self.predictions[:, chosen])
 
 
 def fit_weights(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -49,35 +54,33 @@ def fit_weights(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     return weights
 
 
-def nested_kl(oof: OutOfFold, fitted: bool) -> float:
-    """Mean KL on rows with many votes, each fold mixed with weights fitted on the other folds."""
-    target = vote_shares(oof.votes)
-    mixture = np.empty_like(target)
+def nested_kl(oof: OutOfFold, fitted: bool) -> np.ndarray:
+    """KL (rows,) of each fold mixed with weights fitted on the other folds, or with equal weights."""
+    mixture = np.empty_like(oof.predictions[0])
     for k in np.unique(oof.fold):
-        here, rest = oof.fold == k, oof.fold != k
-        equal = np.full(len(oof.names), 1 / len(oof.names))
-        weights = fit_weights(target[rest], oof.predictions[:, rest]) if fitted else equal
+        here = oof.fold == k
+        weights = oof.fit(~here) if fitted else np.full(len(oof.names), 1 / len(oof.names))
         mixture[here] = np.tensordot(weights, oof.predictions[:, here], axes=1)
-    return float(kl_divergence(target, mixture).mean())
+    return kl_divergence(vote_shares(oof.votes), mixture)
 
 
 def fit_blend(oof: OutOfFold) -> Blend:
     """The better, by nested score, of the plain mean and fitted convex weights; the mean when they tie."""
-    scores = {"mean": nested_kl(oof, fitted=False)}
-    if len(np.unique(oof.fold)) > 1:
-        scores["convex"] = nested_kl(oof, fitted=True)
+    scores = {"mean": float(nested_kl(oof, fitted=False)[oof.many].mean())}
+    if all((oof.many & (oof.fold != k)).any() for k in np.unique(oof.fold)):  # else there is nothing to fit on
+        scores["convex"] = float(nested_kl(oof, fitted=True)[oof.many].mean())
     chosen = min(scores, key=lambda name: scores[name])
     weights = np.full(len(oof.names), 1 / len(oof.names))
     if chosen == "convex":
-        weights = fit_weights(vote_shares(oof.votes), oof.predictions)
-    prior = prior_shares(oof.votes, MANY_VOTES)
+        weights = oof.fit(np.full(len(oof.votes), True))
+    prior = vote_shares(oof.votes[oof.many]).mean(axis=0)
     return Blend(
         models=dict(zip(oof.names, (weights / weights.sum()).round(9).tolist(), strict=True)),
         prior=tuple((prior / prior.sum()).tolist()),
         candidates=tuple(
             Candidate(name=name, nested_kl=round(kl, 6), chosen=name == chosen) for name, kl in scores.items()
         ),
-        rows=len(oof.votes),
+        rows=int(oof.many.sum()),
     )
 
 
@@ -90,7 +93,7 @@ def read_predictions(path: Path) -> tuple[str, pl.DataFrame]:
 
 
 def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None) -> OutOfFold:
-    """All sources on the same rows, those with at least 10 votes. Raises BlendInputError.
+    """All sources on the same rows. Raises BlendInputError.
 
     Our own oof.parquet carries keys, votes and fold; other tables need `labels` with these: votes as
     counts or as shares (then every row counts as one with many votes), and `fold`. Rows are matched on
@@ -114,9 +117,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
     many = np.full(len(votes), True) if shares_only else votes.sum(axis=1) >= MANY_VOTES
     if not many.any():
         raise BlendInputError(f"no row has at least {MANY_VOTES} votes: there is nothing to fit a blend on")
-    if shares_only:
-        votes *= MANY_VOTES  # shares without counts: taken as rows that just qualify
-    return OutOfFold(tuple(names), votes[many], truth["fold"].to_numpy()[many], np.stack(predictions)[:, many])
+    return OutOfFold(tuple(names), votes, truth["fold"].to_numpy(), np.stack(predictions), many)
 
 
 def check_groups(truth: pl.DataFrame, group: str | None) -> None:

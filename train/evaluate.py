@@ -10,6 +10,7 @@ from common.schema import MANY_VOTES, PATTERNS, VOTES
 from train.labels import prior_shares
 from train.run import OOF, RunError, probability_columns, read_run
 
+FLOOR, PRIOR = "floor (the generating probabilities)", "class prior"
 UNIFORM = np.full(len(PATTERNS), 1 / len(PATTERNS))
 
 
@@ -52,14 +53,14 @@ def evaluate(runs: list[Path], truth: Path | None) -> pl.DataFrame:
             lines.append((f"{name} ({label})", *kl_columns(votes, prediction)))
     assert first is not None
     votes, fold = first.select(VOTES).to_numpy(), first["fold"].to_numpy()
-    lines.append(("class prior", *kl_columns(votes, out_of_fold_prior(votes, fold))))
+    lines.append((PRIOR, *kl_columns(votes, out_of_fold_prior(votes, fold))))
     lines.append(("uniform", *kl_columns(votes, np.tile(UNIFORM, (len(votes), 1)))))
     if truth:
         known = first.select("label_id").join(pl.read_csv(truth), on="label_id", how="left", maintain_order="left")
         probabilities = known.select(VOTES).to_numpy()
         if not np.isfinite(probabilities).all():
             raise RunError(f"{truth} does not know every label row of {runs[0]}: is it of this simulation?")
-        lines.insert(0, ("floor (the generating probabilities)", *kl_columns(votes, probabilities)))
+        lines.insert(0, (FLOOR, *kl_columns(votes, probabilities)))
     many = int((votes.sum(axis=1) >= MANY_VOTES).sum())
     table = pl.DataFrame(lines, schema=["what", "kl_all", "kl_many"], orient="row")
     return table.with_columns(rows=pl.lit(len(votes)), rows_many=pl.lit(many))

@@ -20,6 +20,7 @@ from common.features import build_input
 from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.schema import MANY_VOTES
+from train.augment import mirror_some
 from train.windows import TrainingWindows
 
 LAST, BEST, STATE, LOG = "last.safetensors", "best.safetensors", "state.pt", "epochs.csv"
@@ -92,7 +93,7 @@ def train_epoch(
     model.train()
     total = 0.0
     for chosen, windows in data.windows.batches(rows, stage.batch_size, device):
-        inputs = build_input(windows, experiment.input)
+        inputs = build_input(mirror_some(windows, stage.mirror), experiment.input)
         target = torch.from_numpy(vote_shares(data.votes[chosen])).float().to(device)
         with torch.autocast(device.type, torch.float16, enabled=tools.scaler.is_enabled()):
             logits = model(inputs)

@@ -1,0 +1,160 @@
+"""The whole road on a simulated competition, by the commands a user would type.
+
+    python kernels/demo.py            everything under demo/, in about five minutes on two cores
+
+Simulates a competition, trains the two smoke experiments, scores them out of fold, fits the blend, exports
+the weights, builds the kernel, runs it in the sandbox on the hidden test, and scores its submission.csv.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from common.blend import load_blend
+from common.metric import kl_divergence
+from common.schema import MANY_VOTES, VOTES
+from infer.validate import score
+from train.blend import nested_kl, read_out_of_fold
+from train.evaluate import FLOOR, PRIOR, UNIFORM, evaluate
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ("smoke-kaggle-lcnet", "smoke-wave-bipolar")
+PLACES = {
+    "competition/": "the simulated competition, its answers in truth/",
+    "runs/": "folds, epochs, oof.parquet",
+    "weights/": "dataset folders for `kaggle datasets create`",
+    "blend.json": "the fitted blend",
+    "kernel/": "the built kernel for `kaggle kernels push`",
+    "sandbox/": "submission.csv, report.json, log.txt",
+    "results.json": "this table",
+}
+GAP_TO_CLOSE = 0.30  # of the way from the prior to the floor, on the hidden test
+
+
+def command(stage: str, seconds: dict[str, float], *words: str | Path) -> None:
+    """Run one command in the project's root, shown as a user would type it; ends the demo if it fails."""
+    shown = [str(word.relative_to(ROOT)) if isinstance(word, Path) else word for word in words]
+    print(f"\n$ python {shlex.join(shown)}", flush=True)
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, *shown], cwd=ROOT)
+    seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started
+    if done.returncode:
+        sys.exit(f"demo: the command above ended with exit code {done.returncode}")
+
+
+def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
+    """All commands in order; seconds by stage."""
+    competition, runs, weights, blend = (demo / name for name in ("competition", "runs", "weights", "blend.json"))
+    run_folders = [runs / name for name in EXPERIMENTS]
+    datasets = [weights / f"hms-{name}" for name in EXPERIMENTS]
+    train, infer, seconds = ("-m", "train"), ("-m", "infer"), {}
+    command("simulate", seconds, *train, "simulate", competition, "--patients", str(patients), "--seed", str(seed))
+    for name in EXPERIMENTS:
+        config = ROOT / "train" / "configs" / f"{name}.toml"
+        command(f"train {name}", seconds, *train, "run", config, "--competition", competition, "--out", runs)
+    truth = competition / "truth"
+    command("score and blend", seconds, *train, "evaluate", *run_folders, "--truth", truth / "train_probabilities.csv")
+    command("score and blend", seconds, *train, "blend", *run_folders, "--out", blend)
+    command("export and build", seconds, *train, "export", *run_folders, "--out", weights)
+    command("export and build", seconds, "kernels/build.py", "--blend", blend, "--out", demo / "kernel")
+    sandbox = ("kernels/sandbox.py", demo / "kernel", "--competition", competition, "--datasets", *datasets)
+    command("kernel in the sandbox", seconds, *sandbox, "--out", demo / "sandbox")
+    submission = demo / "sandbox" / "submission.csv"
+    command("validate and score", seconds, *infer, "validate", submission, "--competition", competition)
+    command("validate and score", seconds, *infer, "score", submission, truth / "solution.csv")
+    for dataset in datasets:  # each model alone, for the table
+        alone = demo / "alone" / f"{dataset.name}.csv"
+        command(
+            "each model alone",
+            seconds,
+            *infer,
+            "submit",
+            "--competition",
+            competition,
+            "--weights",
+            dataset,
+            "--out",
+            alone,
+        )
+    return seconds
+
+
+def hidden_kl(competition: Path, answer: np.ndarray) -> float:
+    """KL on the hidden test of one and the same answer (6,) for every row."""
+    solution = pl.read_csv(competition / "truth" / "solution.csv").select(VOTES).to_numpy()
+    return float(kl_divergence(solution, np.tile(answer, (len(solution), 1))).mean())
+
+
+def result_table(demo: Path) -> pl.DataFrame:
+    """Rows: floor, each model, blend, class prior, uniform. Columns: what, oof_all, oof_many, hidden_test."""
+    competition, truth = demo / "competition", demo / "competition" / "truth"
+    solution = truth / "solution.csv"
+    run_folders = [demo / "runs" / name for name in EXPERIMENTS]
+    oof = {row["what"]: row for row in evaluate(run_folders, truth / "train_probabilities.csv").iter_rows(named=True)}
+    blend = load_blend(demo / "blend.json")
+    chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
+    together = read_out_of_fold(run_folders, None, None)
+    nested = nested_kl(together, fitted=chosen == "convex")
+    floor, prior, uniform = (oof[what] for what in (FLOOR, PRIOR, "uniform"))
+    lines = [("floor", floor["kl_all"], floor["kl_many"], score(truth / "probabilities.csv", solution)[0])]
+    for name in EXPERIMENTS:
+        row = oof[f"{name} (last epoch)"]
+        alone = demo / "alone" / f"hms-{name}.csv"
+        lines.append((name, row["kl_all"], row["kl_many"], score(alone, solution)[0]))
+    submission = demo / "sandbox" / "submission.csv"
+    lines.append(("blend (nested)", nested.mean(), nested[together.many].mean(), score(submission, solution)[0]))
+    lines.append(("class prior", prior["kl_all"], prior["kl_many"], hidden_kl(competition, np.array(blend.prior))))
+    lines.append(("uniform", uniform["kl_all"], uniform["kl_many"], hidden_kl(competition, UNIFORM)))
+    return pl.DataFrame(lines, schema=["what", "oof_all", "oof_many", "hidden_test"], orient="row")
+
+
+def verdict(table: pl.DataFrame) -> tuple[list[str], bool]:
+    """What the hidden test says, and whether it is what the demo promises."""
+    hidden = dict(zip(table["what"], table["hidden_test"], strict=True))
+    closed = (hidden["class prior"] - hidden["blend (nested)"]) / (hidden["class prior"] - hidden["floor"])
+    worse = [name for name in (*EXPERIMENTS, "blend (nested)") if hidden[name] >= hidden["class prior"]]
+    lines = [f"On the hidden test the blend closes {closed:.0%} of the gap from the prior to the floor."]
+    lines += [f"NOT better than the class prior there: {', '.join(worse)}"] if worse else []
+    return lines, not worse and closed >= GAP_TO_CLOSE
+
+
+def show(table: pl.DataFrame) -> None:
+    width, many = max(map(len, table["what"])), f"oof, >= {MANY_VOTES} votes"
+    print(f"\nKL divergence, lower is better\n{'':{width}}  {'oof, all rows':>15}  {many:>15}  {'hidden test':>15}")
+    for what, *values in table.iter_rows():
+        print(f"{what:{width}}  " + "  ".join(f"{value:15.4f}" for value in values))
+    print("oof: out of fold, models after their last epoch; the blend with weights fitted on the other folds")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", type=int, default=80, help="patients to simulate (default: 80)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
+    options = parser.parse_args()
+    demo, started = ROOT / "demo", time.monotonic()
+    shutil.rmtree(demo, ignore_errors=True)
+    demo.mkdir()
+    seconds = walk_the_road(demo, options.patients, options.seed)
+    table = result_table(demo)
+    lines, kept = verdict(table)
+    show(table)
+    print("\n" + "\n".join(lines))
+    print("\nminutes: " + ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items()))
+    print(f"total {(time.monotonic() - started) / 60:.1f} minutes. Made under demo/:")
+    for place, what in PLACES.items():
+        print(f"  demo/{place:13} {what}")
+    facts = {"table": table.to_dicts(), "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()}}
+    (demo / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What the sandbox shows a kernel, and what it hides: the kernel folder, the mounts, the plan of both."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[1]
+METADATA = "kernel-metadata.json"
+DATASET_METADATA = "dataset-metadata.json"
+TRUTH = "truth"  # a simulated competition's answers: never mounted
+LAYOUTS = {
+    "plain": {"competition": "{slug}", "dataset": "{slug}"},
+    "nested": {"competition": "competitions/{slug}", "dataset": "datasets/{owner}/{slug}"},
+}
+
+
+class SandboxError(Exception):
+    """The kernel was not run. The message says what was found, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    script: Path
+    competition: str  # slug
+    datasets: list[str]  # slugs
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise SandboxError(f"{path} is missing; give {what}.")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise SandboxError(f"{path} is not a JSON object ({error}); mend it.") from error
+
+
+def read_kernel(folder: Path) -> Kernel:
+    meta = read_json(folder / METADATA, f"a kernel folder, one that holds {METADATA} (kernels/build.py makes one)")
+    if meta.get("enable_internet") is not False:
+        found = meta.get("enable_internet", "missing, which means true")
+        raise SandboxError(f"{folder / METADATA}: enable_internet is {found}; the competition demands false.")
+    competitions = meta.get("competition_sources") or []
+    if len(competitions) != 1:
+        raise SandboxError(f"{folder / METADATA}: competition_sources is {competitions}; name exactly one.")
+    script = folder / str(meta.get("code_file"))
+    if not script.is_file():
+        raise SandboxError(f"{script}, the code_file of {METADATA}, is missing; run python kernels/build.py.")
+    return Kernel(script, competitions[0], [name.split("/")[:2][-1] for name in meta.get("dataset_sources", [])])
+
+
+def entries(folder: Path, left_out: str) -> dict[str, Path]:
+    """Name -> real path of all in a folder but one name."""
+    return {path.name: path.resolve() for path in sorted(folder.iterdir()) if path.name != left_out}
+
+
+def identity(dataset: Path) -> tuple[str, str]:
+    """Owner and slug, as dataset-metadata.json says, else by the folder's name."""
+    if not (dataset / DATASET_METADATA).is_file():
+        return "owner", dataset.resolve().name
+    name = str(read_json(dataset / DATASET_METADATA, "a dataset folder").get("id"))
+    owner, _, slug = name.partition("/")
+    if not slug:
+        raise SandboxError(f"{dataset / DATASET_METADATA}: id is {name}; write OWNER/SLUG.")
+    return owner, slug
+
+
+def plan_mounts(kernel: Kernel, competition: Path, datasets: list[Path], layout: str) -> dict[str, str]:
+    """Path below input/ -> path on this machine, for each entry of the competition and the datasets."""
+    for folder in (competition, *datasets):
+        if not folder.is_dir():
+            raise SandboxError(f"{folder} is no folder; give --competition and --datasets existing folders.")
+    places = {LAYOUTS[layout]["competition"].format(slug=kernel.competition): entries(competition, TRUTH)}
+    taken = {kernel.competition: competition}
+    for folder in datasets:
+        owner, slug = identity(folder)
+        if slug in taken:
+            raise SandboxError(f"{taken[slug]} and {folder} both have the slug {slug}; give each its own id.")
+        taken[slug] = folder
+        # Kaggle keeps the metadata file for itself.
+        places[LAYOUTS[layout]["dataset"].format(owner=owner, slug=slug)] = entries(folder, DATASET_METADATA)
+    given = set(taken) - {kernel.competition}
+    for slug in sorted(given - set(kernel.datasets)):
+        print(f"sandbox: {slug} is not in the kernel's dataset_sources: Kaggle would not mount it")
+    for slug in sorted(set(kernel.datasets) - given):
+        print(f"sandbox: {slug} is in the kernel's dataset_sources but not in --datasets: not mounted")
+    return {f"{place}/{name}": str(path) for place, found in places.items() for name, path in found.items()}
+
+
+def refuse_lost_links(mounts: dict[str, str], hidden: list[str]) -> None:
+    """A link inside a mounted folder that leads into what is hidden would be a missing file to the kernel."""
+    for source in mounts.values():
+        for path in Path(source).rglob("*"):
+            if path.is_symlink() and any(path.resolve().is_relative_to(folder) for folder in hidden):
+                raise SandboxError(f"{path} links to a file hidden from the kernel; make it a hard link.")
+
+
+def installed(packages: list[str]) -> list[str]:
+    """Folders that the interpreter would import these packages from: another checkout, or a real install."""
+    specs = [importlib.util.find_spec(name) for name in packages]
+    places = [place for spec in specs if spec for place in spec.submodule_search_locations or ()]
+    return sorted({str(Path(place).resolve()) for place in places})
+
+
+def make_plan(stage: Path, kernel: Kernel, mounts: dict[str, str], competition: Path) -> dict[str, Any]:
+    """What namespace.py and guard.py need to know; lays out the folders they start from."""
+    hidden = [str(PROJECT), str(competition.resolve())]
+    refuse_lost_links(mounts, [*hidden, "/tmp"])
+    # The interpreter may live inside what is hidden, as .venv does.
+    prefixes = sorted({str(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix)})
+    kept = [path for path in prefixes if any(Path(path).is_relative_to(cover) for cover in (*hidden, "/tmp"))]
+    for name in ("root", "tmp", "kaggle/input", "kaggle/working", "kaggle/src"):
+        (stage / name).mkdir(parents=True)
+    shutil.copyfile(kernel.script, stage / "kaggle" / "src" / "script.py")
+    packages = [path.parent.name for path in sorted(PROJECT.glob("*/__init__.py"))]
+    return {
+        "root": str(stage / "root"),
+        "kaggle": str(stage / "kaggle"),
+        "mounts": mounts,
+        "hidden": hidden,
+        "kept": kept,
+        "packages": packages,
+        "installed": installed(packages),
+    }
