@@ -31,6 +31,7 @@ class KaggleImage(Strict):
     """The competition's 10-minute spectrogram: log power, standardised, four panels of 100 x 300 stacked."""
 
     kind: Literal["kaggle-image"] = "kaggle-image"
+    columns: int = Field(default=300, ge=2, le=300, multiple_of=2)  # the central ones, 2 s each
     standardise: Literal["panel", "image"] = "panel"  # mean and deviation of each panel, or of all four
     parts: Parts = ("image",)
 
@@ -46,7 +47,7 @@ class BipolarSequence(Strict):
     """The 18 differences of the double banana over 50 s, band-passed, clipped and scaled."""
 
     kind: Literal["bipolar-sequence"] = "bipolar-sequence"
-    low: float = Field(default=0.5, gt=0)  # Hz
+    low: float = Field(default=0.5, ge=0.05)  # Hz; a lower edge would need a filter longer than the window
     high: float = Field(default=20.0, gt=0)  # Hz
     clip: float = Field(default=1024.0, gt=0)  # microvolts
     scale: float = Field(default=32.0, gt=0)  # microvolts that become 1
@@ -76,11 +77,17 @@ class SpectrogramCnnConfig(Strict):
 
 class WaveNetConfig(Strict):
     kind: Literal["wave-net"] = "wave-net"
-    width: int = Field(default=64, ge=8)  # channels of the trunk
-    kernel: int = Field(default=3, ge=3)
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # at 50 Hz: sees 2.5 s
+    width: int = Field(default=64, ge=8, multiple_of=2)  # channels of the trunk; half of them in each direction of time
+    kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)  # 2.5 s
     drop_channel: float = Field(default=0.1, ge=0, lt=1)  # share of differences silenced while training
     dropout: float = Field(default=0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def kernel_has_a_centre(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel} must be odd")
+        return self
 
 
 ModelConfig = Annotated[SpectrogramCnnConfig | WaveNetConfig, Field(discriminator="kind")]
@@ -102,7 +109,7 @@ class Stage(Strict):
 
 class Training(Strict):
     folds: int = Field(default=5, ge=2)
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=2**31)
     # "last" is honest; "best" is chosen on the fold that scores it, and every table labels it so.
     checkpoint: Literal["last", "best"] = "last"
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (Stage(),)

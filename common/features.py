@@ -37,7 +37,7 @@ def needs_eeg(config: Strict) -> bool:
 def build_input(windows: Windows, config: Strict) -> Tensor:
     """Model input of a batch, float32 on the windows' device, never NaN.
 
-    kaggle-image: (batch, 1, 400, 300 per part); eeg-mel-image: (batch, 1, 512, 256 per part), both
+    kaggle-image: (batch, 1, 400, columns per part); eeg-mel-image: (batch, 1, 512, 256 per part), both
     with the lowest frequency first in each panel; bipolar-sequence: (batch, 18, time).
     """
     makers = {KaggleImage: kaggle_image, EegMelImage: eeg_mel_image, BipolarSequence: bipolar_sequence}
@@ -48,12 +48,14 @@ def build_input(windows: Windows, config: Strict) -> Tensor:
 
 
 def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(4, 100, 300) power -> (1, 400, 300 per part). NaN becomes the mean, which is 0."""
-    log_power = spectrogram.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
+    """(4, 100, 300) power -> (1, 400, columns per part). NaN becomes the mean, which is 0."""
+    first = (spectrogram.shape[-1] - config.columns) // 2
+    power = spectrogram[..., first : first + config.columns].double()  # a constant panel must end as 0, not as noise
+    log_power = power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
     over = (-2, -1) if config.standardise == "panel" else (-3, -2, -1)
     mean = log_power.nanmean(dim=over, keepdim=True)
     deviation = (log_power - mean).square().nanmean(dim=over, keepdim=True).sqrt()
-    panels = ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0)
+    panels = ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0).float()
     return compose(panels, config.parts)
 
 

@@ -26,7 +26,7 @@ from train.blend import nested_kl, read_out_of_fold
 from train.evaluate import FLOOR, PRIOR, UNIFORM, evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENTS = ("smoke-kaggle-lcnet", "smoke-wave-bipolar")
+EXPERIMENTS = ("smoke-kaggle-efficientnet", "smoke-wave-bipolar")
 PLACES = {
     "competition/": "the simulated competition, its answers in truth/",
     "runs/": "folds, epochs, oof.parquet",

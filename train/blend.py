@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scipy.optimize import minimize
 
 from common.blend import Blend, Candidate
 from common.errors import KitError
-from common.metric import kl_divergence, vote_shares
+from common.metric import CLIP, kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from train.run import OOF
-
-MAX_UPDATES, GAP = 2000, 1e-6  # updates of the weights; provable distance from the optimum, in nats
 
 
 class BlendInputError(KitError):
@@ -38,20 +37,36 @@ class OutOfFold:
 def fit_weights(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Convex weights (models,) that minimise the mean KL of the mixture; target (rows, 6).
 
-    Multiplicative updates (expectation-maximisation of a mixture): the KL falls at every one and the
-    problem is convex, so they end at the optimum. They stop when it is provably less than GAP away:
-    max(gain) - 1 bounds the distance.
+    The problem is convex, so a local method finds the optimum; `optimality_gap` proves how near it is.
     """
-    weights = np.full(len(predictions), 1 / len(predictions))
-    predictions = np.maximum(predictions, 1e-15)
-    for _ in range(MAX_UPDATES):
+    predictions = np.maximum(predictions, CLIP)
+
+    def cross_entropy(weights: np.ndarray) -> tuple[float, np.ndarray]:  # KL but for the targets' own entropy
         mixture = np.tensordot(weights, predictions, axes=1)
-        gain = (target / mixture * predictions).sum(axis=-1).mean(axis=-1)  # (models,), 1 at the optimum
-        weights = weights * gain
-        weights /= weights.sum()
-        if gain.max() - 1 < GAP:
-            break
-    return weights
+        return -(target * np.log(mixture)).sum(axis=1).mean(), -gain(target, predictions, mixture)
+
+    fitted = minimize(
+        cross_entropy,
+        np.full(len(predictions), 1 / len(predictions)),
+        jac=True,
+        method="SLSQP",
+        bounds=[(1e-9, 1)] * len(predictions),
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    weights = np.where(fitted.x > 1e-6, fitted.x, 0.0)
+    return weights / weights.sum()
+
+
+def gain(target: np.ndarray, predictions: np.ndarray, mixture: np.ndarray) -> np.ndarray:
+    """How fast the KL falls as weight goes to each model, (models,); 1 for every model in use at the optimum."""
+    return (target / mixture * predictions).sum(axis=-1).mean(axis=-1)
+
+
+def optimality_gap(target: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
+    """An upper bound, by convexity, of what any other weights could still gain, in nats."""
+    predictions = np.maximum(predictions, CLIP)
+    return float(gain(target, predictions, np.tensordot(weights, predictions, axes=1)).max() - 1)
 
 
 def nested_kl(oof: OutOfFold, fitted: bool) -> np.ndarray:
@@ -113,7 +128,8 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
     check_groups(truth, group)
     predictions = [aligned(truth, table, keys, name, labels is None) for name, table in named]
     votes = truth.select(VOTES).to_numpy().astype(np.float64)
-    shares_only = bool(np.allclose(votes.sum(axis=1), 1))
+    counted = all(truth[vote].dtype.is_integer() for vote in VOTES)
+    shares_only = not counted and bool(np.allclose(votes.sum(axis=1), 1))
     many = np.full(len(votes), True) if shares_only else votes.sum(axis=1) >= MANY_VOTES
     if not many.any():
         raise BlendInputError(f"no row has at least {MANY_VOTES} votes: there is nothing to fit a blend on")

@@ -28,15 +28,19 @@ def read_train_table(competition: Path) -> pl.DataFrame:
         raise LabelError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
     if table.height == 0:
         raise LabelError(f"{path}: no rows")
-    votes = table.select(VOTES).cast(pl.Int64, strict=False)
-    if votes.null_count().sum_horizontal().item() or votes.min().min_horizontal().item() < 0:
+    votes, ids, offsets = (table.select(c).cast(pl.Float64, strict=False) for c in (VOTES, IDS, OFFSETS))
+    for name, values in (("a vote is", votes), ("an id is", ids), ("an offset is", offsets)):
+        if not np.isfinite(values.to_numpy()).all():  # an empty cell reads as NaN
+            raise LabelError(f"{path}: {name} empty or not a number")
+    if (votes.to_numpy() < 0).any() or (votes.to_numpy() % 1).any():
         raise LabelError(f"{path}: a vote is negative or not a whole number")
+    votes = votes.cast(pl.Int64)
     if votes.sum_horizontal().min() == 0:
         raise LabelError(f"{path}: a row has no votes at all")
     strange = set(table["expert_consensus"].unique()) - set(CONSENSUS)
     if strange:
         raise LabelError(f"{path}: expert_consensus {sorted(map(str, strange))}; expected {', '.join(CONSENSUS)}")
-    return table.with_columns(votes)
+    return table.with_columns(votes, ids.cast(pl.Int64), offsets)
 
 
 def label_rows(competition: Path) -> pl.DataFrame:

@@ -72,12 +72,13 @@ def predict_rows(model: nn.Module, data: FoldData, rows: np.ndarray, experiment:
 
 def make_optimisation(model: nn.Module, stage: Stage, n_rows: int) -> Optimisation:
     """AdamW, one cycle over all steps of the stage, and fp16 gradient scaling where there is a GPU."""
+    steps = stage.epochs * -(-n_rows // stage.batch_size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         max_lr=stage.learning_rate,
-        total_steps=stage.epochs * -(-n_rows // stage.batch_size),
-        pct_start=stage.warm_up,
+        total_steps=steps,
+        pct_start=stage.warm_up if stage.warm_up * steps > 1 else 0.0,  # no way up in less than a step
         div_factor=stage.div_factor,
         final_div_factor=stage.final_div_factor,
     )

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from common.config import Experiment
+from common.config import Experiment, parse_experiment
 from common.errors import KitError
 from common.models.build import build_model
 from common.predict import pick_device
@@ -92,7 +92,7 @@ def parse_folds(text: str, n_folds: int) -> list[int]:
     if text == "all":
         return list(range(n_folds))
     wanted = text.split(",")
-    if not all(part.strip().isdigit() and int(part) < n_folds for part in wanted):
+    if not all(part.strip().isdecimal() and int(part) < n_folds for part in wanted):
         raise RunError(f"--folds {text}: expected 'all' or numbers from 0 to {n_folds - 1}, as in 0,1")
     return sorted({int(part) for part in wanted})
 
@@ -139,7 +139,7 @@ def read_run(run: Path) -> Experiment:
     """The experiment of a run folder with at least one finished fold. Raises RunError."""
     if not (run / CONFIG).is_file() or not (run / OOF).is_file():
         raise RunError(f"{run}: no {CONFIG} and {OOF} here; give a folder that `python -m train run` finished")
-    return Experiment.model_validate_json((run / CONFIG).read_bytes())
+    return parse_experiment(json.loads((run / CONFIG).read_bytes()), str(run / CONFIG))
 
 
 def finished_folds(run: Path) -> list[int]:

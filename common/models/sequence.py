@@ -4,10 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from common.config import BipolarSequence, WaveNetConfig
-from common.montage import DOUBLE_BANANA
-from common.schema import LABELLED_SECONDS, PATTERNS, WINDOW_SECONDS
+from common.montage import CHAIN_PAIRS, DOUBLE_BANANA, neighbours
+from common.schema import CHAINS, LABELLED_SECONDS, PATTERNS, WINDOW_SECONDS
 
 TRUNK_SFREQ = 50  # Hz at which the trunk works: twice and a half the band
+# Rows of DOUBLE_BANANA of each side and the midline, front to back alike.
+HEMISPHERES = tuple(
+    [CHAIN_PAIRS.index(pair) for region in side for pair in neighbours(CHAINS[region])]
+    + list(range(len(CHAIN_PAIRS), len(DOUBLE_BANANA)))
+    for side in (("LL", "LP"), ("RL", "RP"))
+)
 FINE_SFREQ = 10  # Hz of the labelled 10 s as the recurrent layer reads them
 COARSE_SFREQ = 2  # Hz of the 50 s of context
 
@@ -41,10 +47,12 @@ class AttentionPooling(nn.Module):
 class WaveNet(nn.Module):
     """(batch, 18 differences, 50 s) -> (batch, 6) logits.
 
-    A stem to 50 Hz, dilated gated convolutions that see a few seconds around each moment, then two
-    looks at the result: the labelled central 10 s at 10 Hz and the whole 50 s at 2 Hz, each read by
-    a bidirectional GRU and pooled by attention. Normalised within a recording, so that an answer
-    never depends on the batch it came in.
+    Each hemisphere, with the midline, goes through the same trunk: a stem to 50 Hz and dilated gated
+    convolutions that see a few seconds around each moment. Its two outcomes are merged to their mean
+    and their absolute difference, so lateralised is told from generalised and left is not told from
+    right. Two looks at the result, the labelled central 10 s at 10 Hz and the whole 50 s at 2 Hz, are
+    each read by a bidirectional GRU and pooled by attention. Normalised within a recording, so that an
+    answer never depends on the batch it came in.
     """
 
     def __init__(self, config: WaveNetConfig, sequence: BipolarSequence) -> None:
@@ -54,8 +62,9 @@ class WaveNet(nn.Module):
         self.drop_channel = nn.Dropout1d(config.drop_channel)
         # Half a second of taps: wide enough to tell a spike from a slow wave.
         taps = sequence.sfreq // 2 + 1 - sequence.sfreq // 2 % 2
-        self.stem = nn.Conv1d(len(DOUBLE_BANANA), width, taps, stride=stride, padding=taps // 2)
+        self.stem = nn.Conv1d(len(HEMISPHERES[0]), width, taps, stride=stride, padding=taps // 2)
         self.blocks = nn.Sequential(*(GatedBlock(width, config.kernel, d) for d in config.dilations))
+        self.merge = nn.Conv1d(2 * width, width, 1)
         self.norm = nn.GroupNorm(1, width)
         self.fine = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
         self.coarse = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
@@ -66,7 +75,11 @@ class WaveNet(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
         compressed = sequence.sign() * sequence.abs().add(1).log()
-        x = self.norm(self.blocks(self.stem(self.drop_channel(compressed)))).relu()  # (batch, width, 2500)
+        compressed = self.drop_channel(compressed)
+        sides = torch.cat([compressed[:, channels] for channels in HEMISPHERES])  # (2 batch, 10, time)
+        left, right = self.blocks(self.stem(sides)).chunk(2)  # (batch, width, 2500) each
+        merged = self.merge(torch.cat([left + right, (left - right).abs()], dim=1))
+        x = self.norm(merged).relu()
         edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * TRUNK_SFREQ
         labelled = x[..., edge : x.shape[-1] - edge]
         fine = nn.functional.avg_pool1d(labelled, TRUNK_SFREQ // FINE_SFREQ).transpose(1, 2)

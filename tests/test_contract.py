@@ -1,0 +1,111 @@
+"""What the rooms agree on: the tables and the configs."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from common.config import ConfigError, Experiment, load_experiment, parse_experiment
+from common.records import read_spectrogram
+from common.schema import ELECTRODES, FREQUENCIES, SPECTROGRAM_FIELDS, VOTES
+
+DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
+
+
+# ---- tables
+
+
+def test_tables_are_those_of_the_competition():
+    names = "Fp1 F3 C3 P3 F7 T3 T5 O1 Fz Cz Pz Fp2 F4 C4 P4 F8 T4 T6 O2 EKG"
+    assert " ".join(ELECTRODES) == names
+    assert " ".join(VOTES) == "seizure_vote lpd_vote gpd_vote lrda_vote grda_vote other_vote"
+    assert list(SPECTROGRAM_FIELDS) == ["LL", "RL", "RP", "LP"]
+    assert FREQUENCIES[0] == pytest.approx(0.5859, abs=1e-4) and FREQUENCIES[-1] == pytest.approx(19.9219, abs=1e-4)
+
+
+def test_columns_are_those_of_a_real_file():
+    path = DATA / "iiic/recipe/spectrogram.parquet"
+    if not path.exists():
+        pytest.skip("the real spectrogram is not beside the repository")
+    fields = {field for region in SPECTROGRAM_FIELDS.values() for field in region}
+    assert {"time", *fields} == set(pl.read_parquet_schema(path))
+    read = read_spectrogram(path)
+    assert read.findings == () and read.values.shape == (4, 100, 300)
+    row = pl.read_parquet(path).row(200, named=True)
+    assert [read.values[k, 48, 200] for k in range(4)] == [row[f"{r}_9.96"] for r in ("LL", "RL", "RP", "LP")]
+
+
+# ---- configs
+
+SEQUENCE = {"input": {"kind": "bipolar-sequence"}, "model": {"kind": "wave-net"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trainning": {}}, "trainning: unknown key; did you mean 'training'?"),
+        ({"input": {"kind": "kaggle-image", "standardize": "panel"}}, "did you mean 'standardise'?"),
+        ({"training": {"stages": [{"epoch": 2}]}}, "training.stages.0.epoch: unknown key; did you mean 'epochs'?"),
+        ({"training": {"zzz": 2}}, "training.zzz: unknown key; known keys: folds, seed, checkpoint, stages"),
+        ({"model": {"kind": "spectrogram-cnn", "dilations": [1]}}, "spectrogram-cnn.dilations: unknown key"),
+        ({"input": {"parts": ["image"]}}, "input.kind: missing; one of kaggle-image, eeg-mel-image, bipolar-sequence"),
+        ({"model": {"width": 8}}, "model.kind: missing; one of spectrogram-cnn, wave-net"),
+        ({"input": {"kind": "kaggle-imago"}}, "'kaggle-image', 'eeg-mel-image', 'bipolar-sequence'"),
+        ({"input": {"kind": "kaggle-image", "parts": []}}, "parts"),
+        ({"input": {"kind": "kaggle-image", "parts": ["mosaic"]}}, "'image', 'percentiles' or 'global'"),
+        ({"training": {"folds": "five"}}, "training.folds: Input should be a valid integer"),
+        ({"training": {"folds": 1}}, "training.folds"),
+        ({"training": {"stages": []}}, "training.stages"),
+        ({"training": {"stages": [{"learning_rate": float("nan")}]}}, "learning_rate: Input should be a finite number"),
+        ({"training": {"stages": [{"weight_decay": float("inf")}]}}, "weight_decay: Input should be a finite number"),
+        ({"training": {"stages": [{"warm_up": 1}]}}, "warm_up: Input should be less than 1"),
+        ({"training": {"stages": [{"mirror": 1.5}]}}, "mirror"),
+        ({"input": {"kind": "bipolar-sequence"}}, "goes with model 'wave-net', not 'spectrogram-cnn'"),
+        ({"model": {"kind": "wave-net"}}, "goes with model 'spectrogram-cnn', not 'wave-net'"),
+        (SEQUENCE | {"input": {"kind": "bipolar-sequence", "low": 30.0}}, "low = 30.0 Hz must be below high = 20.0 Hz"),
+        (SEQUENCE | {"input": {"kind": "bipolar-sequence", "high": 30.0, "sfreq": 50}}, "would alias it"),
+        (SEQUENCE | {"input": {"kind": "bipolar-sequence", "sfreq": 60}}, "sfreq"),
+    ],
+)
+def test_config_is_refused_by_key(values, message):
+    with pytest.raises(ConfigError) as refusal:
+        parse_experiment({"name": "tried", **values}, "tried.toml")
+    assert str(refusal.value).startswith("tried.toml:\n") and message in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["Kaggle-b2", "kaggle_b2", "-b2", "a" * 47, ""])
+def test_a_name_that_fits_no_slug_is_refused(name):
+    with pytest.raises(ConfigError, match="name"):
+        parse_experiment({"name": name}, "tried.toml")
+
+
+def test_config_is_frozen_all_the_way_down():
+    experiment = Experiment(name="still")
+    for part, key in ((experiment, "name"), (experiment.input, "parts"), (experiment.training.stages[0], "epochs")):
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(part, key, getattr(part, key))
+    assert isinstance(experiment.training.stages, tuple) and isinstance(experiment.input.parts, tuple)
+
+
+def test_config_is_named_after_its_file_only(tmp_path):
+    file = tmp_path / "my-net.toml"
+    file.write_text('[input]\nkind = "eeg-mel-image"\n')
+    assert load_experiment(file).name == "my-net" and load_experiment(file).input.kind == "eeg-mel-image"
+    for text, message in (
+        ('name = "other"', "the name is the file's"),
+        ("x = = 1", "my-net.toml: "),
+        (b"\xff", "my-net.toml: "),
+    ):
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ConfigError, match=message):
+            load_experiment(file)
+    with pytest.raises(ConfigError, match=r"absent\.toml"):
+        load_experiment(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_survives_json(path):
+    experiment = load_experiment(path)
+    assert Experiment.model_validate_json(experiment.model_dump_json(indent=1)) == experiment
+    assert experiment != Experiment(name=experiment.name, training={"seed": 7})  # equality looks inside

@@ -1,0 +1,172 @@
+"""The built kernel in the sandbox: the same bytes as the command, the out-of-fold file, damage, real EEG."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import EXPERIMENTS, PROJECT, command
+from sandbox_stage import need_namespaces
+
+from common.schema import ELECTRODES, PATTERNS, SPECTROGRAM_FIELDS, VOTES
+from infer.validate import validate
+from train.export import export
+from train.labels import label_rows
+from train.run import read_run
+from train.windows import TrainingWindows
+
+IIIC = PROJECT.parent / "shared" / "data" / "iiic"
+
+
+@pytest.fixture(scope="module")
+def kernel(road, tmp_path_factory):
+    """The kernel folder built with the road's blend."""
+    out = tmp_path_factory.mktemp("kernel")
+    done = command("kernels/build.py", "--blend", road.blend_file, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def submitted(road, tmp_path_factory):
+    """What `python -m infer submit` writes for the same blend and weights."""
+    out = tmp_path_factory.mktemp("submitted")
+    words = ("--competition", road.competition, "--weights", road.weights, "--blend", road.blend_file)
+    done = command("-m", "infer", "submit", *words, "--out", out / "submission.csv", "--report", out / "report.json")
+    assert done.returncode == 0, done.stderr
+    assert "9 rows, valid" in done.stdout
+    return out
+
+
+def sandbox(kernel, competition, datasets, out, *options):
+    words = ("--competition", competition, "--datasets", *datasets, "--out", out, "--quiet", *options)
+    return command("kernels/sandbox.py", kernel, *words)
+
+
+def timeless(report):
+    """A kernel's own report without what differs from run to run."""
+    return {key: value for key, value in report.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "isolation"), [("plain", "namespace"), ("nested", "guard"), ("nested", "namespace")]
+)
+def test_the_kernel_writes_the_bytes_of_the_command(road, kernel, submitted, tmp_path, layout, isolation):
+    if isolation == "namespace":
+        need_namespaces()
+    options = ("--layout", layout, "--isolation", isolation)
+    done = sandbox(kernel, road.competition, road.datasets, tmp_path, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "submission.csv").read_bytes() == (submitted / "submission.csv").read_bytes()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ok"] is True and report["peak_memory_mb"] > 100
+    assert (report["layout"], report["isolation"], report["submission_rows"]) == (layout, isolation, 9)
+    assert report["outputs"] == ["report.json", "submission.csv"]
+    assert timeless(report["kernel"]) == timeless(json.loads((submitted / "report.json").read_text()))
+    assert set(report["kernel"]["models"]) == set(EXPERIMENTS)
+
+
+def write_windows(folder, windows, rows):
+    """The raw windows of label rows as parquet, one new id per row."""
+    name = "test_eegs" if windows.eeg else "test_spectrograms"
+    (folder / name).mkdir(exist_ok=True)
+    for row in rows:
+        raw = windows.read(row)
+        if windows.eeg:
+            columns = dict(zip(ELECTRODES, raw, strict=True))
+        else:
+            fields = [field for region in SPECTROGRAM_FIELDS.values() for field in region]
+            columns = {"time": np.arange(1, 600, 2), **dict(zip(fields, raw.reshape(400, 300), strict=True))}
+        pl.DataFrame(columns).write_parquet(folder / name / f"{1000 + row}.parquet")
+
+
+@pytest.fixture(scope="module")
+def validation(road, tmp_path_factory):
+    """The validation rows of fold 0 as a hidden test: their label_ids in the order of test.csv, and the folder."""
+    folder = tmp_path_factory.mktemp("validation")
+    rows = label_rows(road.competition)
+    held_out = pl.read_parquet(road.runs[0] / "fold0" / "oof.parquet")["label_id"]
+    numbers = [row for row, label_id in enumerate(rows["label_id"]) if label_id in set(held_out)]
+    for run in road.runs:
+        write_windows(folder, TrainingWindows(road.competition, rows, read_run(run).input), numbers)
+    ids = [1000 + row for row in numbers]
+    table = pl.DataFrame({"spectrogram_id": ids, "eeg_id": ids, "patient_id": ids})
+    table.write_csv(folder / "test.csv")
+    return rows["label_id"][numbers].to_list(), folder
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_kernel_on_a_validation_fold_is_the_out_of_fold_file(road, validation, tmp_path, name):
+    """Training and inference agree on predictions, not only on inputs."""
+    label_ids, competition = validation
+    run = shutil.copytree(road.folder / "runs" / name, tmp_path / name)
+    shutil.rmtree(run / "fold1")  # the net of fold 1 has seen these rows
+    dataset = export(run, tmp_path / "weights")
+    assert sorted(path.name for path in dataset.glob("fold*")) == ["fold0.safetensors"]
+    (tmp_path / "blend.json").write_text(json.dumps({"models": {name: 1}, "prior": road.blend.prior}))
+    built = command("kernels/build.py", "--blend", tmp_path / "blend.json", "--out", tmp_path / "kernel")
+    assert built.returncode == 0, built.stderr
+    done = sandbox(tmp_path / "kernel", competition, [dataset], tmp_path / "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    predicted = pl.read_csv(tmp_path / "out" / "submission.csv").select(VOTES).to_numpy()
+    oof = pl.read_parquet(road.folder / "runs" / name / "oof.parquet").filter(pl.col("fold") == 0)
+    expected = pl.DataFrame({"label_id": label_ids}).join(oof, on="label_id", how="left", maintain_order="left")
+    np.testing.assert_allclose(predicted, expected.select(PATTERNS).to_numpy(), rtol=0, atol=1e-6)
+    assert len(predicted) == oof.height > 5 and predicted.std(axis=0).max() > 1e-3
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["kernel"]
+    assert not (report["fallbacks"] or report["rebuilt_spectrograms"])
+
+
+@pytest.fixture
+def damaged(weights):
+    """Datasets of which one fold is cut short, as an upload may be."""
+    path = weights / "hms-tiny-wave" / "fold1.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    return sorted(weights.iterdir())
+
+
+def test_a_damaged_fold_stops_the_public_run(road, kernel, damaged, tmp_path):
+    done = sandbox(kernel, road.competition, damaged, tmp_path / "out")
+    assert done.returncode == 1 and "FAILED: the kernel ended with exit code 1" in done.stdout
+    last = (tmp_path / "out" / "log.txt").read_text().strip().split("\n")[-1]
+    assert "WeightsError" in last and "hms-tiny-wave/fold1.safetensors" in last
+    assert not (tmp_path / "out" / "submission.csv").exists()
+
+
+def test_a_damaged_fold_is_left_out_of_the_hidden_run(road, kernel, damaged, submitted, tmp_path):
+    done = sandbox(kernel, road.competition, damaged, tmp_path / "out", "--rerun")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert validate(tmp_path / "out" / "submission.csv", road.competition) == 9
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["kernel"]
+    assert [fold.split(" ")[0] for fold in report["dropped"]] == ["hms-tiny-wave/fold1.safetensors"]
+    assert report["models"]["tiny-wave"] == {"weight": 0.4, "folds": 1}
+    assert "DROPPED hms-tiny-wave/fold1.safetensors" in (tmp_path / "out" / "log.txt").read_text()
+    assert (tmp_path / "out" / "submission.csv").read_bytes() != (submitted / "submission.csv").read_bytes()
+
+
+def test_the_kernel_on_real_eeg_without_spectrograms(road, kernel, tmp_path):
+    if not (IIIC / "test_eegs").is_dir():
+        pytest.skip("no ../shared/data/iiic beside the project: real EEG is not part of it")
+    done = sandbox(kernel, IIIC, road.datasets, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert validate(tmp_path / "submission.csv", IIIC) == 12
+    report = json.loads((tmp_path / "report.json").read_text())["kernel"]
+    ids = {str(eeg_id) for eeg_id in pl.read_csv(IIIC / "test.csv")["eeg_id"]}
+    assert {entry["eeg_id"] for entry in report["rebuilt_spectrograms"]} == ids and len(ids) == 12
+    assert all(entry["why"].endswith("no such file") for entry in report["rebuilt_spectrograms"])
+    assert report["fallbacks"] == []
+
+
+def test_the_committed_kernel_is_up_to_date_and_stands_alone():
+    done = command("kernels/build.py", "--check")
+    assert done.returncode == 0, done.stderr
+    text = (PROJECT / "kernels" / "hms-inference" / "kernel.py").read_text()
+    assert "def run_kernel" in text and not re.search(r"(?m)^\s*(from|import) (common|infer|train)\b", text)
+
+
+def test_an_older_kernel_is_stale(road, kernel):
+    """The kernel of another blend is not what the sources build: --check can fail."""
+    done = command("kernels/build.py", "--check", "--out", kernel)
+    assert done.returncode == 1 and "stale in: blend" in done.stderr

@@ -1,0 +1,150 @@
+"""Spectra against theory, independent implementations and a real recording."""
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.signal
+import torch
+from eeg_samples import CHAINS, NAMES, chain_differences, eeg_like, make, real
+
+from common.config import EegMelImage
+from common.spectrogram import competition_spectrogram, rebuild_spectrogram
+
+# ---- the competition's spectrogram
+
+
+def test_spectrogram_is_the_competitions_own():
+    eeg = pl.read_parquet(real("iiic/recipe/eeg_t1.parquet")).select(NAMES).to_numpy().T
+    truth = pl.read_parquet(real("iiic/recipe/spectrogram.parquet"))
+    ours = competition_spectrogram(np.ascontiguousarray(eeg[:, 200:])).numpy()
+    for panel, region in zip(ours, CHAINS, strict=True):
+        columns = [name for name in truth.columns if name.startswith(f"{region}_")]
+        theirs = truth.select(columns).to_numpy()[143:146].T
+        assert panel.shape == theirs.shape == (100, 3)
+        assert abs(np.median(theirs / panel) - 1) < 0.005, region
+        assert np.corrcoef(np.log(theirs.ravel()), np.log(panel.ravel()))[0, 1] > 0.9998, region
+
+
+def test_spectrogram_equals_a_plain_loop():
+    eeg = eeg_like(3, 2100)  # 4 columns and a rest
+    tapers = scipy.signal.windows.dpss(800, 2, 3)
+    ours = competition_spectrogram(torch.from_numpy(eeg)).numpy()
+    assert ours.shape == (4, 100, 4) and ours.dtype == np.float32
+    for panel, region in zip(ours, CHAINS, strict=True):
+        for column in range(4):
+            powers = [
+                np.abs(np.fft.rfft(taper * signal[400 * column : 400 * column + 800], 1024)[3:103]) ** 2
+                for signal in chain_differences(eeg, region)
+                for taper in tapers
+            ]
+            np.testing.assert_allclose(panel[:, column], np.mean(powers, axis=0) / 200, rtol=1e-5)
+
+
+def test_white_noise_has_the_density_of_theory():
+    sigma = 5.0  # a difference of two independent electrodes has 2 sigma^2, spread over 200 Hz
+    eeg = torch.from_numpy(np.random.default_rng(0).normal(0, sigma, (20, 120_000)))
+    by_region = competition_spectrogram(eeg).mean(dim=(1, 2)).numpy()
+    np.testing.assert_allclose(by_region, 2 * sigma**2 / 200, rtol=0.02)
+
+
+def test_ten_hertz_lands_in_the_ten_hertz_row():
+    eeg = np.zeros((20, 4000))
+    eeg[NAMES.index("F7")] = 30 * np.sin(2 * np.pi * 10 * np.arange(4000) / 200)
+    panels = competition_spectrogram(eeg).numpy()
+    frequencies = np.arange(3, 103) * 200 / 1024
+    power = panels[0].sum(axis=1)
+    assert np.argmin(np.abs(frequencies - power @ frequencies / power.sum())) == 48  # 9.96 Hz
+    assert power[np.abs(frequencies - 10) < 0.75].sum() > 0.98 * power.sum()  # the tapers' half width is 0.5 Hz
+    # Two of four differences hold it; half its power A^2 / 2 is on each side of zero.
+    np.testing.assert_allclose(panels[0].sum(axis=0) * 200 / 1024, 2 / 4 * 30**2 / 4, rtol=0.02)
+    assert (panels[1:] == 0).all()  # F7 belongs to LL alone
+
+
+def test_equal_electrodes_give_zero():
+    assert (competition_spectrogram(np.tile(eeg_like(0, 1200)[:1], (20, 1))) == 0).all()
+
+
+def test_spectrogram_averages_what_has_no_gap():
+    eeg = eeg_like(5, 800)
+    eeg[NAMES.index("F7")] = np.nan  # takes two of LL's four differences
+    whole = [scipy.signal.windows.dpss(800, 2, 3) * signal for signal in chain_differences(eeg, "LL")[2:]]
+    expected = (np.abs(np.fft.rfft(np.concatenate(whole), 1024)[:, 3:103]) ** 2).mean(axis=0) / 200
+    np.testing.assert_allclose(competition_spectrogram(eeg)[0, :, 0], expected, rtol=1e-5)
+    eeg[NAMES.index("T5")] = np.nan
+    panels = competition_spectrogram(eeg)
+    assert panels[0].isnan().all() and panels[1:].isfinite().all()
+
+
+def test_spectrogram_refuses_less_than_a_column():
+    with pytest.raises(ValueError, match=r"800 samples.*got 799"):
+        competition_spectrogram(np.zeros((20, 799)))
+
+
+@pytest.mark.parametrize("lost", [(0, 1, 2, 3), (2,)])
+def test_rebuild_restores_the_centre_and_nothing_else(lost):
+    eeg = torch.from_numpy(eeg_like(8, 120_000))  # 10 minutes
+    truth = torch.full((4, 100, 300), torch.nan)
+    truth[..., 1:299] = competition_spectrogram(eeg[:, 200:])  # column k spans seconds 2k - 1 ... 2k + 3
+    damaged = truth.clone()
+    damaged[list(lost)] = torch.nan
+    rebuilt = rebuild_spectrogram(damaged, eeg[:, 55_000:65_000])
+    centre = list(range(138, 162))
+    torch.testing.assert_close(rebuilt[..., centre], truth[..., centre], rtol=1e-5, atol=0)
+    outside = [k for k in range(300) if k not in centre]
+    assert torch.equal(rebuilt[..., outside].nan_to_num(-1), damaged[..., outside].nan_to_num(-1))
+    assert damaged[lost[0]].isnan().all()  # the argument is left alone
+    for kept in set(range(4)) - set(lost):
+        assert torch.equal(rebuilt[kept, :, 1:299], truth[kept, :, 1:299])
+
+
+def test_rebuild_from_nothing():
+    rebuilt = rebuild_spectrogram(None, torch.from_numpy(eeg_like(9)))
+    assert rebuilt.isfinite().any(dim=0).any(dim=0).nonzero().flatten().tolist() == list(range(138, 162))
+
+
+# ---- the mel image
+
+
+def librosa_image(eeg):
+    import librosa
+
+    panels = []
+    for region in CHAINS:
+        maps = []
+        for signal in chain_differences(eeg, region):
+            gap = np.isnan(signal)
+            filled = np.zeros_like(signal) if gap.all() else np.where(gap, np.nanmean(signal), signal)
+            mel = librosa.feature.melspectrogram(
+                y=filled, sr=200, hop_length=39, n_fft=1024, n_mels=128, fmin=0, fmax=20, win_length=128
+            )
+            maps.append((librosa.power_to_db(mel, ref=np.max)[:, :256] + 40) / 40)
+        panels.append(np.mean(maps, axis=0))
+    return np.concatenate(panels)
+
+
+def mel_case(case):
+    eeg = eeg_like(11)
+    if case == "gap":
+        eeg[4:9, 2000:3500] = np.nan
+    elif case == "silent electrode":
+        eeg[5] = np.nan
+    elif case == "constant difference":
+        eeg[NAMES.index("F3")] = eeg[NAMES.index("Fp1")] - 12
+        eeg[NAMES.index("P4")] = eeg[NAMES.index("C4")]
+    return eeg
+
+
+@pytest.mark.parametrize("case", ["noise", "gap", "silent electrode", "constant difference"])
+def test_mel_image_equals_librosa(case):
+    eeg = mel_case(case)
+    ours = make(eeg[None], EegMelImage())[0, 0].numpy()
+    assert ours.shape == (512, 256)
+    np.testing.assert_allclose(ours, librosa_image(eeg), atol=2e-5, rtol=0)
+
+
+def test_mel_image_equals_librosa_on_real_eeg():
+    for path in sorted(real("iiic/test_eegs").glob("*.parquet"))[::3]:
+        eeg = pl.read_parquet(path).select(NAMES).to_numpy().T
+        np.testing.assert_allclose(
+            make(eeg[None], EegMelImage())[0, 0].numpy(), librosa_image(eeg), atol=2e-5, rtol=0, err_msg=path.name
+        )

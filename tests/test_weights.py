@@ -1,0 +1,227 @@
+"""Weights travel with their recipe: what export writes, what load checks, what a fault is called."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conftest import EXPERIMENTS
+from safetensors.torch import load_file, save_file
+
+from common.features import build_input
+from common.models.build import build_model
+from common.predict import predict
+from common.weights import WeightsError, find_weights, load_weights
+from infer.submit import submit
+from train.export import export
+from train.labels import label_rows
+from train.run import read_run
+from train.windows import TrainingWindows
+
+CPU = torch.device("cpu")
+IMAGE, WAVE = "hms-tiny-image", "hms-tiny-wave"
+
+
+@pytest.fixture
+def wave(weights):
+    return weights / WAVE
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_export_is_flat_and_complete(road, name):
+    folder = road.weights / f"hms-{name}"
+    files = {"config.json", "dataset-metadata.json", "fold0.safetensors", "fold1.safetensors", "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == files and all(path.is_file() for path in folder.iterdir())
+    meta = json.loads((folder / "dataset-metadata.json").read_text())
+    assert meta["id"].split("/")[1] == f"hms-{name}"
+    assert 6 <= len(meta["title"]) <= 50 and len(meta["licenses"]) == 1
+    assert sorted(path.name for path in road.weights.iterdir()) == [IMAGE, WAVE]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_manifest_vouches_for_every_file(road, name):
+    folder = road.weights / f"hms-{name}"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["name"] == name and manifest["checkpoint"] == "last"
+    assert manifest["config_sha256"] == hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    assert [entry["fold"] for entry in manifest["folds"]] == [0, 1]
+    for entry in manifest["folds"]:
+        content = (folder / entry["file"]).read_bytes()
+        assert (entry["sha256"], entry["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
+        assert content == (road.folder / "runs" / name / f"fold{entry['fold']}" / "last.safetensors").read_bytes()
+    rows = sum(entry["validation_rows"] for entry in manifest["folds"])
+    assert rows == pl.read_parquet(road.folder / "runs" / name / "oof.parquet").height
+    assert {"torch", "timm"} <= set(manifest["versions"])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_loaded_folds_predict_as_the_checkpoints(road, number):
+    run = road.runs[number]
+    experiment, rows = read_run(run), label_rows(road.competition)
+    windows = TrainingWindows(road.competition, rows, experiment.input)
+    _, batch = next(windows.batches(np.arange(4), 4, CPU))
+    inputs = build_input(batch, experiment.input)
+    loaded = load_weights(road.datasets[number], CPU)
+    assert loaded.experiment == experiment and loaded.dropped == () and len(loaded.models) == 2
+    answers = []
+    for fold, model in enumerate(loaded.models):
+        net = build_model(experiment)
+        net.load_state_dict(load_file(run / f"fold{fold}" / "last.safetensors"))
+        answers.append(predict(model, inputs))
+        np.testing.assert_array_equal(answers[fold], predict(net.eval(), inputs))
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3  # two folds, not one twice
+
+
+def test_an_export_replaces_the_one_before(road, tmp_path):
+    folder = export(road.runs[1], tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "fold7.safetensors").write_bytes(b"of an earlier run")
+    export(road.runs[1], tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == [WAVE]
+
+
+def truncate(folder):
+    path = folder / "fold1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip_a_bit(folder):
+    path = folder / "fold1.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def remove(folder):
+    (folder / "fold1.safetensors").unlink()
+
+
+def foreign_net(folder):
+    """An intact file of another net, and a manifest that vouches for it: only its tensors can tell."""
+    path = folder / "fold1.safetensors"
+    save_file({"stem.weight": torch.zeros(3)}, path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    content = path.read_bytes()
+    manifest["folds"][1] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+FOLD_FAULTS = {
+    truncate: "bytes, the manifest says",
+    flip_a_bit: "does not have the manifest's sha256",
+    remove: "is missing",
+    foreign_net: "does not fit tiny-wave",
+}
+
+
+@pytest.mark.parametrize("fault", FOLD_FAULTS, ids=lambda fault: fault.__name__)
+def test_a_damaged_fold(wave, fault):
+    """Strict: refused by name. Forgiving: left out by name, and the other fold answers."""
+    fault(wave)
+    with pytest.raises(WeightsError, match=rf"{WAVE}/fold1\.safetensors.*{FOLD_FAULTS[fault]}"):
+        load_weights(wave, CPU)
+    loaded = load_weights(wave, CPU, forgiving=True)
+    assert len(loaded.models) == len(loaded.dropped) == 1
+    assert f"{WAVE}/fold1.safetensors" in loaded.dropped[0] and FOLD_FAULTS[fault] in loaded.dropped[0]
+    kept, expected = loaded.models[0].state_dict(), load_file(wave / "fold0.safetensors")
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
+
+
+def test_swapped_folds(wave):
+    """Both files are sound and have the same size; a score read from the manifest would be the other's."""
+    first, second, aside = (wave / name for name in ("fold0.safetensors", "fold1.safetensors", "aside"))
+    first.rename(aside), second.rename(first), aside.rename(second)
+    with pytest.raises(WeightsError, match=rf"{WAVE}/fold0\.safetensors.*swapped"):
+        load_weights(wave, CPU)
+    with pytest.raises(WeightsError, match=r"no usable fold: .*fold0\.safetensors.*fold1\.safetensors"):
+        load_weights(wave, CPU, forgiving=True)
+
+
+def change_config(folder):
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace("20.0", "19.0"))
+
+
+def no_config(folder):
+    (folder / "config.json").unlink()
+
+
+def no_manifest(folder):
+    (folder / "manifest.json").unlink()
+
+
+def garbled_manifest(folder):
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def binary_manifest(folder):
+    (folder / "manifest.json").write_bytes(b"\x00\xff\xfe")
+
+
+def strange_manifest(folder):
+    (folder / "manifest.json").write_text('{"name": "tiny-wave", "files": []}')
+
+
+def foreign_config(folder):
+    """A recipe this version does not know, with a manifest that vouches for it."""
+    content = json.dumps({"name": "tiny-wave", "input": {"kind": "hologram"}}).encode()
+    (folder / "config.json").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["config_sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+RECIPE_FAULTS = {
+    change_config: "config.json",
+    no_config: "config.json",
+    foreign_config: "config.json",
+    no_manifest: "manifest.json",
+    garbled_manifest: "manifest.json",
+    binary_manifest: "manifest.json",
+    strange_manifest: "manifest.json",
+}
+
+
+@pytest.mark.parametrize("fault", RECIPE_FAULTS, ids=lambda fault: fault.__name__)
+def test_a_damaged_recipe(road, wave, tmp_path, fault):
+    """Without its recipe a model is nothing: refused by name, or left out by name, never guessed."""
+    fault(wave)
+    for forgiving in (False, True):
+        with pytest.raises(WeightsError, match=RECIPE_FAULTS[fault]) as refusal:
+            load_weights(wave, CPU, forgiving)
+        assert WAVE in str(refusal.value)
+    folders = [road.weights / IMAGE, wave]
+    report = submit(road.competition, folders, road.blend, tmp_path / "out.csv", forgiving=True)
+    assert report.models == {"tiny-image": {"weight": 1.0, "folds": 2}}
+    assert any(WAVE in what and RECIPE_FAULTS[fault] in what for what in report.dropped)
+
+
+def test_no_fold_left_anywhere_means_the_prior(road, weights, tmp_path):
+    for folder in weights.iterdir():
+        for fold in folder.glob("fold*"):
+            fold.write_bytes(fold.read_bytes()[:-1])
+    folders = find_weights([weights])
+    with pytest.raises(WeightsError, match=r"fold0\.safetensors"):
+        submit(road.competition, folders, road.blend, tmp_path / "out.csv")
+    report = submit(road.competition, folders, road.blend, tmp_path / "out.csv", forgiving=True)
+    answers = pl.read_csv(tmp_path / "out.csv").to_numpy()[:, 1:]
+    np.testing.assert_allclose(answers, np.tile(road.blend.prior, (report.rows, 1)), rtol=0, atol=1e-9)
+    assert len(report.fallbacks) == report.rows and report.models == {}
+    named = "\n".join(report.dropped)
+    assert all(f"hms-{name}/fold{fold}.safetensors" in named for name in EXPERIMENTS for fold in (0, 1))
+
+
+def test_find_weights_names_an_empty_folder(road, tmp_path):
+    with pytest.raises(WeightsError, match=r"no manifest\.json here or one folder below"):
+        find_weights([road.weights, tmp_path])
+
+
+def test_a_renamed_folder_is_still_the_model(road, tmp_path):
+    """Kaggle names the mount after the dataset's slug, whatever the folder was called."""
+    copy = shutil.copytree(road.weights / WAVE, tmp_path / "renamed")
+    assert load_weights(copy, CPU).experiment.name == "tiny-wave"
