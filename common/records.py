@@ -41,8 +41,8 @@ class Recording:
     findings: tuple[str, ...]
 
 
-def read_columns(path: Path, fields: tuple[str, ...]) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
-    """The named columns as float32 (rows, fields), the whole frame, and what had to be repaired."""
+def load_frame(path: Path) -> pl.DataFrame:
+    """A parquet file with at least one row. Raises RecordingError."""
     if not path.is_file():
         raise RecordingError(f"{path.name}: no such file")
     try:
@@ -52,25 +52,50 @@ def read_columns(path: Path, fields: tuple[str, ...]) -> tuple[np.ndarray, pl.Da
         raise RecordingError(f"{path.name}: not a readable parquet file ({first_line})") from error
     if frame.height == 0:
         raise RecordingError(f"{path.name}: no rows")
+    return frame
 
-    findings = []
+
+def shorten(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+
+
+def match_columns(frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]) -> tuple[dict[str, str], list]:
+    """Field -> numeric column of the frame, and what is unusual; columns named in `beside` are expected too."""
     by_name = {name.strip().lower(): name for name in reversed(frame.columns)} | {n: n for n in frame.columns}
     found = {field: by_name.get(field, by_name.get(field.lower())) for field in fields}
     numeric = {f: name for f, name in found.items() if name is not None and frame[name].dtype.is_numeric()}
-    missing = [field for field in fields if field not in numeric]
-    if len(missing) == len(fields):
-        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
-    if missing:
-        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-        findings.append(f"missing columns read as NaN: {len(missing)} ({shown})")
+    findings = []
+    if missing := [field for field in fields if field not in numeric]:
+        findings.append(f"missing columns read as NaN: {shorten(missing)}")
+    if extra := [name for name in frame.columns if name not in found.values() and name not in beside]:
+        findings.append(f"extra columns ignored: {shorten(extra)}")
     if any(field != name for field, name in numeric.items()):
         findings.append("column names in another spelling")
+    positions = [frame.columns.index(name) for name in numeric.values()]
+    if positions != sorted(positions):
+        findings.append("columns in another order")
+    if types := sorted({str(frame[name].dtype) for name in numeric.values()} - {"Float32"}):
+        findings.append(f"numbers are {', '.join(types)}")
+    return numeric, findings
+
+
+def read_columns(
+    path: Path, fields: tuple[str, ...], beside: tuple[str, ...] = ()
+) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
+    """The named columns as float32 (rows, fields), the whole frame, and what had to be repaired."""
+    frame = load_frame(path)
+    numeric, findings = match_columns(frame, fields, beside)
+    if not numeric:
+        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
     values = np.full((frame.height, len(fields)), np.nan, dtype=np.float32)
     for position, field in enumerate(fields):
         if field in numeric:
             column = frame[numeric[field]].cast(pl.Float64, strict=False).to_numpy()
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and that becomes missing
                 values[:, position] = column
+    there = np.array([field in numeric for field in fields])
+    if np.isnan(values[:, there]).any():
+        findings.append("some values are NaN")
     infinite = np.isinf(values)
     if infinite.any():
         values[infinite] = np.nan
@@ -88,6 +113,8 @@ def read_eeg(path: Path) -> Recording:
         raise RecordingError(f"{path.name}: not one finite sample")
     if values.shape[0] < WINDOW_SAMPLES:
         findings.append(f"{values.shape[0]} of {WINDOW_SAMPLES} samples: the rest is missing")
+    if len(values) > 1 and not (np.fmax.reduce(values) > np.fmin.reduce(values)).any():
+        findings.append("no channel varies")
     return Recording(np.ascontiguousarray(values.T), tuple(findings))
 
 
@@ -97,7 +124,7 @@ def read_spectrogram(path: Path) -> Recording:
     Raises RecordingError when the file is missing, is no parquet, has no field or nothing finite.
     """
     fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
-    values, frame, findings = read_columns(path, fields)
+    values, frame, findings = read_columns(path, fields, beside=("time",))
     if "time" in frame.columns and frame["time"].dtype.is_numeric() and not frame["time"].is_sorted():
         values = values[np.argsort(frame["time"].to_numpy(), kind="stable")]
         findings.append("rows were not in the order of time")

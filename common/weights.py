@@ -89,9 +89,12 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
     if hashlib.sha256(config).hexdigest() != manifest.config_sha256:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:
-        return manifest, parse_experiment(json.loads(config), f"{folder.name}/{CONFIG_FILE}")
-    except ConfigError as error:
-        raise WeightsError(f"{error}\n(written by another version of the kit?)") from error
+        experiment = parse_experiment(json.loads(config), CONFIG_FILE)
+    except (ConfigError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{folder.name}: {error}\n(written by another version of the kit?)") from error
+    if experiment.name != manifest.name:
+        raise WeightsError(f"{folder.name}: {CONFIG_FILE} is of {experiment.name}, {MANIFEST_FILE} of {manifest.name}")
+    return manifest, experiment
 
 
 def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> nn.Module:

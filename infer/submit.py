@@ -13,28 +13,23 @@ from tqdm import tqdm
 
 from common.blend import Blend, combine, model_weights
 from common.config import Strict
-from common.errors import KitError
 from common.features import Windows, build_input, needs_eeg
 from common.predict import pick_device, predict
-from common.records import RecordingError, central, read_ahead, read_eeg, read_spectrogram
+from common.records import Recording, RecordingError, central, read_ahead, read_eeg, read_spectrogram
 from common.schema import (
     PATTERNS,
     SPECTROGRAM_COLUMNS,
     SUBMISSION_COLUMNS,
     TEST_EEGS,
     TEST_SPECTROGRAMS,
-    TEST_TABLE,
     VOTES,
     WINDOW_SAMPLES,
 )
 from common.spectrogram import rebuild_spectrogram
 from common.weights import ModelFolds, WeightsError, load_weights
+from infer.validate import read_test_table
 
 BATCH_SIZE = 16
-
-
-class CompetitionError(KitError):
-    """A competition folder without a usable test.csv."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +72,10 @@ class SubmissionReport:
         return summary
 
 
-def read_test_table(competition: Path) -> pl.DataFrame:
-    """spectrogram_id and eeg_id of every row of test.csv. Raises CompetitionError."""
-    path = competition / TEST_TABLE
-    try:
-        table = pl.read_csv(path)
-    except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema={"spectrogram_id": pl.Int64, "eeg_id": pl.Int64})
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in ("spectrogram_id", "eeg_id") if column not in table.columns]
-    if absent:
-        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    return table.select("spectrogram_id", "eeg_id")
+def central_findings(recording: Recording, length: int) -> tuple[str, ...]:
+    """The recording's findings and, in a test set where all are of one length, that it was too long."""
+    n_time = recording.values.shape[-1]
+    return recording.findings + ((f"{n_time} long: the central {length} used",) if n_time > length else ())
 
 
 def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
@@ -99,16 +85,16 @@ def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
     try:
         recording = read_eeg(competition / TEST_EEGS / f"{eeg_id}.parquet")
         eeg = central(recording.values, WINDOW_SAMPLES)
-        repaired += [f"EEG: {finding}" for finding in recording.findings]
         if not np.isfinite(eeg).any():
             eeg = None
-            unreadable.append(f"EEG {eeg_id}.parquet: nothing finite in its central 50 s")
+            raise RecordingError(f"{eeg_id}.parquet: nothing finite in its central 50 s")
+        repaired += [f"EEG: {finding}" for finding in central_findings(recording, WINDOW_SAMPLES)]
     except RecordingError as error:
         unreadable.append(f"EEG {error}")
     try:
         recording = read_spectrogram(competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet")
         spectrogram = central(recording.values, SPECTROGRAM_COLUMNS)
-        repaired += [f"spectrogram: {finding}" for finding in recording.findings]
+        repaired += [f"spectrogram: {finding}" for finding in central_findings(recording, SPECTROGRAM_COLUMNS)]
         if not np.isfinite(spectrogram).any(axis=(1, 2)).all():
             rebuilt = f"spectrogram {spectrogram_id}.parquet: a region without one finite value"
     except RecordingError as error:
@@ -152,15 +138,20 @@ def load_models(
     folders: list[Path], blend: Blend, device: torch.device, forgiving: bool, report: SubmissionReport
 ) -> tuple[list[ModelFolds], dict[str, float]]:
     """The models the blend wants and their weights. Raises WeightsError or BlendError when strict."""
-    folds = []
+    folds: list[ModelFolds] = []
     for folder in folders:
         try:
-            folds.append(load_weights(folder, device, forgiving))
-            report.dropped += folds[-1].dropped
+            loaded = load_weights(folder, device, forgiving)
         except WeightsError as error:
             if not forgiving:
                 raise
             report.dropped.append(str(error))
+            continue
+        report.dropped += loaded.dropped
+        if forgiving and any(model.experiment.name == loaded.experiment.name for model in folds):
+            report.dropped.append(f"{folder.name}: a second copy of {loaded.experiment.name}")
+        else:
+            folds.append(loaded)
     weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
     report.dropped += problems
     folds = [model for model in folds if model.experiment.name in weights]

@@ -14,17 +14,42 @@ class SubmissionError(KitError):
     """A file the competition would refuse. The message lists every reason."""
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """The named columns of a csv, votes as numbers. Raises SubmissionError."""
+class CompetitionError(KitError):
+    """A competition folder without a usable test.csv."""
+
+
+def read_test_table(competition: Path) -> pl.DataFrame:
+    """spectrogram_id and eeg_id of every row of test.csv, whole numbers. Raises CompetitionError.
+
+    A file without a single line is a test set without rows; blank lines are no rows.
+    """
+    path, columns = competition / TEST_TABLE, ("spectrogram_id", "eeg_id")
+    try:
+        table = pl.read_csv(path)
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
+    absent = [column for column in columns if column not in table.columns]
+    if absent:
+        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
+    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+    whole = table.select(pl.col(columns).cast(pl.Int64, strict=False))
+    if whole["eeg_id"].null_count():
+        raise CompetitionError(f"{path}: an eeg_id is empty or no whole number")
+    return whole
+
+
+def read_csv(path: Path) -> pl.DataFrame:
+    """A submission or a solution, its votes as numbers. Raises SubmissionError."""
     try:
         frame = pl.read_csv(path, infer_schema_length=None)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SubmissionError(f"{path.name}: not a readable csv ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in columns if column not in frame.columns]
+    absent = [column for column in SUBMISSION_COLUMNS if column not in frame.columns]
     if absent:
         raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
-    votes = [pl.col(column).cast(pl.Float64, strict=False).fill_null(float("nan")) for column in VOTES]
-    return frame.with_columns(votes) if set(VOTES) <= set(columns) else frame
+    return frame.with_columns(pl.col(VOTES).cast(pl.Float64, strict=False).fill_null(float("nan")))
 
 
 def compare_ids(found: list[int], expected: list[int]) -> list[str]:
@@ -40,8 +65,8 @@ def compare_ids(found: list[int], expected: list[int]) -> list[str]:
 
 def validate(submission: Path, competition: Path) -> int:
     """Rows of a right submission. Raises SubmissionError with every reason why it is not."""
-    frame = read_csv(submission, SUBMISSION_COLUMNS)
-    expected = read_csv(competition / TEST_TABLE, ("eeg_id",))
+    frame = read_csv(submission)
+    expected = read_test_table(competition)
     reasons = []
     if tuple(frame.columns) != SUBMISSION_COLUMNS:
         reasons.append(f"columns are {', '.join(frame.columns)}; expected {', '.join(SUBMISSION_COLUMNS)}")
@@ -57,7 +82,7 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
 
     solution: eeg_id and six columns of vote shares or counts. Repeated ids are matched in order.
     """
-    frame, truth = read_csv(submission, SUBMISSION_COLUMNS), read_csv(solution, SUBMISSION_COLUMNS)
+    frame, truth = read_csv(submission), read_csv(solution)
     reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
     reasons += refusals(frame.select(VOTES).to_numpy())
     votes = truth.select(VOTES).to_numpy()

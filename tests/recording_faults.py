@@ -80,7 +80,6 @@ class Case:
     repaired: str | None = None
     rebuilt: str | None = None
     fallback: tuple[str, str] | None = None  # answer, why
-    silent: bool = False  # whether a repair is reported is not asked: these may well be real recordings
 
 
 NAN = float("nan")
@@ -88,12 +87,12 @@ NO_WAVE, NO_IMAGE = "blend without tiny-wave", "blend without tiny-image"
 LL, LP = (SPECTROGRAM_FIELDS[region] for region in ("LL", "LP"))
 CASES = {
     # EEG: an answer of both models
-    "NaN channels": Case(only("T3", "Fz", "O2", to=NAN), silent=True),
-    "NaN now and then": Case(now_and_then(NAN), silent=True),
+    "NaN channels": Case(only("T3", "Fz", "O2", to=NAN), repaired="EEG: some values are NaN"),
+    "NaN now and then": Case(now_and_then(NAN), repaired="EEG: some values are NaN"),
     "infinities": Case(now_and_then(float("inf")), repaired="EEG: infinite values read as NaN"),
-    "huge": Case(only("T3", to=1e6), silent=True),
-    "huge at times": Case(now_and_then(1e6), silent=True),
-    "zero": Case(only(to=0.0), silent=True),
+    "huge": Case(only("T3", to=1e6)),
+    "huge at times": Case(now_and_then(1e6)),
+    "zero": Case(only(to=0.0), repaired="EEG: no channel varies"),
     "9000 rows": Case(lambda frame: frame[500:-500], repaired="EEG: 9000 of 10000 samples: the rest is missing"),
     "one row": Case(lambda frame: frame[:1], repaired="EEG: 1 of 10000 samples: the rest is missing"),
     "no T3": Case(lambda frame: frame.drop("T3"), repaired="EEG: missing columns read as NaN: 1 (T3)"),
@@ -101,13 +100,13 @@ CASES = {
         lambda frame: frame.with_columns(T3=pl.lit("x")), repaired="EEG: missing columns read as NaN: 1 (T3)"
     ),
     # EEG: harmless
-    "12000 rows": Case(longer(1000), same=True, silent=True),
-    "other order": Case(reverse_columns, same=True),
+    "12000 rows": Case(longer(1000), same=True, repaired="EEG: 12000 long: the central 10000 used"),
+    "other order": Case(reverse_columns, same=True, repaired="EEG: columns in another order"),
     "lower case": Case(lower_case, same=True, repaired="EEG: column names in another spelling"),
-    "more columns": Case(more_columns, same=True),
+    "more columns": Case(more_columns, same=True, repaired="EEG: extra columns ignored: 3 (Pz2, samples, note)"),
     "no EKG": Case(lambda frame: frame.drop("EKG"), same=True, repaired="EEG: missing columns read as NaN: 1 (EKG)"),
-    "integers": Case(integers, same=True),
-    "double": Case(lambda frame: frame.cast(pl.Float64), same=True),
+    "integers": Case(integers, same=True, repaired="EEG: numbers are Int16"),
+    "double": Case(lambda frame: frame.cast(pl.Float64), same=True, repaired="EEG: numbers are Float64"),
     # EEG: the other model answers
     "all NaN": Case(only(to=NAN), fallback=(NO_WAVE, "EEG ID.parquet: not one finite sample")),
     "nothing central": Case(nothing_central, fallback=(NO_WAVE, "EEG ID.parquet: nothing finite in its central 50 s")),
@@ -120,13 +119,15 @@ CASES = {
         fallback=(NO_WAVE, "EEG ID.parquet: none of its 20 columns is one of Fp1, F3, C3 ..."),
     ),
     # spectrogram
-    "spectrogram in other order": Case(spectrogram=reverse_columns, same=True),
+    "spectrogram in other order": Case(
+        spectrogram=reverse_columns, same=True, repaired="spectrogram: columns in another order"
+    ),
     "rows shuffled": Case(
         spectrogram=lambda frame: frame.sample(fraction=1, shuffle=True, seed=1),
         same=True,
         repaired="spectrogram: rows were not in the order of time",
     ),
-    "350 rows": Case(spectrogram=longer(25), same=True, silent=True),
+    "350 rows": Case(spectrogram=longer(25), same=True, repaired="spectrogram: 350 long: the central 300 used"),
     "250 rows": Case(
         spectrogram=lambda frame: frame[25:-25], repaired="spectrogram: 250 of 300 columns: the rest is missing"
     ),
@@ -141,7 +142,9 @@ CASES = {
         rebuilt="spectrogram ID.parquet: not one finite value",
     ),
     "region NaN": Case(
-        spectrogram=only(*LP, to=NAN), rebuilt="spectrogram ID.parquet: a region without one finite value"
+        spectrogram=only(*LP, to=NAN),
+        repaired="spectrogram: some values are NaN",
+        rebuilt="spectrogram ID.parquet: a region without one finite value",
     ),
     "no region": Case(
         spectrogram=lambda frame: frame.drop(LP),

@@ -70,8 +70,7 @@ def test_the_fault_is_named(outcome, fault):
             assert len(one) == len(texts)
             assert all(a == b or (b.endswith("(") and a.startswith(b)) for a, b in zip(one, texts, strict=True)), one
 
-    if not case.silent:
-        assert_said(entries(report.repaired, number), [(case.repaired,)] if case.repaired else [])
+    assert_said(entries(report.repaired, number), [(case.repaired,)] if case.repaired else [])
     assert_said(entries(report.rebuilt_spectrograms, number), [(case.rebuilt,)] if case.rebuilt else [])
     found = entries(report.fallbacks, number)
     if fault == "both broken":  # two long reasons of polars in one line

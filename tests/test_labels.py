@@ -68,6 +68,10 @@ GOOD = "7,0,70,4,901,3,Seizure,10,0,0,0,0,2"
         (GOOD.replace("10,0", "-1,0"), HEAD, "negative or not a whole number"),
         (GOOD.replace("10,0", "many,0"), HEAD, "negative or not a whole number"),
         (GOOD.replace("10,0", ",0"), HEAD, "negative or not a whole number"),
+        (GOOD.replace("10,0", "1.5,0"), HEAD, "negative or not a whole number"),
+        (GOOD.replace("70,4", "70,"), HEAD, "empty or not a number"),
+        (GOOD.replace("70,4", "70,late"), HEAD, "empty or not a number"),
+        (GOOD.replace("901,3", "901,"), HEAD, "empty or not a number"),
         (GOOD.replace("Seizure", "seizure"), HEAD, r"expert_consensus \['seizure'\]; expected Seizure, LPD"),
     ],
 )

@@ -26,12 +26,15 @@ def written(tmp_path, frame):
     ("change", "finding"),
     [
         (lambda frame: frame, None),
-        (lambda frame: frame.select(reversed(frame.columns)), None),
-        (lambda frame: frame.with_columns(Photic=pl.lit(1), note=pl.lit("x")), None),
-        (lambda frame: frame.cast(pl.Float64), None),
+        (lambda frame: frame.select(reversed(frame.columns)), "columns in another order"),
+        (
+            lambda frame: frame.with_columns(Photic=pl.lit(1), note=pl.lit("x")),
+            "extra columns ignored: 2 (Photic, note)",
+        ),
+        (lambda frame: frame.cast(pl.Float64), "numbers are Float64"),
         (lambda frame: frame.rename(str.lower), "another spelling"),
         (lambda frame: frame.rename({"Fp1": " FP1 "}), "another spelling"),
-        (lambda frame: frame.with_columns(fp1=pl.lit(0.0)), None),  # the exact name wins
+        (lambda frame: frame.with_columns(fp1=pl.lit(0.0)), "extra columns ignored: 1 (fp1)"),  # the exact name wins
     ],
 )
 def test_sound_values_survive_unchanged(tmp_path, change, finding):
@@ -72,7 +75,7 @@ def test_integers_nulls_and_what_no_float32_holds(tmp_path):
     for row, gaps, value in ((1, range(5), 3.5), (2, [1], 2.25), (3, [2], 1.5)):
         np.testing.assert_array_equal(np.flatnonzero(np.isnan(read.values[row])), list(gaps))
         assert (read.values[row][~np.isnan(read.values[row])] == value).all()
-    assert read.findings == ("infinite values read as NaN",)
+    assert read.findings == ("numbers are Float64, Int16", "some values are NaN", "infinite values read as NaN")
 
 
 def test_central_window_of_any_length(tmp_path):
@@ -141,7 +144,7 @@ def power_frame(n_rows=300):
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
-        (lambda frame: frame.select(reversed(frame.columns)), None),
+        (lambda frame: frame.select(reversed(frame.columns)), "columns in another order"),
         (lambda frame: frame.drop("time"), None),
         (lambda frame: frame.sample(fraction=1, shuffle=True, seed=3), "not in the order of time"),
         (lambda frame: frame.rename(str.lower), "another spelling"),

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from common.errors import KitError
 from common.schema import CONSENSUS, ELECTRODES, PATTERNS, REGIONS, SFREQ, SPECTROGRAM_FIELDS, VOTES
 from common.spectrogram import competition_spectrogram
 from train.simulate import files
@@ -149,7 +150,7 @@ def test_finished_simulation_is_left_alone(competition, capsys):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(ValueError, match="3 patients"):
+    with pytest.raises(KitError, match="3 patients"):
         simulate_competition(tmp_path / "few", 3, 0)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")

@@ -13,8 +13,8 @@ import infer.submit
 from common.blend import BlendError
 from common.schema import PATTERNS, SUBMISSION_COLUMNS, VOTES
 from common.weights import find_weights
-from infer.submit import CompetitionError, submit, write_report
-from infer.validate import SubmissionError, score, validate
+from infer.submit import submit, write_report
+from infer.validate import CompetitionError, SubmissionError, score, validate
 
 HEADER = ",".join(SUBMISSION_COLUMNS) + "\n"
 

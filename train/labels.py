@@ -29,18 +29,17 @@ def read_train_table(competition: Path) -> pl.DataFrame:
     if table.height == 0:
         raise LabelError(f"{path}: no rows")
     votes, ids, offsets = (table.select(c).cast(pl.Float64, strict=False) for c in (VOTES, IDS, OFFSETS))
-    for name, values in (("a vote is", votes), ("an id is", ids), ("an offset is", offsets)):
-        if not np.isfinite(values.to_numpy()).all():  # an empty cell reads as NaN
-            raise LabelError(f"{path}: {name} empty or not a number")
-    if (votes.to_numpy() < 0).any() or (votes.to_numpy() % 1).any():
+    counts = votes.to_numpy()  # an empty cell or a text reads as NaN
+    if not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1).any():
         raise LabelError(f"{path}: a vote is negative or not a whole number")
-    votes = votes.cast(pl.Int64)
-    if votes.sum_horizontal().min() == 0:
+    if not np.isfinite(ids.to_numpy()).all() or not np.isfinite(offsets.to_numpy()).all():
+        raise LabelError(f"{path}: one of {', '.join((*IDS, *OFFSETS))} is empty or not a number")
+    if (counts.sum(axis=1) == 0).any():
         raise LabelError(f"{path}: a row has no votes at all")
     strange = set(table["expert_consensus"].unique()) - set(CONSENSUS)
     if strange:
         raise LabelError(f"{path}: expert_consensus {sorted(map(str, strange))}; expected {', '.join(CONSENSUS)}")
-    return table.with_columns(votes, ids.cast(pl.Int64), offsets)
+    return table.with_columns(*votes.cast(pl.Int64), *ids.cast(pl.Int64), *offsets)
 
 
 def label_rows(competition: Path) -> pl.DataFrame:

@@ -2,8 +2,8 @@
 # One script without weights, secrets or network: weights come from the attached datasets.
 # In this order: common.errors, common.config, common.schema, common.blend, common.models.cnn, common.montage,
 # common.models.sequence, common.models.build, common.weights, common.filters, common.spectrogram,
-# common.features, common.predict, common.records, infer.submit, common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: fa991b6e3667c9119d7a7bea9af1fd44248df7b75e0fe7272603906db497e939
+# common.features, common.predict, common.records, common.metric, infer.validate, infer.submit, infer.kernel.
+# sha256 of the sources: 615f2b1602c1a65ad2531f197e4eb0a4da817caa6ebf8cfa640be796cba69339
 # ruff: noqa
 
 
@@ -45,6 +45,7 @@ class KaggleImage(Strict):
     """The competition's 10-minute spectrogram: log power, standardised, four panels of 100 x 300 stacked."""
 
     kind: Literal["kaggle-image"] = "kaggle-image"
+    columns: int = Field(default=300, ge=2, le=300, multiple_of=2)  # the central ones, 2 s each
     standardise: Literal["panel", "image"] = "panel"  # mean and deviation of each panel, or of all four
     parts: Parts = ("image",)
 
@@ -60,7 +61,7 @@ class BipolarSequence(Strict):
     """The 18 differences of the double banana over 50 s, band-passed, clipped and scaled."""
 
     kind: Literal["bipolar-sequence"] = "bipolar-sequence"
-    low: float = Field(default=0.5, gt=0)  # Hz
+    low: float = Field(default=0.5, ge=0.05)  # Hz; a lower edge would need a filter longer than the window
     high: float = Field(default=20.0, gt=0)  # Hz
     clip: float = Field(default=1024.0, gt=0)  # microvolts
     scale: float = Field(default=32.0, gt=0)  # microvolts that become 1
@@ -90,11 +91,17 @@ class SpectrogramCnnConfig(Strict):
 
 class WaveNetConfig(Strict):
     kind: Literal["wave-net"] = "wave-net"
-    width: int = Field(default=64, ge=8)  # channels of the trunk
-    kernel: int = Field(default=3, ge=3)
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # at 50 Hz: sees 2.5 s
+    width: int = Field(default=64, ge=8, multiple_of=2)  # channels of the trunk; half of them in each direction of time
+    kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)  # 2.5 s
     drop_channel: float = Field(default=0.1, ge=0, lt=1)  # share of differences silenced while training
     dropout: float = Field(default=0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def kernel_has_a_centre(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel} must be odd")
+        return self
 
 
 ModelConfig = Annotated[SpectrogramCnnConfig | WaveNetConfig, Field(discriminator="kind")]
@@ -116,7 +123,7 @@ class Stage(Strict):
 
 class Training(Strict):
     folds: int = Field(default=5, ge=2)
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=2**31)
     # "last" is honest; "best" is chosen on the fold that scores it, and every table labels it so.
     checkpoint: Literal["last", "best"] = "last"
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (Stage(),)
@@ -461,6 +468,12 @@ import torch
 from torch import Tensor, nn
 
 TRUNK_SFREQ = 50  # Hz at which the trunk works: twice and a half the band
+# Rows of DOUBLE_BANANA of each side and the midline, front to back alike.
+HEMISPHERES = tuple(
+    [CHAIN_PAIRS.index(pair) for region in side for pair in neighbours(CHAINS[region])]
+    + list(range(len(CHAIN_PAIRS), len(DOUBLE_BANANA)))
+    for side in (("LL", "LP"), ("RL", "RP"))
+)
 FINE_SFREQ = 10  # Hz of the labelled 10 s as the recurrent layer reads them
 COARSE_SFREQ = 2  # Hz of the 50 s of context
 
@@ -494,10 +507,12 @@ class AttentionPooling(nn.Module):
 class WaveNet(nn.Module):
     """(batch, 18 differences, 50 s) -> (batch, 6) logits.
 
-    A stem to 50 Hz, dilated gated convolutions that see a few seconds around each moment, then two
-    looks at the result: the labelled central 10 s at 10 Hz and the whole 50 s at 2 Hz, each read by
-    a bidirectional GRU and pooled by attention. Normalised within a recording, so that an answer
-    never depends on the batch it came in.
+    Each hemisphere, with the midline, goes through the same trunk: a stem to 50 Hz and dilated gated
+    convolutions that see a few seconds around each moment. Its two outcomes are merged to their mean
+    and their absolute difference, so lateralised is told from generalised and left is not told from
+    right. Two looks at the result, the labelled central 10 s at 10 Hz and the whole 50 s at 2 Hz, are
+    each read by a bidirectional GRU and pooled by attention. Normalised within a recording, so that an
+    answer never depends on the batch it came in.
     """
 
     def __init__(self, config: WaveNetConfig, sequence: BipolarSequence) -> None:
@@ -507,8 +522,9 @@ class WaveNet(nn.Module):
         self.drop_channel = nn.Dropout1d(config.drop_channel)
         # Half a second of taps: wide enough to tell a spike from a slow wave.
         taps = sequence.sfreq // 2 + 1 - sequence.sfreq // 2 % 2
-        self.stem = nn.Conv1d(len(DOUBLE_BANANA), width, taps, stride=stride, padding=taps // 2)
+        self.stem = nn.Conv1d(len(HEMISPHERES[0]), width, taps, stride=stride, padding=taps // 2)
         self.blocks = nn.Sequential(*(GatedBlock(width, config.kernel, d) for d in config.dilations))
+        self.merge = nn.Conv1d(2 * width, width, 1)
         self.norm = nn.GroupNorm(1, width)
         self.fine = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
         self.coarse = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
@@ -519,7 +535,11 @@ class WaveNet(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
         compressed = sequence.sign() * sequence.abs().add(1).log()
-        x = self.norm(self.blocks(self.stem(self.drop_channel(compressed)))).relu()  # (batch, width, 2500)
+        compressed = self.drop_channel(compressed)
+        sides = torch.cat([compressed[:, channels] for channels in HEMISPHERES])  # (2 batch, 10, time)
+        left, right = self.blocks(self.stem(sides)).chunk(2)  # (batch, width, 2500) each
+        merged = self.merge(torch.cat([left + right, (left - right).abs()], dim=1))
+        x = self.norm(merged).relu()
         edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * TRUNK_SFREQ
         labelled = x[..., edge : x.shape[-1] - edge]
         fine = nn.functional.avg_pool1d(labelled, TRUNK_SFREQ // FINE_SFREQ).transpose(1, 2)
@@ -629,9 +649,12 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
     if hashlib.sha256(config).hexdigest() != manifest.config_sha256:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:
-        return manifest, parse_experiment(json.loads(config), f"{folder.name}/{CONFIG_FILE}")
-    except ConfigError as error:
-        raise WeightsError(f"{error}\n(written by another version of the kit?)") from error
+        experiment = parse_experiment(json.loads(config), CONFIG_FILE)
+    except (ConfigError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{folder.name}: {error}\n(written by another version of the kit?)") from error
+    if experiment.name != manifest.name:
+        raise WeightsError(f"{folder.name}: {CONFIG_FILE} is of {experiment.name}, {MANIFEST_FILE} of {manifest.name}")
+    return manifest, experiment
 
 
 def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> nn.Module:
@@ -771,9 +794,21 @@ MEL_BINS = range(1, 103)  # bins with a non-zero mel weight
 
 
 @functools.cache
-def multitaper_windows() -> np.ndarray:
-    """DPSS tapers of unit energy, (tapers, samples)."""
-    return scipy.signal.windows.dpss(TAPER_SAMPLES, TIME_BANDWIDTH, N_TAPERS).copy()  # torch wants plain strides
+def multitaper_basis() -> tuple[np.ndarray, np.ndarray]:
+    """Tapered cosines and sines of the 100 bins for the folded window, two arrays (400, 3 x 100), float64.
+
+    DPSS tapers of unit energy are even or odd about the window's centre, and the phase is free: so the
+    even part of a signal meets only the even products, its odd part only the odd ones, and two products
+    of half the length replace the zero-padded 1024-point transforms.
+    """
+    half = TAPER_SAMPLES // 2
+    tapers = scipy.signal.windows.dpss(TAPER_SAMPLES, TIME_BANDWIDTH, N_TAPERS)[:, :half, None]
+    from_centre = np.arange(half) - (TAPER_SAMPLES - 1) / 2
+    angles = 2 * np.pi * np.outer(from_centre, np.array(SPECTROGRAM_BINS)) / SPECTROGRAM_NFFT
+    cosines, sines = np.cos(angles), np.sin(angles)
+    even = [taper * (cosines if order % 2 == 0 else sines) for order, taper in enumerate(tapers)]
+    odd = [taper * (sines if order % 2 == 0 else cosines) for order, taper in enumerate(tapers)]
+    return np.concatenate(even, axis=1), np.concatenate(odd, axis=1)
 
 
 def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
@@ -789,16 +824,14 @@ def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
     eeg = torch.as_tensor(eeg)
     if eeg.shape[-1] < TAPER_SAMPLES:
         raise ValueError(f"a spectrogram column needs {TAPER_SAMPLES} samples (4 s), got {eeg.shape[-1]}")
-    tapers = torch.from_numpy(multitaper_windows()).to(eeg.device)  # (tapers, 800)
+    even, odd = (torch.from_numpy(basis).to(eeg.device) for basis in multitaper_basis())
     differences = bipolar(eeg.double(), CHAIN_PAIRS).unflatten(0, (len(REGIONS), -1))  # (4, 4, time)
-    panels = []
-    for chain in differences:
-        frames = chain.unfold(-1, TAPER_SAMPLES, TAPER_STEP)  # (4, columns, 800)
-        spectra = torch.fft.rfft(frames.unsqueeze(-2) * tapers, SPECTROGRAM_NFFT)
-        power = spectra[..., SPECTROGRAM_BINS.start : SPECTROGRAM_BINS.stop].abs().square()
-        power = power.mean(dim=-2) / SFREQ  # (4, columns, 100)
-        panels.append(power.nanmean(dim=0).T)
-    return torch.stack(panels).float()
+    frames = differences.unfold(-1, TAPER_SAMPLES, TAPER_STEP)  # (4, 4, columns, 800)
+    first, second = frames.chunk(2, dim=-1)
+    second = second.flip(-1)
+    power = ((first + second) @ even).square() + ((first - second) @ odd).square()
+    power = power.unflatten(-1, (N_TAPERS, N_FREQUENCIES)).mean(dim=-2) / SFREQ  # (4, 4, columns, 100)
+    return power.nanmean(dim=1).transpose(-2, -1).float()
 
 
 def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:
@@ -889,7 +922,7 @@ def needs_eeg(config: Strict) -> bool:
 def build_input(windows: Windows, config: Strict) -> Tensor:
     """Model input of a batch, float32 on the windows' device, never NaN.
 
-    kaggle-image: (batch, 1, 400, 300 per part); eeg-mel-image: (batch, 1, 512, 256 per part), both
+    kaggle-image: (batch, 1, 400, columns per part); eeg-mel-image: (batch, 1, 512, 256 per part), both
     with the lowest frequency first in each panel; bipolar-sequence: (batch, 18, time).
     """
     makers = {KaggleImage: kaggle_image, EegMelImage: eeg_mel_image, BipolarSequence: bipolar_sequence}
@@ -900,12 +933,14 @@ def build_input(windows: Windows, config: Strict) -> Tensor:
 
 
 def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(4, 100, 300) power -> (1, 400, 300 per part). NaN becomes the mean, which is 0."""
-    log_power = spectrogram.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
+    """(4, 100, 300) power -> (1, 400, columns per part). NaN becomes the mean, which is 0."""
+    first = (spectrogram.shape[-1] - config.columns) // 2
+    power = spectrogram[..., first : first + config.columns].double()  # a constant panel must end as 0, not as noise
+    log_power = power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
     over = (-2, -1) if config.standardise == "panel" else (-3, -2, -1)
     mean = log_power.nanmean(dim=over, keepdim=True)
     deviation = (log_power - mean).square().nanmean(dim=over, keepdim=True).sqrt()
-    panels = ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0)
+    panels = ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0).float()
     return compose(panels, config.parts)
 
 
@@ -1007,8 +1042,8 @@ class Recording:
     findings: tuple[str, ...]
 
 
-def read_columns(path: Path, fields: tuple[str, ...]) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
-    """The named columns as float32 (rows, fields), the whole frame, and what had to be repaired."""
+def load_frame(path: Path) -> pl.DataFrame:
+    """A parquet file with at least one row. Raises RecordingError."""
     if not path.is_file():
         raise RecordingError(f"{path.name}: no such file")
     try:
@@ -1018,25 +1053,50 @@ def read_columns(path: Path, fields: tuple[str, ...]) -> tuple[np.ndarray, pl.Da
         raise RecordingError(f"{path.name}: not a readable parquet file ({first_line})") from error
     if frame.height == 0:
         raise RecordingError(f"{path.name}: no rows")
+    return frame
 
-    findings = []
+
+def shorten(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+
+
+def match_columns(frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]) -> tuple[dict[str, str], list]:
+    """Field -> numeric column of the frame, and what is unusual; columns named in `beside` are expected too."""
     by_name = {name.strip().lower(): name for name in reversed(frame.columns)} | {n: n for n in frame.columns}
     found = {field: by_name.get(field, by_name.get(field.lower())) for field in fields}
     numeric = {f: name for f, name in found.items() if name is not None and frame[name].dtype.is_numeric()}
-    missing = [field for field in fields if field not in numeric]
-    if len(missing) == len(fields):
-        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
-    if missing:
-        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-        findings.append(f"missing columns read as NaN: {len(missing)} ({shown})")
+    findings = []
+    if missing := [field for field in fields if field not in numeric]:
+        findings.append(f"missing columns read as NaN: {shorten(missing)}")
+    if extra := [name for name in frame.columns if name not in found.values() and name not in beside]:
+        findings.append(f"extra columns ignored: {shorten(extra)}")
     if any(field != name for field, name in numeric.items()):
         findings.append("column names in another spelling")
+    positions = [frame.columns.index(name) for name in numeric.values()]
+    if positions != sorted(positions):
+        findings.append("columns in another order")
+    if types := sorted({str(frame[name].dtype) for name in numeric.values()} - {"Float32"}):
+        findings.append(f"numbers are {', '.join(types)}")
+    return numeric, findings
+
+
+def read_columns(
+    path: Path, fields: tuple[str, ...], beside: tuple[str, ...] = ()
+) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
+    """The named columns as float32 (rows, fields), the whole frame, and what had to be repaired."""
+    frame = load_frame(path)
+    numeric, findings = match_columns(frame, fields, beside)
+    if not numeric:
+        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
     values = np.full((frame.height, len(fields)), np.nan, dtype=np.float32)
     for position, field in enumerate(fields):
         if field in numeric:
             column = frame[numeric[field]].cast(pl.Float64, strict=False).to_numpy()
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and that becomes missing
                 values[:, position] = column
+    there = np.array([field in numeric for field in fields])
+    if np.isnan(values[:, there]).any():
+        findings.append("some values are NaN")
     infinite = np.isinf(values)
     if infinite.any():
         values[infinite] = np.nan
@@ -1054,6 +1114,8 @@ def read_eeg(path: Path) -> Recording:
         raise RecordingError(f"{path.name}: not one finite sample")
     if values.shape[0] < WINDOW_SAMPLES:
         findings.append(f"{values.shape[0]} of {WINDOW_SAMPLES} samples: the rest is missing")
+    if len(values) > 1 and not (np.fmax.reduce(values) > np.fmin.reduce(values)).any():
+        findings.append("no channel varies")
     return Recording(np.ascontiguousarray(values.T), tuple(findings))
 
 
@@ -1063,7 +1125,7 @@ def read_spectrogram(path: Path) -> Recording:
     Raises RecordingError when the file is missing, is no parquet, has no field or nothing finite.
     """
     fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
-    values, frame, findings = read_columns(path, fields)
+    values, frame, findings = read_columns(path, fields, beside=("time",))
     if "time" in frame.columns and frame["time"].dtype.is_numeric() and not frame["time"].is_sorted():
         values = values[np.argsort(frame["time"].to_numpy(), kind="stable")]
         findings.append("rows were not in the order of time")
@@ -1106,6 +1168,150 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int
             yield waiting.popleft().result()
 
 
+# %% common.metric
+# The competition's score: mean Kullback-Leibler divergence of predicted from voted shares.
+
+import numpy as np
+
+CLIP = 1e-15  # the metric clips predictions to [CLIP, 1 - CLIP] before it takes logarithms
+
+
+def vote_shares(votes: np.ndarray) -> np.ndarray:
+    """Vote counts (rows, 6) to shares that sum to 1. Raises ValueError on a row without votes."""
+    votes = np.asarray(votes, dtype=np.float64)
+    totals = votes.sum(axis=1, keepdims=True)
+    if (totals <= 0).any():
+        raise ValueError(f"row {int(np.argmax(totals <= 0))} has no votes: shares are undefined")
+    return votes / totals
+
+
+def kl_divergence(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """KL(target || prediction) of each row, in nats.
+
+    target, prediction: (rows, 6), rows summing to 1. Terms whose target is 0 count 0; predictions
+    are clipped as the competition's metric does.
+    """
+    target = np.asarray(target, dtype=np.float64)
+    prediction = np.clip(np.asarray(prediction, dtype=np.float64), CLIP, 1 - CLIP)
+    safe = np.where(target > 0, target, 1.0)
+    return np.where(target > 0, target * (np.log(safe) - np.log(prediction)), 0.0).sum(axis=1)
+
+
+def refusals(prediction: np.ndarray) -> list[str]:
+    """Why the competition would refuse these rows (rows, 6); empty when it would not."""
+    prediction = np.asarray(prediction, dtype=np.float64)
+    reasons = []
+    broken = ~np.isfinite(prediction).all(axis=1)
+    if broken.any():
+        reasons.append(f"{broken.sum()} rows hold a value that is not a number, first row {np.argmax(broken)}")
+    outside = ((prediction < 0) | (prediction > 1)).any(axis=1)
+    if outside.any():
+        reasons.append(f"{outside.sum()} rows hold a value below 0 or above 1, first row {np.argmax(outside)}")
+    sums = prediction.sum(axis=1)
+    wrong = ~np.isclose(sums, 1.0) & ~broken
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        reasons.append(f"{wrong.sum()} rows do not sum to 1, first row {row} sums to {sums[row]:.6f}")
+    return reasons
+
+
+# %% infer.validate
+# A submission is right: its columns, its ids against test.csv, its values as the competition reads them.
+
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+
+class SubmissionError(KitError):
+    """A file the competition would refuse. The message lists every reason."""
+
+
+class CompetitionError(KitError):
+    """A competition folder without a usable test.csv."""
+
+
+def read_test_table(competition: Path) -> pl.DataFrame:
+    """spectrogram_id and eeg_id of every row of test.csv, whole numbers. Raises CompetitionError.
+
+    A file without a single line is a test set without rows; blank lines are no rows.
+    """
+    path, columns = competition / TEST_TABLE, ("spectrogram_id", "eeg_id")
+    try:
+        table = pl.read_csv(path)
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
+    absent = [column for column in columns if column not in table.columns]
+    if absent:
+        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
+    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+    whole = table.select(pl.col(columns).cast(pl.Int64, strict=False))
+    if whole["eeg_id"].null_count():
+        raise CompetitionError(f"{path}: an eeg_id is empty or no whole number")
+    return whole
+
+
+def read_csv(path: Path) -> pl.DataFrame:
+    """A submission or a solution, its votes as numbers. Raises SubmissionError."""
+    try:
+        frame = pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SubmissionError(f"{path.name}: not a readable csv ({str(error).strip().splitlines()[0]})") from error
+    absent = [column for column in SUBMISSION_COLUMNS if column not in frame.columns]
+    if absent:
+        raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
+    return frame.with_columns(pl.col(VOTES).cast(pl.Float64, strict=False).fill_null(float("nan")))
+
+
+def compare_ids(found: list[int], expected: list[int]) -> list[str]:
+    """How two lists of ids differ as multisets; empty when they do not."""
+    extra, missing = Counter(found) - Counter(expected), Counter(expected) - Counter(found)
+    reasons = []
+    for ids, what in ((missing, "missing"), (extra, "too many or unknown")):
+        if ids:
+            shown = ", ".join(str(eeg_id) for eeg_id in list(ids)[:3])
+            reasons.append(f"{ids.total()} rows {what}: eeg_id {shown}{' ...' if len(ids) > 3 else ''}")
+    return reasons
+
+
+def validate(submission: Path, competition: Path) -> int:
+    """Rows of a right submission. Raises SubmissionError with every reason why it is not."""
+    frame = read_csv(submission)
+    expected = read_test_table(competition)
+    reasons = []
+    if tuple(frame.columns) != SUBMISSION_COLUMNS:
+        reasons.append(f"columns are {', '.join(frame.columns)}; expected {', '.join(SUBMISSION_COLUMNS)}")
+    reasons += compare_ids(frame["eeg_id"].to_list(), expected["eeg_id"].to_list())
+    reasons += refusals(frame.select(VOTES).to_numpy())
+    if reasons:
+        raise SubmissionError(f"{submission.name} would be refused:\n  " + "\n  ".join(reasons))
+    return frame.height
+
+
+def score(submission: Path, solution: Path) -> tuple[float, int]:
+    """Mean KL over the rows of the solution, and their number. Raises SubmissionError.
+
+    solution: eeg_id and six columns of vote shares or counts. Repeated ids are matched in order.
+    """
+    frame, truth = read_csv(submission), read_csv(solution)
+    reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
+    reasons += refusals(frame.select(VOTES).to_numpy())
+    votes = truth.select(VOTES).to_numpy()
+    if not (votes.sum(axis=1) > 0).all():
+        reasons.append(f"{solution.name} has a row without votes")
+    if reasons:
+        raise SubmissionError(f"{submission.name} cannot be scored:\n  " + "\n  ".join(reasons))
+    if frame.height == 0:
+        raise SubmissionError(f"{submission.name} has no rows to score")
+    frame, truth = frame.sort("eeg_id", maintain_order=True), truth.sort("eeg_id", maintain_order=True)
+    votes = truth.select(VOTES).to_numpy()
+    target = votes / votes.sum(axis=1, keepdims=True)
+    return float(kl_divergence(target, frame.select(VOTES).to_numpy()).mean()), frame.height
+
+
 # %% infer.submit
 # test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once.
 
@@ -1121,10 +1327,6 @@ import torch
 from tqdm import tqdm
 
 BATCH_SIZE = 16
-
-
-class CompetitionError(KitError):
-    """A competition folder without a usable test.csv."""
 
 
 @dataclass(frozen=True)
@@ -1167,19 +1369,10 @@ class SubmissionReport:
         return summary
 
 
-def read_test_table(competition: Path) -> pl.DataFrame:
-    """spectrogram_id and eeg_id of every row of test.csv. Raises CompetitionError."""
-    path = competition / TEST_TABLE
-    try:
-        table = pl.read_csv(path)
-    except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema={"spectrogram_id": pl.Int64, "eeg_id": pl.Int64})
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in ("spectrogram_id", "eeg_id") if column not in table.columns]
-    if absent:
-        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    return table.select("spectrogram_id", "eeg_id")
+def central_findings(recording: Recording, length: int) -> tuple[str, ...]:
+    """The recording's findings and, in a test set where all are of one length, that it was too long."""
+    n_time = recording.values.shape[-1]
+    return recording.findings + ((f"{n_time} long: the central {length} used",) if n_time > length else ())
 
 
 def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
@@ -1189,16 +1382,16 @@ def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
     try:
         recording = read_eeg(competition / TEST_EEGS / f"{eeg_id}.parquet")
         eeg = central(recording.values, WINDOW_SAMPLES)
-        repaired += [f"EEG: {finding}" for finding in recording.findings]
         if not np.isfinite(eeg).any():
             eeg = None
-            unreadable.append(f"EEG {eeg_id}.parquet: nothing finite in its central 50 s")
+            raise RecordingError(f"{eeg_id}.parquet: nothing finite in its central 50 s")
+        repaired += [f"EEG: {finding}" for finding in central_findings(recording, WINDOW_SAMPLES)]
     except RecordingError as error:
         unreadable.append(f"EEG {error}")
     try:
         recording = read_spectrogram(competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet")
         spectrogram = central(recording.values, SPECTROGRAM_COLUMNS)
-        repaired += [f"spectrogram: {finding}" for finding in recording.findings]
+        repaired += [f"spectrogram: {finding}" for finding in central_findings(recording, SPECTROGRAM_COLUMNS)]
         if not np.isfinite(spectrogram).any(axis=(1, 2)).all():
             rebuilt = f"spectrogram {spectrogram_id}.parquet: a region without one finite value"
     except RecordingError as error:
@@ -1242,15 +1435,20 @@ def load_models(
     folders: list[Path], blend: Blend, device: torch.device, forgiving: bool, report: SubmissionReport
 ) -> tuple[list[ModelFolds], dict[str, float]]:
     """The models the blend wants and their weights. Raises WeightsError or BlendError when strict."""
-    folds = []
+    folds: list[ModelFolds] = []
     for folder in folders:
         try:
-            folds.append(load_weights(folder, device, forgiving))
-            report.dropped += folds[-1].dropped
+            loaded = load_weights(folder, device, forgiving)
         except WeightsError as error:
             if not forgiving:
                 raise
             report.dropped.append(str(error))
+            continue
+        report.dropped += loaded.dropped
+        if forgiving and any(model.experiment.name == loaded.experiment.name for model in folds):
+            report.dropped.append(f"{folder.name}: a second copy of {loaded.experiment.name}")
+        else:
+            folds.append(loaded)
     weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
     report.dropped += problems
     folds = [model for model in folds if model.experiment.name in weights]
@@ -1323,125 +1521,6 @@ def write_report(path: Path, report: SubmissionReport) -> None:
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-
-
-# %% common.metric
-# The competition's score: mean Kullback-Leibler divergence of predicted from voted shares.
-
-import numpy as np
-
-CLIP = 1e-15  # the metric clips predictions to [CLIP, 1 - CLIP] before it takes logarithms
-
-
-def vote_shares(votes: np.ndarray) -> np.ndarray:
-    """Vote counts (rows, 6) to shares that sum to 1. Raises ValueError on a row without votes."""
-    votes = np.asarray(votes, dtype=np.float64)
-    totals = votes.sum(axis=1, keepdims=True)
-    if (totals <= 0).any():
-        raise ValueError(f"row {int(np.argmax(totals <= 0))} has no votes: shares are undefined")
-    return votes / totals
-
-
-def kl_divergence(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """KL(target || prediction) of each row, in nats.
-
-    target, prediction: (rows, 6), rows summing to 1. Terms whose target is 0 count 0; predictions
-    are clipped as the competition's metric does.
-    """
-    target = np.asarray(target, dtype=np.float64)
-    prediction = np.clip(np.asarray(prediction, dtype=np.float64), CLIP, 1 - CLIP)
-    safe = np.where(target > 0, target, 1.0)
-    return np.where(target > 0, target * (np.log(safe) - np.log(prediction)), 0.0).sum(axis=1)
-
-
-def refusals(prediction: np.ndarray) -> list[str]:
-    """Why the competition would refuse these rows (rows, 6); empty when it would not."""
-    prediction = np.asarray(prediction, dtype=np.float64)
-    reasons = []
-    broken = ~np.isfinite(prediction).all(axis=1)
-    if broken.any():
-        reasons.append(f"{broken.sum()} rows hold a value that is not a number, first row {np.argmax(broken)}")
-    outside = ((prediction < 0) | (prediction > 1)).any(axis=1)
-    if outside.any():
-        reasons.append(f"{outside.sum()} rows hold a value below 0 or above 1, first row {np.argmax(outside)}")
-    sums = prediction.sum(axis=1)
-    wrong = ~np.isclose(sums, 1.0) & ~broken
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        reasons.append(f"{wrong.sum()} rows do not sum to 1, first row {row} sums to {sums[row]:.6f}")
-    return reasons
-
-
-# %% infer.validate
-# A submission is right: its columns, its ids against test.csv, its values as the competition reads them.
-
-from collections import Counter
-from pathlib import Path
-
-import polars as pl
-
-
-class SubmissionError(KitError):
-    """A file the competition would refuse. The message lists every reason."""
-
-
-def read_csv(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """The named columns of a csv, votes as numbers. Raises SubmissionError."""
-    try:
-        frame = pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SubmissionError(f"{path.name}: not a readable csv ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in columns if column not in frame.columns]
-    if absent:
-        raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
-    votes = [pl.col(column).cast(pl.Float64, strict=False).fill_null(float("nan")) for column in VOTES]
-    return frame.with_columns(votes) if set(VOTES) <= set(columns) else frame
-
-
-def compare_ids(found: list[int], expected: list[int]) -> list[str]:
-    """How two lists of ids differ as multisets; empty when they do not."""
-    extra, missing = Counter(found) - Counter(expected), Counter(expected) - Counter(found)
-    reasons = []
-    for ids, what in ((missing, "missing"), (extra, "too many or unknown")):
-        if ids:
-            shown = ", ".join(str(eeg_id) for eeg_id in list(ids)[:3])
-            reasons.append(f"{ids.total()} rows {what}: eeg_id {shown}{' ...' if len(ids) > 3 else ''}")
-    return reasons
-
-
-def validate(submission: Path, competition: Path) -> int:
-    """Rows of a right submission. Raises SubmissionError with every reason why it is not."""
-    frame = read_csv(submission, SUBMISSION_COLUMNS)
-    expected = read_csv(competition / TEST_TABLE, ("eeg_id",))
-    reasons = []
-    if tuple(frame.columns) != SUBMISSION_COLUMNS:
-        reasons.append(f"columns are {', '.join(frame.columns)}; expected {', '.join(SUBMISSION_COLUMNS)}")
-    reasons += compare_ids(frame["eeg_id"].to_list(), expected["eeg_id"].to_list())
-    reasons += refusals(frame.select(VOTES).to_numpy())
-    if reasons:
-        raise SubmissionError(f"{submission.name} would be refused:\n  " + "\n  ".join(reasons))
-    return frame.height
-
-
-def score(submission: Path, solution: Path) -> tuple[float, int]:
-    """Mean KL over the rows of the solution, and their number. Raises SubmissionError.
-
-    solution: eeg_id and six columns of vote shares or counts. Repeated ids are matched in order.
-    """
-    frame, truth = read_csv(submission, SUBMISSION_COLUMNS), read_csv(solution, SUBMISSION_COLUMNS)
-    reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
-    reasons += refusals(frame.select(VOTES).to_numpy())
-    votes = truth.select(VOTES).to_numpy()
-    if not (votes.sum(axis=1) > 0).all():
-        reasons.append(f"{solution.name} has a row without votes")
-    if reasons:
-        raise SubmissionError(f"{submission.name} cannot be scored:\n  " + "\n  ".join(reasons))
-    if frame.height == 0:
-        raise SubmissionError(f"{submission.name} has no rows to score")
-    frame, truth = frame.sort("eeg_id", maintain_order=True), truth.sort("eeg_id", maintain_order=True)
-    votes = truth.select(VOTES).to_numpy()
-    target = votes / votes.sum(axis=1, keepdims=True)
-    return float(kl_divergence(target, frame.select(VOTES).to_numpy()).mean()), frame.height
 
 
 # %% infer.kernel
