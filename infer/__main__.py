@@ -4,16 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from common.blend import load_blend
 from common.errors import KitError
-from common.weights import find_weights
-from infer.submit import submit, write_report
 from infer.validate import score, validate
 
 DEFAULT_BLEND = Path(__file__).parent / "blend.json"
 
 
 def run_submit(arguments: argparse.Namespace) -> None:
+    from common.blend import load_blend  # here, not above: torch takes seconds the other verbs need not wait for
+    from common.weights import find_weights
+    from infer.submit import submit, write_report
+
     folders = find_weights(arguments.weights)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     report = submit(arguments.competition, folders, load_blend(arguments.blend), arguments.out)
@@ -72,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
         help="would the competition accept this submission?",
         description=(
             "Hold a submission against test.csv: columns, ids as often as test.csv has them, finite values in "
-            "0 ... 1, rows that sum to 1. Exit code 0 when it is right, 1 with every reason when it is not."
+            "0 ... 1, rows that sum to 1. Exit code 0 when it is right, 1 with every reason when it is not. "
+            "Example: python -m infer validate submission.csv --competition demo/competition"
         ),
     )
     verb.add_argument("submission", type=Path, help="the submission.csv")
@@ -84,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
         help="score a submission against known answers",
         description=(
             "Mean KL divergence as the competition computes it. The solution holds eeg_id and six columns of vote "
-            "shares or counts; a simulated competition has one in DIR/truth/solution.csv."
+            "shares or counts; a simulated competition has one in DIR/truth/solution.csv. Example: "
+            "python -m infer score submission.csv demo/competition/truth/solution.csv"
         ),
     )
     verb.add_argument("submission", type=Path, help="the submission.csv")

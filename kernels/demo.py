@@ -136,7 +136,7 @@ def show(table: pl.DataFrame) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=80, help="patients to simulate (default: 80)")
+    parser.add_argument("--patients", type=int, default=90, help="patients to simulate (default: 90)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
     options = parser.parse_args()
     demo, started = ROOT / "demo", time.monotonic()

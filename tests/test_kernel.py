@@ -14,7 +14,7 @@ from common.schema import ELECTRODES, PATTERNS, SPECTROGRAM_FIELDS, VOTES
 from infer.validate import validate
 from train.export import export
 from train.labels import label_rows
-from train.run import read_run
+from train.run_folder import read_run
 from train.windows import TrainingWindows
 
 IIIC = PROJECT.parent / "shared" / "data" / "iiic"

@@ -14,7 +14,8 @@ from common.schema import ELECTRODES, VOTES
 from train import loop
 from train.evaluate import as_text, evaluate, out_of_fold_prior
 from train.labels import label_rows, prior_shares
-from train.run import RunError, parse_folds, run_experiment
+from train.run import parse_folds, run_experiment
+from train.run_folder import RunError
 from train.windows import MissingRecordings
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]

@@ -18,7 +18,7 @@ from common.weights import WeightsError, find_weights, load_weights
 from infer.submit import submit
 from train.export import export
 from train.labels import label_rows
-from train.run import read_run
+from train.run_folder import read_run
 from train.windows import TrainingWindows
 
 CPU = torch.device("cpu")

@@ -32,7 +32,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_blend(arguments: argparse.Namespace) -> None:
     from train.blend import fit_blend, read_out_of_fold
-    from train.loop import write_via
+    from train.run_folder import write_via
 
     blend = fit_blend(read_out_of_fold(arguments.sources, arguments.labels, arguments.group))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
         "evaluate",
         help="out-of-fold scores beside prior and uniform",
         description=(
-            "KL of each run's out-of-fold predictions, last and best epoch apart, beside the class prior and uniform."
+            "KL of each run's out-of-fold predictions, last and best epoch apart, beside the class prior and uniform. "
+            "Example: python -m train evaluate runs/kaggle-b2 runs/wave-bipolar"
         ),
     )
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of the same competition")
@@ -129,7 +130,8 @@ def parser() -> argparse.ArgumentParser:
         help="write runs as Kaggle dataset folders",
         description=(
             "Write WEIGHTS/hms-<name>/ per run: config.json, fold0.safetensors ..., manifest.json with checksums and "
-            "scores, dataset-metadata.json. Publish with: kaggle datasets create -p WEIGHTS/hms-<name>"
+            "scores, dataset-metadata.json. Example: python -m train export runs/kaggle-b2 --out weights; then publish "
+            "with: kaggle datasets create -p weights/hms-kaggle-b2"
         ),
     )
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")

@@ -11,7 +11,7 @@ from common.blend import Blend, Candidate
 from common.errors import KitError
 from common.metric import CLIP, kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.run import OOF
+from train.run_folder import OOF
 
 
 class BlendInputError(KitError):

@@ -8,7 +8,7 @@ import polars as pl
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from train.labels import prior_shares
-from train.run import OOF, RunError, probability_columns, read_run
+from train.run_folder import OOF, RunError, probability_columns, read_run
 
 FLOOR, PRIOR = "floor (the generating probabilities)", "class prior"
 UNIFORM = np.full(len(PATTERNS), 1 / len(PATTERNS))

@@ -10,7 +10,7 @@ import polars as pl
 from common.schema import VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest, sha256_of
 from train.evaluate import kl_columns
-from train.run import CONFIG, FOLD, OOF, finished_folds, fold_folder, probability_columns, read_run
+from train.run_folder import CONFIG, FOLD, OOF, finished_folds, fold_folder, probability_columns, read_run
 
 METADATA = "dataset-metadata.json"
 DATASETS_META = Path(__file__).parent.parent / "datasets_meta"

@@ -1,8 +1,6 @@
 """The training loop of one fold, in plain torch."""
 
-import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.schema import MANY_VOTES
 from train.augment import mirror_some
+from train.run_folder import BEST, LAST, LOG, STATE, write_via
 from train.windows import TrainingWindows
 
-LAST, BEST, STATE, LOG = "last.safetensors", "best.safetensors", "state.pt", "epochs.csv"
 VALIDATION_BATCH = 16
 
 
@@ -53,13 +51,6 @@ class Optimisation:
 def kl_loss(logits: Tensor, target: Tensor) -> Tensor:
     """KL(target || softmax(logits)) of each row, (batch,). 0 ln 0 = 0."""
     return (torch.xlogy(target, target) - target * logits.log_softmax(dim=1)).sum(dim=1)
-
-
-def write_via(path: Path, write: Callable[[Path], Any]) -> None:
-    """write(temporary name), then rename: a reader never meets half a file."""
-    temporary = path.with_name(path.name + ".partial")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def predict_rows(model: nn.Module, data: FoldData, rows: np.ndarray, experiment: Experiment) -> np.ndarray:

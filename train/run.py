@@ -1,50 +1,37 @@
-"""One experiment on one competition: its run folder.
+"""Training the folds of one experiment on one competition."""
 
-RUNS/<name>/config.json     the experiment
-RUNS/<name>/rows.parquet    label rows with their fold
-RUNS/<name>/fold0/          last.safetensors, best.safetensors, epochs.csv, fold.json, oof.parquet
-RUNS/<name>/oof.parquet     out-of-fold predictions of the finished folds, of the config's checkpoint
-"""
-
-import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from common.config import Experiment, parse_experiment
-from common.errors import KitError
+from common.config import Experiment
 from common.models.build import build_model
 from common.predict import pick_device
 from common.schema import PATTERNS, VOTES
 from train.folds import make_folds
 from train.labels import label_rows
-from train.loop import BEST, LAST, STATE, FoldData, load_checkpoint, predict_rows, train_fold, write_via
+from train.loop import FoldData, load_checkpoint, predict_rows, train_fold
 from train.pretrained import initialise
+from train.run_folder import (
+    BEST,
+    CONFIG,
+    FOLD,
+    LAST,
+    OOF,
+    ROWS,
+    STATE,
+    RunError,
+    fold_folder,
+    probability_columns,
+    write_json,
+    write_via,
+)
 from train.windows import TrainingWindows
 
-CONFIG, FOLD, ROWS, OOF = "config.json", "fold.json", "rows.parquet", "oof.parquet"
 VERSIONED = ("torch", "timm", "numpy", "polars", "scipy", "scikit-learn")
-
-
-class RunError(KitError):
-    """A run folder that does not fit what was asked. The message says what to do."""
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    write_via(path, lambda temporary: temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8"))
-
-
-def fold_folder(run: Path, fold: int) -> Path:
-    return run / f"fold{fold}"
-
-
-def probability_columns(checkpoint: str) -> list[str]:
-    """Names of the six probabilities of a checkpoint in a fold's oof.parquet: seizure_last ..."""
-    return [f"{pattern}_{checkpoint}" for pattern in PATTERNS]
 
 
 def prepare_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: bool) -> None:
@@ -133,14 +120,3 @@ def run_experiment(
         print("recordings repaired: " + "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5)))
     merge_folds(run, experiment)
     return run
-
-
-def read_run(run: Path) -> Experiment:
-    """The experiment of a run folder with at least one finished fold. Raises RunError."""
-    if not (run / CONFIG).is_file() or not (run / OOF).is_file():
-        raise RunError(f"{run}: no {CONFIG} and {OOF} here; give a folder that `python -m train run` finished")
-    return parse_experiment(json.loads((run / CONFIG).read_bytes()), str(run / CONFIG))
-
-
-def finished_folds(run: Path) -> list[int]:
-    return sorted(int(part.parent.name.removeprefix("fold")) for part in run.glob(f"fold*/{OOF}"))
