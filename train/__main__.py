@@ -130,8 +130,8 @@ def parser() -> argparse.ArgumentParser:
         help="write runs as Kaggle dataset folders",
         description=(
             "Write WEIGHTS/hms-<name>/ per run: config.json, fold0.safetensors ..., manifest.json with checksums and "
-            "scores, dataset-metadata.json. Example: python -m train export runs/kaggle-b2 --out weights; then publish "
-            "with: kaggle datasets create -p weights/hms-kaggle-b2"
+            "scores, dataset-metadata.json. Publish them with `kaggle datasets create -p WEIGHTS/hms-<name>`. "
+            "Example: python -m train export runs/kaggle-b2 --out weights"
         ),
     )
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
