@@ -1,5 +1,7 @@
 """Model input to probabilities, the same for validation and for inference."""
 
+import re
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,8 @@ def pick_device() -> torch.device:
     available and then fails at the first operation, so its architecture is looked up."""
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
-        built = [arch.removeprefix("sm_") for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
-        if any(int(arch[:-1]) == major and int(arch[-1]) <= minor for arch in built):
+        built = re.findall(r"sm_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))  # sm_120 is 12.0
+        if any(int(has) == major and int(least) <= minor for has, least in built):
             return torch.device("cuda")
     return torch.device("cpu")
 

@@ -10,7 +10,7 @@ import polars as pl
 from common.schema import VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest, sha256_of
 from train.evaluate import kl_columns
-from train.run_folder import CONFIG, FOLD, OOF, finished_folds, fold_folder, probability_columns, read_run
+from train.run_folder import CONFIG, FOLD, OOF, ROWS, finished_folds, fold_folder, probability_columns, read_run
 
 METADATA = "dataset-metadata.json"
 DATASETS_META = Path(__file__).parent.parent / "datasets_meta"
@@ -28,8 +28,7 @@ def default_metadata(slug: str) -> str:
 
 
 def fold_entry(run: Path, fold: int, file: Path) -> FoldEntry:
-    facts = json.loads((fold_folder(run, fold) / FOLD).read_text(encoding="utf-8"))
-    oof = pl.read_parquet(fold_folder(run, fold) / OOF)
+    rows, oof = pl.read_parquet(run / ROWS), pl.read_parquet(fold_folder(run, fold) / OOF)
     kl = {
         checkpoint: kl_columns(oof.select(VOTES).to_numpy(), oof.select(probability_columns(checkpoint)).to_numpy())[0]
         for checkpoint in ("last", "best")
@@ -39,8 +38,8 @@ def fold_entry(run: Path, fold: int, file: Path) -> FoldEntry:
         sha256=sha256_of(file),
         bytes=file.stat().st_size,
         fold=fold,
-        train_rows=facts["train_rows"],
-        validation_rows=facts["validation_rows"],
+        train_rows=rows.height - oof.height,
+        validation_rows=oof.height,
         last_kl=round(kl["last"], 6),
         best_kl=round(kl["best"], 6),
     )

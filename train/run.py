@@ -98,6 +98,7 @@ def run_experiment(
     build_model(experiment)  # a config that makes no net fails before anything is written
     prepare_folder(run, experiment, rows, resume)
     votes = rows.select(VOTES).to_numpy()
+    versions = {"versions": {name: version(name) for name in VERSIONED}}
     print(f"{experiment.name}: {rows.height} label rows, folds {wanted}, on {device}")
     for fold in wanted:
         folder = fold_folder(run, fold)
@@ -108,13 +109,15 @@ def run_experiment(
         seed = experiment.training.seed + 1000 * fold
         torch.manual_seed(seed)
         model = build_model(experiment)
-        initialised = initialise(model, experiment, pretrained)
-        print(f"fold {fold}: first weights: {initialised}")
+        if (folder / STATE).is_file():  # its weights, and what is known of their origin, go on
+            print(f"fold {fold}: continued")
+        else:
+            initialised = initialise(model, experiment, pretrained)
+            print(f"fold {fold}: first weights: {initialised}")
+            write_json(folder / FOLD, {"initialised": initialised} | versions)
         data = FoldData(windows, votes, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold))
         model = model.to(device)
         train_fold(experiment, data, model, folder, seed, f"{experiment.name} fold {fold}")
-        facts = {"initialised": initialised, "train_rows": len(data.train), "validation_rows": len(data.validation)}
-        write_json(folder / FOLD, facts | {"versions": {name: version(name) for name in VERSIONED}})
         finish_fold(experiment, data, model, rows, folder)
     if windows.findings:
         print("recordings repaired: " + "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5)))

@@ -3,7 +3,7 @@
 # In this order: common.errors, common.config, common.schema, common.blend, common.models.cnn, common.montage,
 # common.models.sequence, common.models.build, common.weights, common.filters, common.spectrogram,
 # common.features, common.predict, common.records, common.metric, infer.validate, infer.submit, infer.kernel.
-# sha256 of the sources: 615f2b1602c1a65ad2531f197e4eb0a4da817caa6ebf8cfa640be796cba69339
+# sha256 of the sources: 56d44866176a3b371f273cc453cda2862f83154755b3a9794194d2e6286bd2b9
 # ruff: noqa
 
 
@@ -982,6 +982,8 @@ def global_features(panels: Tensor) -> Tensor:
 # %% common.predict
 # Model input to probabilities, the same for validation and for inference.
 
+import re
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -992,8 +994,8 @@ def pick_device() -> torch.device:
     available and then fails at the first operation, so its architecture is looked up."""
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
-        built = [arch.removeprefix("sm_") for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
-        if any(int(arch[:-1]) == major and int(arch[-1]) <= minor for arch in built):
+        built = re.findall(r"sm_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))  # sm_120 is 12.0
+        if any(int(has) == major and int(least) <= minor for has, least in built):
             return torch.device("cuda")
     return torch.device("cpu")
 

@@ -1,0 +1,113 @@
+"""The nets: six logits for every config of the kit, and what their design promises."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.config import (
+    BipolarSequence,
+    ConfigError,
+    EegMelImage,
+    SpectrogramCnnConfig,
+    WaveNetConfig,
+    load_experiment,
+)
+from common.features import Windows, build_input
+from common.models.build import build_model
+from common.models.cnn import GemPooling, SpectrogramCNN
+from common.models.sequence import WaveNet
+from common.montage import mirror_eeg
+from common.predict import predict
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
+
+
+def windows(batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    eeg = torch.randn(batch, 20, 10_000, generator=generator).cumsum(dim=-1)
+    return Windows(eeg, torch.rand(batch, 4, 100, 300, generator=generator).exp())
+
+
+def wave_net(**changes):
+    torch.manual_seed(0)
+    sequence = BipolarSequence(sfreq=50)
+    return WaveNet(WaveNetConfig(width=16, dilations=(1, 2), **changes), sequence).eval(), sequence
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_makes_a_net_that_fits_its_input(path):
+    experiment = load_experiment(path)
+    torch.manual_seed(0)
+    model = build_model(experiment).eval()
+    answer = predict(model, build_input(windows(), experiment.input))
+    assert answer.shape == (2, 6) and (answer.sum(axis=1) - 1 < 1e-12).all() and (answer > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pooling"),
+    [
+        ("test_efficientnet", "gem"),
+        ("mobilenetv3_small_050", "average"),  # its features grow after the pooling
+        ("test_convnext", "average"),
+        ("test_vit2", "average"),
+    ],
+)
+def test_backbones_of_other_families(backbone, pooling):
+    config = SpectrogramCnnConfig(backbone=backbone, pooling=pooling, pretrained=False)
+    model = SpectrogramCNN(config).eval()
+    size = 64 if backbone == "test_vit2" else 96
+    assert model(torch.randn(2, 1, size, size)).shape == (2, 6)
+
+
+def test_gem_is_the_average_at_exponent_one_and_nears_the_maximum():
+    pooling, features = GemPooling(), torch.rand(2, 3, 5, 7) + 0.1
+    pooling.exponent.data.fill_(1.0)
+    torch.testing.assert_close(pooling(features), features.mean(dim=(-2, -1)))
+    pooling.exponent.data.fill_(60.0)
+    torch.testing.assert_close(pooling(features), features.amax(dim=(-2, -1)), rtol=0.1, atol=0)
+
+
+def test_unknown_backbone_is_refused_with_names_like_it():
+    with pytest.raises(ConfigError, match=r"no model named 'efficientnet_b99'; names like it: "):
+        SpectrogramCNN(SpectrogramCnnConfig(backbone="efficientnet_b99"))
+
+
+def test_answer_does_not_depend_on_the_batch():
+    model, sequence = wave_net()
+    inputs = build_input(windows(5), sequence)
+    together = predict(model, inputs)
+    for row in range(5):
+        assert abs(predict(model, inputs[row : row + 1]) - together[row]).max() < 1e-6
+    assert abs(together[0] - together[1]).max() > 1e-4  # else it would depend on nothing
+
+
+def test_wave_net_does_not_tell_left_from_right():
+    model, sequence = wave_net()
+    raw = windows(2).eeg
+    answers = [predict(model, build_input(Windows(eeg, None), sequence)) for eeg in (raw, mirror_eeg(raw))]
+    assert abs(answers[0] - answers[1]).max() < 1e-6
+    one_sided = raw.clone()
+    one_sided[:, [1, 2, 3]] *= 20  # F3, C3, P3: lateralised is told from generalised
+    assert abs(predict(model, build_input(Windows(one_sided, None), sequence)) - answers[0]).max() > 1e-4
+
+
+def test_wave_net_sees_the_context_and_sees_the_labelled_seconds_more_sharply():
+    model, _ = wave_net()
+    torch.manual_seed(1)
+    sequence = torch.randn(1, 18, 2500, requires_grad=True)
+    model(sequence)[0, 0].backward()
+    gradient = sequence.grad.abs().mean(dim=(0, 1))  # (time,)
+    assert (gradient > 0).float().mean() > 0.99
+    assert gradient[1000:1500].mean() > 2 * gradient[:900].mean()
+
+
+def test_prediction_needs_evaluation_mode():
+    model, sequence = wave_net()
+    with pytest.raises(RuntimeError, match=r"needs model\.eval"):
+        predict(model.train(), build_input(windows(1), sequence))
+
+
+def test_mel_image_of_a_batch_fits_a_backbone_without_resizing():
+    image = build_input(windows(1), EegMelImage(parts=("image", "global")))
+    assert image.shape == (1, 1, 512, 512)
