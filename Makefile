@@ -13,7 +13,8 @@ help:
 	@echo "make clean   remove demo/ and caches"
 
 $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 with venv found; install one or say make PYTHON=/path/to/python"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 (with venv) found: the Kaggle image's versions install on these."; \
+	  echo "Install one, or: pip install uv && uv python install 3.12 && make PYTHON=\$$(uv python find 3.12)"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet uv
 	$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraints constraints.txt --editable ".[dev,kaggle]"
