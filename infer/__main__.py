@@ -1,11 +1,12 @@
 """python -m infer VERB: from a competition folder and weights to a submission, checked and scored."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from common.errors import KitError
-from infer.validate import score, validate
+from infer.validate import SubmissionError, score, validate
 
 DEFAULT_BLEND = Path(__file__).parent / "blend.json"
 
@@ -16,7 +17,10 @@ def run_submit(arguments: argparse.Namespace) -> None:
     from infer.submit import submit, write_report
 
     folders = find_weights(arguments.weights)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    for target in filter(None, (arguments.out, arguments.report)):  # found out now, not after the prediction
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() or not os.access(target.parent, os.W_OK):
+            raise SubmissionError(f"{target} cannot be written: it is a folder, or its folder is read-only")
     report = submit(arguments.competition, folders, load_blend(arguments.blend), arguments.out)
     print("\n".join(report.lines()))
     if arguments.report:

@@ -64,6 +64,8 @@ class SubmissionReport:
         summary = [f"{self.rows} rows, {self.eegs} EEGs in {self.seconds:.1f} s on {self.device}"]
         summary += [f"model {name}: weight {m['weight']:.3f}, {m['folds']} folds" for name, m in self.models.items()]
         summary += [f"DROPPED {what}" for what in self.dropped]
+        if self.eegs and sum(entry["answer"] == "prior" for entry in self.fallbacks) == self.eegs:
+            summary.append("WARNING: not one EEG could be predicted, every row is the prior")
         kinds = (("fallback", self.fallbacks), ("rebuilt spectrogram", self.rebuilt_spectrograms))
         for kind, entries in (*kinds, ("repaired recording", self.repaired)):
             summary.append(f"{kind}s: {len(entries)}")

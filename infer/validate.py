@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from common.errors import KitError
@@ -49,6 +50,7 @@ def read_csv(path: Path) -> pl.DataFrame:
     absent = [column for column in SUBMISSION_COLUMNS if column not in frame.columns]
     if absent:
         raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     return frame.with_columns(pl.col(VOTES).cast(pl.Float64, strict=False).fill_null(float("nan")))
 
 
@@ -86,8 +88,8 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
     reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
     reasons += refusals(frame.select(VOTES).to_numpy())
     votes = truth.select(VOTES).to_numpy()
-    if not (votes.sum(axis=1) > 0).all():
-        reasons.append(f"{solution.name} has a row without votes")
+    if not np.isfinite(votes).all() or (votes < 0).any() or not (votes.sum(axis=1) > 0).all():
+        reasons.append(f"{solution.name} has a row without votes, or a vote that is negative or not a number")
     if reasons:
         raise SubmissionError(f"{submission.name} cannot be scored:\n  " + "\n  ".join(reasons))
     if frame.height == 0:

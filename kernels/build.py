@@ -78,13 +78,31 @@ def published(root: Path) -> list[str]:
     return slugs
 
 
-def metadata(root: Path, blend_json: str) -> dict[str, Any]:
-    """What `kaggle kernels push` reads. OWNER stands for the user and is filled in when publishing."""
+def check_blend(blend_json: str, source: str) -> None:
+    """Refuse here what the kernel would refuse on Kaggle, where finding out costs a push."""
+    from common.blend import BlendError, parse_blend
+
+    try:
+        parse_blend(blend_json, source)
+    except BlendError as error:
+        raise BuildError(f"{error}\nMake one with `python -m train blend`.") from error
+
+
+def owner_of(file: Path) -> str:
+    """Who the metadata written before belongs to; OWNER stands for the user until it is filled in."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "OWNER"
+
+
+def metadata(root: Path, blend_json: str, owner: str = "OWNER") -> dict[str, Any]:
+    """What `kaggle kernels push` reads, for the Kaggle user `owner`."""
     names = [f"hms-{model}" for model in read_blend(blend_json)["models"]]
     if not names:  # all models found count: every published dataset except those of the smoke tests
         names = [slug for slug in published(root) if not slug.startswith("hms-smoke-")]
     return {
-        "id": f"OWNER/{SLUG}",
+        "id": f"{owner}/{SLUG}",
         "title": SLUG.replace("-", " ").title(),  # Kaggle makes the slug from the title: they must agree
         "code_file": "kernel.py",
         "language": "python",
@@ -94,7 +112,7 @@ def metadata(root: Path, blend_json: str) -> dict[str, Any]:
         "enable_tpu": False,
         "enable_internet": False,  # explicit: the command line's default is true
         "machine_shape": "NvidiaTeslaT4",
-        "dataset_sources": [f"OWNER/{name}" for name in sorted(names)],
+        "dataset_sources": [f"{owner}/{name}" for name in sorted(names)],
         "competition_sources": [COMPETITION],
         "kernel_sources": [],
         "model_sources": [],
@@ -154,10 +172,12 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     out = options.out or root / "kernels" / SLUG
     try:
         if not blend_file.is_file():
-            raise BuildError(f'No blend file {blend_file}; write {{"models": {{}}}} into it for equal weights.')
+            raise BuildError(f"No blend file {blend_file}; make one with `python -m train blend`.")
         blend_json = blend_file.read_text(encoding="utf-8")
+        if root == ROOT:  # another tree may have another blend
+            check_blend(blend_json, str(blend_file))
         kernel = build(root, blend_json)
-        meta = json.dumps(metadata(root, blend_json), indent=2) + "\n"
+        meta = json.dumps(metadata(root, blend_json, owner_of(out / "kernel-metadata.json")), indent=2) + "\n"
     except BuildError as error:
         print(f"Kernel not built. {error}", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from common.blend import load_blend
+from common.blend import Blend, load_blend
 from common.metric import kl_divergence
 from common.schema import MANY_VOTES, VOTES
 from infer.validate import score
@@ -26,6 +26,7 @@ from train.blend import nested_kl, read_out_of_fold
 from train.evaluate import FLOOR, PRIOR, UNIFORM, evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
+FEWEST_PATIENTS = 12  # every pattern in both folds
 EXPERIMENTS = ("smoke-kaggle-efficientnet", "smoke-wave-bipolar")
 PLACES = {
     "competition/": "the simulated competition, its answers in truth/",
@@ -70,6 +71,9 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
     submission = demo / "sandbox" / "submission.csv"
     command("validate and score", seconds, *infer, "validate", submission, "--competition", competition)
     command("validate and score", seconds, *infer, "score", submission, truth / "solution.csv")
+    alone_blend = demo / "alone" / "blend.json"  # no model named: the one that is given counts alone
+    alone_blend.parent.mkdir()
+    alone_blend.write_text(Blend(models={}, prior=load_blend(blend).prior).model_dump_json(), encoding="utf-8")
     for dataset in datasets:  # each model alone, for the table
         alone = demo / "alone" / f"{dataset.name}.csv"
         command(
@@ -81,6 +85,8 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
             competition,
             "--weights",
             dataset,
+            "--blend",
+            alone_blend,
             "--out",
             alone,
         )
@@ -139,6 +145,8 @@ def main() -> int:
     parser.add_argument("--patients", type=int, default=90, help="patients to simulate (default: 90)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
     options = parser.parse_args()
+    if options.patients < FEWEST_PATIENTS or options.seed < 0:  # before the last demo is removed
+        parser.error(f"--patients must be at least {FEWEST_PATIENTS}, --seed at least 0")
     demo, started = ROOT / "demo", time.monotonic()
     shutil.rmtree(demo, ignore_errors=True)
     demo.mkdir()

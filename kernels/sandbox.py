@@ -187,6 +187,13 @@ def summary(report: dict[str, Any], out: Path) -> str:
     return f"sandbox: FAILED: the kernel {reason} after {spent}; see {out / 'log.txt'}"
 
 
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
+    return value
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python kernels/sandbox.py",
@@ -194,7 +201,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "Leaves submission.csv, report.json and log.txt in --out. Exit code 0: the kernel ended well,\n"
         "in time and with a submission.csv; 1: it did not; 2: it was not run.",
         epilog="example:\n  python kernels/sandbox.py kernels/hms-inference --out demo/sandbox \\\n"
-        "      --competition demo/competition --datasets demo/weights/hms-kaggle-b2",
+        "      --competition demo/competition --datasets demo/weights/hms-smoke-wave-bipolar",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -216,7 +223,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="datasets to mount",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    add("--hours", type=float, default=9.0, help="time limit, may be a fraction (default: 9)")
+    add("--hours", type=positive, default=9.0, help="time limit, may be a fraction (default: 9)")
     add(
         "--layout",
         choices=sorted(LAYOUTS),
@@ -236,11 +243,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
+    for stop in (signal.SIGTERM, signal.SIGHUP):  # so that an ended sandbox ends its kernel and clears up
+        signal.signal(stop, lambda number, _: sys.exit(128 + number))
     try:
         report = sandbox(options)
-    except SandboxError as error:
+    except (SandboxError, OSError) as error:
         print(f"sandbox: not run. {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("sandbox: interrupted", file=sys.stderr)
+        return 130
     print(summary(report, options.out))
     return 0 if report["ok"] else 1
 

@@ -195,7 +195,9 @@ def test_evaluation_equals_scipy(run, tmp_path):
 
 def test_prior_of_a_fold_never_sees_it():
     votes = np.array([[10, 0, 0, 0, 0, 0], [0, 10, 0, 0, 0, 0], [0, 0, 5, 0, 0, 0], [0, 0, 0, 6, 0, 6]])
-    prior = out_of_fold_prior(votes, np.array([0, 1, 1, 2]))
+    rows = pl.DataFrame(votes, schema=list(VOTES)).with_columns(fold=pl.Series([0, 1, 1, 2]))
+    prior = out_of_fold_prior(np.array([0, 1, 1, 2]), rows)
     np.testing.assert_allclose(prior[0], [0, 0.5, 0, 0.25, 0, 0.25])  # the row of 5 votes does not count
     np.testing.assert_allclose(prior[1], [0.5, 0, 0, 0.25, 0, 0.25])
+    np.testing.assert_array_equal(out_of_fold_prior(np.array([1, 1]), rows), prior[1:3])  # one fold finished
     np.testing.assert_allclose(prior_shares(votes[2:3], 10), [0, 0, 1, 0, 0, 0])  # unless there is no other

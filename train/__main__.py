@@ -1,6 +1,7 @@
 """python -m train VERB: from a competition folder to weights and a blend."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         help="train the folds of one experiment",
         description=(
             "Train one config of train/configs and write RUNS/<config name>/ with weights, epochs and out-of-fold "
-            "predictions. Example: python -m train run train/configs/kaggle-b0.toml --competition DIR --out runs"
+            "predictions. Example: python -m train run train/configs/kaggle-b2.toml --competition DIR --out runs"
         ),
     )
     verb.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, e.g. from train/configs")
@@ -142,8 +143,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     arguments = parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an ended command clears up too
     try:
         arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (KitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

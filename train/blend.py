@@ -11,7 +11,7 @@ from common.blend import Blend, Candidate
 from common.errors import KitError
 from common.metric import CLIP, kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.run_folder import OOF
+from train.run_folder import OOF, read_table
 
 
 class BlendInputError(KitError):
@@ -104,7 +104,7 @@ def read_predictions(path: Path) -> tuple[str, pl.DataFrame]:
     file = path / OOF if path.is_dir() else path
     if not file.is_file():
         raise BlendInputError(f"{path}: no such run or parquet (a run has {OOF} once a fold is finished)")
-    return path.name if path.is_dir() else path.stem, pl.read_parquet(file)
+    return path.name if path.is_dir() else path.stem, read_table(file)
 
 
 def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None) -> OutOfFold:
@@ -118,7 +118,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
     names = [name for name, _ in named]
     if len(set(names)) != len(names):
         raise BlendInputError(f"the same model twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
-    truth = pl.read_parquet(labels) if labels else named[0][1]
+    truth = read_table(labels) if labels else named[0][1]
     if absent := [column for column in (*VOTES, "fold") if column not in truth.columns]:
         raise BlendInputError(f"{labels or sources[0]}: no column {', '.join(absent)}; --labels FILE gives them")
     shared = set(truth.columns).intersection(*(table.columns for _, table in named))

@@ -5,12 +5,20 @@ import os
 import shutil
 from pathlib import Path
 
-import polars as pl
-
 from common.schema import VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest, sha256_of
 from train.evaluate import kl_columns
-from train.run_folder import CONFIG, FOLD, OOF, ROWS, finished_folds, fold_folder, probability_columns, read_run
+from train.run_folder import (
+    CONFIG,
+    FOLD,
+    OOF,
+    ROWS,
+    finished_folds,
+    fold_folder,
+    probability_columns,
+    read_run,
+    read_table,
+)
 
 METADATA = "dataset-metadata.json"
 DATASETS_META = Path(__file__).parent.parent / "datasets_meta"
@@ -27,8 +35,15 @@ def default_metadata(slug: str) -> str:
     return json.dumps(meta, indent=1) + "\n"
 
 
+def owner_of(file: Path) -> str:
+    """Whose an earlier export of this dataset was: a name filled in for OWNER stays."""
+    if not file.is_file():
+        return "OWNER"
+    return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
+
+
 def fold_entry(run: Path, fold: int, file: Path) -> FoldEntry:
-    rows, oof = pl.read_parquet(run / ROWS), pl.read_parquet(fold_folder(run, fold) / OOF)
+    rows, oof = read_table(run / ROWS), read_table(fold_folder(run, fold) / OOF)
     kl = {
         checkpoint: kl_columns(oof.select(VOTES).to_numpy(), oof.select(probability_columns(checkpoint)).to_numpy())[0]
         for checkpoint in ("last", "best")
@@ -69,11 +84,12 @@ def export(run: Path, out: Path) -> Path:
         versions=facts["versions"],
     )
     (temporary / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    owner = owner_of(folder / METADATA)
     written = DATASETS_META / slug / METADATA
     metadata = written.read_text(encoding="utf-8") if written.is_file() else default_metadata(slug)
     if not written.is_file():
         print(f"datasets_meta/{slug}/{METADATA} does not exist: wrote a default one; put it there to change it")
-    (temporary / METADATA).write_text(metadata, encoding="utf-8")
+    (temporary / METADATA).write_text(metadata.replace("OWNER/", f"{owner}/", 1), encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(temporary, folder)

@@ -1,5 +1,6 @@
 """The training loop of one fold, in plain torch."""
 
+import pickle
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,13 @@ def stage_rows(data: FoldData, stage: Stage, title: str) -> np.ndarray:
     return rows
 
 
+def load_state(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise TrainingError(f"{path} is damaged: remove it, and this fold starts again") from error
+
+
 def train_fold(experiment: Experiment, data: FoldData, model: nn.Module, folder: Path, seed: int, title: str) -> None:
     """Train `model` on data.train, score every epoch on data.validation, leave LAST, BEST and LOG in `folder`.
 
@@ -118,7 +126,7 @@ def train_fold(experiment: Experiment, data: FoldData, model: nn.Module, folder:
     state_file = folder / STATE
     state: dict[str, Any] = {"history": [], "best": float("inf"), "stage": -1}
     if state_file.is_file():
-        state = torch.load(state_file, map_location=next(model.parameters()).device, weights_only=True)
+        state = load_state(state_file, next(model.parameters()).device)
         model.load_state_dict(state["model"])
     history: list[dict[str, Any]] = state["history"]
     target = vote_shares(data.votes[data.validation])

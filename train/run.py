@@ -13,7 +13,7 @@ from common.predict import pick_device
 from common.schema import PATTERNS, VOTES
 from train.folds import make_folds
 from train.labels import label_rows
-from train.loop import FoldData, load_checkpoint, predict_rows, train_fold
+from train.loop import FoldData, load_checkpoint, predict_rows, stage_rows, train_fold
 from train.pretrained import initialise
 from train.run_folder import (
     BEST,
@@ -26,6 +26,7 @@ from train.run_folder import (
     RunError,
     fold_folder,
     probability_columns,
+    read_table,
     write_json,
     write_via,
 )
@@ -46,7 +47,7 @@ def prepare_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume
         raise RunError(f"{run} exists: --resume continues it; remove it, or give another --out, to start afresh")
     if (run / CONFIG).read_text(encoding="utf-8") != config:
         raise RunError(f"{run / CONFIG} differs from the config: a continued run must be the same experiment")
-    if not pl.read_parquet(run / ROWS).equals(rows):
+    if not read_table(run / ROWS).equals(rows):
         raise RunError(f"{run / ROWS} differs from the competition's label rows: this run was made on other data")
 
 
@@ -68,7 +69,7 @@ def merge_folds(run: Path, experiment: Experiment) -> pl.DataFrame:
     """RUN/oof.parquet from the finished folds: keys, fold, votes and the chosen checkpoint's probabilities."""
     parts = sorted(run.glob(f"fold*/{OOF}"))
     chosen = dict(zip(probability_columns(experiment.training.checkpoint), PATTERNS, strict=True))
-    table = pl.concat([pl.read_parquet(part) for part in parts]).rename(chosen)
+    table = pl.concat([read_table(part) for part in parts]).rename(chosen)
     table = table.select([c for c in table.columns if not c.endswith(("_last", "_best"))])
     write_via(run / OOF, table.write_parquet)
     return table
@@ -96,11 +97,20 @@ def run_experiment(
     run, device = out / experiment.name, pick_device()
     torch.manual_seed(experiment.training.seed)
     build_model(experiment)  # a config that makes no net fails before anything is written
-    prepare_folder(run, experiment, rows, resume)
+    if pretrained and not pretrained.is_file():
+        raise RunError(f"--pretrained {pretrained}: no such file")
     votes = rows.select(VOTES).to_numpy()
+    parts = {
+        fold: FoldData(windows, votes, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold))
+        for fold in wanted
+    }
+    for fold, data in parts.items():
+        for stage in experiment.training.stages:
+            stage_rows(data, stage, f"fold {fold}")
+    prepare_folder(run, experiment, rows, resume)
     versions = {"versions": {name: version(name) for name in VERSIONED}}
     print(f"{experiment.name}: {rows.height} label rows, folds {wanted}, on {device}")
-    for fold in wanted:
+    for fold, data in parts.items():
         folder = fold_folder(run, fold)
         if (folder / OOF).is_file():
             print(f"fold {fold} is finished already")
@@ -115,7 +125,6 @@ def run_experiment(
             initialised = initialise(model, experiment, pretrained)
             print(f"fold {fold}: first weights: {initialised}")
             write_json(folder / FOLD, {"initialised": initialised} | versions)
-        data = FoldData(windows, votes, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold))
         model = model.to(device)
         train_fold(experiment, data, model, folder, seed, f"{experiment.name} fold {fold}")
         finish_fold(experiment, data, model, rows, folder)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from common.config import Experiment, parse_experiment
 from common.errors import KitError
 from common.schema import PATTERNS
@@ -35,6 +37,14 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_via(path, lambda temporary: temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8"))
 
 
+def read_table(path: Path) -> pl.DataFrame:
+    """A parquet table. Raises RunError when it cannot be read."""
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise RunError(f"{path}: not a readable parquet file ({str(error).strip().splitlines()[0]})") from error
+
+
 def fold_folder(run: Path, fold: int) -> Path:
     return run / f"fold{fold}"
 
@@ -48,7 +58,10 @@ def read_run(run: Path) -> Experiment:
     """The experiment of a run folder with at least one finished fold. Raises RunError."""
     if not (run / CONFIG).is_file() or not (run / OOF).is_file():
         raise RunError(f"{run}: no {CONFIG} and {OOF} here; give a folder that `python -m train run` finished")
-    return parse_experiment(json.loads((run / CONFIG).read_bytes()), str(run / CONFIG))
+    try:
+        return parse_experiment(json.loads((run / CONFIG).read_bytes()), str(run / CONFIG))
+    except ValueError as error:
+        raise RunError(f"{run / CONFIG} is damaged ({error}): train this run again") from error
 
 
 def finished_folds(run: Path) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 from common.config import Strict
 from common.errors import KitError
 from common.features import Windows, needs_eeg
-from common.records import cut, read_ahead, read_eeg, read_spectrogram
+from common.records import RecordingError, cut, read_ahead, read_eeg, read_spectrogram
 from common.schema import SPECTROGRAM_COLUMNS, TRAIN_EEGS, TRAIN_SPECTROGRAMS, WINDOW_SAMPLES
 
 CACHE_BYTES = 6 * 2**30  # decoded windows kept in memory; the rest are read again every epoch
@@ -51,7 +51,16 @@ class TrainingWindows:
             return self.cache[row]
         recording = read_eeg(self.paths[row]) if self.eeg else read_spectrogram(self.paths[row])
         self.findings.update(recording.findings)
-        window = cut(recording.values, self.starts[row], WINDOW_SAMPLES if self.eeg else SPECTROGRAM_COLUMNS)
+        start, length = self.starts[row], WINDOW_SAMPLES if self.eeg else SPECTROGRAM_COLUMNS
+        n_time = recording.values.shape[-1]
+        if not -length < start < n_time:
+            raise RecordingError(
+                f"{self.paths[row]}: the label's window starts at {start}, the recording has {n_time}: "
+                "its offset in train.csv cannot be right"
+            )
+        if start < 0 or start + length > n_time:
+            self.findings["window reaches beyond the recording: the rest is missing"] += 1
+        window = cut(recording.values, start, length)
         if self.cached_bytes + window.nbytes <= CACHE_BYTES:
             self.cache[row] = window
             self.cached_bytes += window.nbytes

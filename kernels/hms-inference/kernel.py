@@ -3,7 +3,7 @@
 # In this order: common.errors, common.config, common.schema, common.blend, common.models.cnn, common.montage,
 # common.models.sequence, common.models.build, common.weights, common.filters, common.spectrogram,
 # common.features, common.predict, common.records, common.metric, infer.validate, infer.submit, infer.kernel.
-# sha256 of the sources: 56d44866176a3b371f273cc453cda2862f83154755b3a9794194d2e6286bd2b9
+# sha256 of the sources: e6f7545b50b37498e25c75531d7f0acaa1e4b5fd8a9a933e43a6a088042b75d7
 # ruff: noqa
 
 
@@ -1223,6 +1223,7 @@ def refusals(prediction: np.ndarray) -> list[str]:
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 
@@ -1265,6 +1266,7 @@ def read_csv(path: Path) -> pl.DataFrame:
     absent = [column for column in SUBMISSION_COLUMNS if column not in frame.columns]
     if absent:
         raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     return frame.with_columns(pl.col(VOTES).cast(pl.Float64, strict=False).fill_null(float("nan")))
 
 
@@ -1302,8 +1304,8 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
     reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
     reasons += refusals(frame.select(VOTES).to_numpy())
     votes = truth.select(VOTES).to_numpy()
-    if not (votes.sum(axis=1) > 0).all():
-        reasons.append(f"{solution.name} has a row without votes")
+    if not np.isfinite(votes).all() or (votes < 0).any() or not (votes.sum(axis=1) > 0).all():
+        reasons.append(f"{solution.name} has a row without votes, or a vote that is negative or not a number")
     if reasons:
         raise SubmissionError(f"{submission.name} cannot be scored:\n  " + "\n  ".join(reasons))
     if frame.height == 0:
@@ -1363,6 +1365,8 @@ class SubmissionReport:
         summary = [f"{self.rows} rows, {self.eegs} EEGs in {self.seconds:.1f} s on {self.device}"]
         summary += [f"model {name}: weight {m['weight']:.3f}, {m['folds']} folds" for name, m in self.models.items()]
         summary += [f"DROPPED {what}" for what in self.dropped]
+        if self.eegs and sum(entry["answer"] == "prior" for entry in self.fallbacks) == self.eegs:
+            summary.append("WARNING: not one EEG could be predicted, every row is the prior")
         kinds = (("fallback", self.fallbacks), ("rebuilt spectrogram", self.rebuilt_spectrograms))
         for kind, entries in (*kinds, ("repaired recording", self.repaired)):
             summary.append(f"{kind}s: {len(entries)}")
