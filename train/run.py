@@ -85,6 +85,26 @@ def parse_folds(text: str, n_folds: int) -> list[int]:
     return sorted({int(part) for part in wanted})
 
 
+def run_fold(
+    experiment: Experiment, data: FoldData, rows: pl.DataFrame, fold: int, folder: Path, pretrained: Path | None
+) -> None:
+    """Train one fold, or what is left of it, and write its out-of-fold predictions."""
+    folder.mkdir(exist_ok=True)
+    seed = experiment.training.seed + 1000 * fold
+    torch.manual_seed(seed)
+    model = build_model(experiment)
+    if (folder / STATE).is_file():  # its weights, and what is known of their origin, go on
+        print(f"fold {fold}: continued")
+    else:
+        initialised = initialise(model, experiment, pretrained)
+        print(f"fold {fold}: first weights: {initialised}")
+        versions = {name: version(name) for name in VERSIONED}
+        write_json(folder / FOLD, {"initialised": initialised, "versions": versions})
+    model = model.to(pick_device())
+    train_fold(experiment, data, model, folder, seed, f"{experiment.name} fold {fold}")
+    finish_fold(experiment, data, model, rows, folder)
+
+
 def run_experiment(
     experiment: Experiment, competition: Path, out: Path, folds: str, resume: bool, pretrained: Path | None
 ) -> Path:
@@ -94,7 +114,7 @@ def run_experiment(
     fold_of_row = make_folds(rows, experiment.training.folds)
     rows = rows.with_columns(fold=pl.Series(fold_of_row))
     windows = TrainingWindows(competition, rows, experiment.input)
-    run, device = out / experiment.name, pick_device()
+    run = out / experiment.name
     torch.manual_seed(experiment.training.seed)
     build_model(experiment)  # a config that makes no net fails before anything is written
     if pretrained and not pretrained.is_file():
@@ -108,26 +128,12 @@ def run_experiment(
         for stage in experiment.training.stages:
             stage_rows(data, stage, f"fold {fold}")
     prepare_folder(run, experiment, rows, resume)
-    versions = {"versions": {name: version(name) for name in VERSIONED}}
-    print(f"{experiment.name}: {rows.height} label rows, folds {wanted}, on {device}")
+    print(f"{experiment.name}: {rows.height} label rows, folds {wanted}, on {pick_device()}")
     for fold, data in parts.items():
-        folder = fold_folder(run, fold)
-        if (folder / OOF).is_file():
+        if (fold_folder(run, fold) / OOF).is_file():
             print(f"fold {fold} is finished already")
-            continue
-        folder.mkdir(exist_ok=True)
-        seed = experiment.training.seed + 1000 * fold
-        torch.manual_seed(seed)
-        model = build_model(experiment)
-        if (folder / STATE).is_file():  # its weights, and what is known of their origin, go on
-            print(f"fold {fold}: continued")
         else:
-            initialised = initialise(model, experiment, pretrained)
-            print(f"fold {fold}: first weights: {initialised}")
-            write_json(folder / FOLD, {"initialised": initialised} | versions)
-        model = model.to(device)
-        train_fold(experiment, data, model, folder, seed, f"{experiment.name} fold {fold}")
-        finish_fold(experiment, data, model, rows, folder)
+            run_fold(experiment, data, rows, fold, fold_folder(run, fold), pretrained)
     if windows.findings:
         print("recordings repaired: " + "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5)))
     merge_folds(run, experiment)
