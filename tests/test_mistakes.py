@@ -17,6 +17,7 @@ from infer.__main__ import parser as infer_parser
 from infer.validate import SubmissionError, score
 from train.export import export
 from train.labels import label_rows
+from train.run import run_experiment, run_fold
 from train.run_folder import RunError, read_run, read_table
 from train.windows import TrainingWindows
 
@@ -106,3 +107,24 @@ def test_an_ended_sandbox_ends_its_kernel(tmp_path):
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
     assert process.stdout.read() == ""  # the kernel held this pipe's other end: it is gone
     assert time.monotonic() - before < 30 and not list((tmp_path / "tmp").iterdir())
+
+
+def test_an_export_without_a_checkpoint_writes_nothing(road, tmp_path):
+    run = shutil.copytree(road.runs[0], tmp_path / "run")
+    (run / "fold1" / "last.safetensors").unlink()
+    with pytest.raises(RunError, match=r"fold1/last\.safetensors missing"):
+        export(run, tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_finished_fold_can_be_blended_though_the_next_one_fails(road, tmp_path, monkeypatch):
+    def fail_in_fold_1(experiment, data, rows, fold, *rest):
+        if fold == 1:
+            raise KeyboardInterrupt
+        return run_fold(experiment, data, rows, fold, *rest)
+
+    monkeypatch.setattr("train.run.run_fold", fail_in_fold_1)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(read_run(road.runs[1]), road.competition, tmp_path, "all", False, None)
+    table = read_table(tmp_path / road.runs[1].name / "oof.parquet")
+    assert table["fold"].unique().to_list() == [0]

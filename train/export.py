@@ -13,6 +13,7 @@ from train.run_folder import (
     FOLD,
     OOF,
     ROWS,
+    RunError,
     finished_folds,
     fold_folder,
     probability_columns,
@@ -64,15 +65,18 @@ def export(run: Path, out: Path) -> Path:
     """Write OUT/<dataset slug>/ from a run; returns it. An earlier export of the same run is replaced whole."""
     experiment = read_run(run)
     slug = dataset_slug(experiment.name)
+    checkpoint = experiment.training.checkpoint
+    files = {fold: fold_folder(run, fold) / f"{checkpoint}.safetensors" for fold in finished_folds(run)}
+    if missing := [str(file) for file in files.values() if not file.is_file()]:  # before anything is written
+        raise RunError(f"{', '.join(missing)} missing: train this fold again")
     folder, temporary = out / slug, out / f".{slug}.partial"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     shutil.copyfile(run / CONFIG, temporary / CONFIG_FILE)
-    checkpoint = experiment.training.checkpoint
     entries = []
-    for fold in finished_folds(run):
+    for fold, source in files.items():
         file = temporary / f"fold{fold}.safetensors"
-        shutil.copyfile(fold_folder(run, fold) / f"{checkpoint}.safetensors", file)
+        shutil.copyfile(source, file)
         entries.append(fold_entry(run, fold, file))
     facts = json.loads((fold_folder(run, entries[0].fold) / FOLD).read_text(encoding="utf-8"))
     manifest = Manifest(

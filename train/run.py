@@ -65,14 +65,13 @@ def finish_fold(experiment: Experiment, data: FoldData, model, rows: pl.DataFram
     (folder / STATE).unlink(missing_ok=True)
 
 
-def merge_folds(run: Path, experiment: Experiment) -> pl.DataFrame:
+def merge_folds(run: Path, experiment: Experiment) -> None:
     """RUN/oof.parquet from the finished folds: keys, fold, votes and the chosen checkpoint's probabilities."""
     parts = sorted(run.glob(f"fold*/{OOF}"))
     chosen = dict(zip(probability_columns(experiment.training.checkpoint), PATTERNS, strict=True))
     table = pl.concat([read_table(part) for part in parts]).rename(chosen)
     table = table.select([c for c in table.columns if not c.endswith(("_last", "_best"))])
     write_via(run / OOF, table.write_parquet)
-    return table
 
 
 def parse_folds(text: str, n_folds: int) -> list[int]:
@@ -134,7 +133,7 @@ def run_experiment(
             print(f"fold {fold} is finished already")
         else:
             run_fold(experiment, data, rows, fold, fold_folder(run, fold), pretrained)
+        merge_folds(run, experiment)  # after each: what blend reads is never behind what evaluate reads
     if windows.findings:
         print("recordings repaired: " + "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5)))
-    merge_folds(run, experiment)
     return run
