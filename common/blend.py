@@ -6,8 +6,9 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from common.config import Strict, explain
+from common.config import explain
 from common.errors import KitError
+from common.inputs import Strict
 from common.schema import PATTERNS
 
 Share = Annotated[float, Field(ge=0, le=1)]

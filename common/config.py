@@ -9,61 +9,23 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from common.errors import KitError
+from common.inputs import (
+    AnyTransform,
+    BipolarSequence,
+    Constants,
+    Crop,
+    InputConfig,
+    KaggleImage,
+    SingleImage,
+    Strict,
+)
 
 
 class ConfigError(KitError):
     """A config that cannot be used. The message names the file, the key and what is allowed."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-# Parts of an image, side by side: the four panels stacked, their percentiles, their min/max/mean/range.
-Part = Literal["image", "percentiles", "global"]
-Parts = Annotated[tuple[Part, ...], Field(min_length=1)]
-
-
-class KaggleImage(Strict):
-    """The competition's 10-minute spectrogram: log power, standardised, four panels of 100 x 300 stacked."""
-
-    kind: Literal["kaggle-image"] = "kaggle-image"
-    columns: int = Field(default=300, ge=2, le=300, multiple_of=2)  # the central ones, 2 s each
-    standardise: Literal["panel", "image"] = "panel"  # mean and deviation of each panel, or of all four
-    parts: Parts = ("image",)
-
-
-class EegMelImage(Strict):
-    """The public recipe's mel spectrogram of the 50 s EEG: four chains of 128 x 256 stacked."""
-
-    kind: Literal["eeg-mel-image"] = "eeg-mel-image"
-    parts: Parts = ("image",)
-
-
-class BipolarSequence(Strict):
-    """The 18 differences of the double banana over 50 s, band-passed, clipped and scaled."""
-
-    kind: Literal["bipolar-sequence"] = "bipolar-sequence"
-    low: float = Field(default=0.5, ge=0.05)  # Hz; a lower edge would need a filter longer than the window
-    high: float = Field(default=20.0, gt=0)  # Hz
-    clip: float = Field(default=1024.0, gt=0)  # microvolts
-    scale: float = Field(default=32.0, gt=0)  # microvolts that become 1
-    sfreq: Literal[200, 100, 50] = 200  # every 2nd or 4th sample is kept after the band-pass
-
-    @model_validator(mode="after")
-    def band_fits_rate(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low = {self.low} Hz must be below high = {self.high} Hz")
-        stop = self.high + max(self.high / 4, 2.0)
-        if stop > self.sfreq / 2:
-            raise ValueError(f"high = {self.high} Hz is only gone at {stop} Hz: sfreq = {self.sfreq} Hz would alias it")
-        return self
-
-
-InputConfig = Annotated[KaggleImage | EegMelImage | BipolarSequence, Field(discriminator="kind")]
 
 
 class SpectrogramCnnConfig(Strict):
@@ -100,6 +62,7 @@ class Stage(Strict):
     min_votes: int = Field(default=1, ge=1)  # label rows with fewer votes are left out
     batch_size: int = Field(default=32, ge=1)
     mirror: float = Field(default=0.0, ge=0, le=1)  # share of windows whose hemispheres are exchanged
+    shift: float = Field(default=0.0, ge=0, le=20)  # seconds; windows start up to so much earlier or later
     learning_rate: float = Field(default=1e-3, gt=0)  # the peak of the one-cycle schedule
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.1, ge=0, lt=1)  # share of the steps on the way up to the peak
@@ -129,12 +92,18 @@ class Experiment(Strict):
         if sequence != isinstance(self.model, WaveNetConfig):
             wanted = "wave-net" if sequence else "spectrogram-cnn"
             raise ValueError(f"input {self.input.kind!r} goes with model {wanted!r}, not {self.model.kind!r}")
+        if isinstance(self.input, BipolarSequence):
+            if self.input.sfreq % 50:
+                raise ValueError(f"model 'wave-net' works at 50 Hz: input.sfreq = {self.input.sfreq} is no multiple")
+            if self.input.montage == "chains":
+                raise ValueError("model 'wave-net' looks at the midline too: input.montage = 'chains' lacks it")
         return self
 
 
+UNIONS: dict[str, Any] = {"input": InputConfig, "images": SingleImage, "transform": AnyTransform, "model": ModelConfig}
 KINDS = {
     key: {member.model_fields["kind"].default: member for member in get_args(get_args(union)[0])}
-    for key, union in (("input", InputConfig), ("model", ModelConfig))
+    for key, union in UNIONS.items()
 }
 
 
@@ -142,12 +111,17 @@ def explain(error: ValidationError) -> str:
     """pydantic's findings, one line each; for an unknown key with the nearest known one."""
     lines: list[str] = []
     for finding in error.errors():
-        where = ".".join(str(part) for part in finding["loc"]) or "(file)"
+        parts = [str(part) for part in finding["loc"]]
+        # pydantic names the members of a union that it tried; people know only the key.
+        where = ".".join(part for part in parts if part != "Constants" and not part.startswith("literal[")) or "(file)"
         line = f"{where}: {finding['msg']}"
         if finding["type"] == "too_short" and lines:
             continue  # only says that the members named above were refused
-        if finding["type"] == "union_tag_not_found":
-            line = f"{where}.kind: missing; one of {', '.join(KINDS[where])}"
+        if finding["type"] == "model_type" and parts[-1] == "Constants":
+            line = f"{where}: or a table of constants, as in {{mean = 0.0, deviation = 2.0}}"
+        elif finding["type"] == "union_tag_not_found":
+            union = next(part for part in reversed(finding["loc"]) if isinstance(part, str))
+            line = f"{where}.kind: missing; one of {', '.join(KINDS[union])}"
         elif finding["type"] == "extra_forbidden":
             key = str(finding["loc"][-1])
             known = keys_beside(finding["loc"])
@@ -160,7 +134,8 @@ def explain(error: ValidationError) -> str:
 
 def keys_beside(location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed where pydantic found an unknown one."""
-    tables = {"training": Training, "stages": Stage, **KINDS["input"], **KINDS["model"]}
+    tables: dict[str, Any] = {"training": Training, "stages": Stage, "crops": Crop, "standardise": Constants}
+    tables |= {kind: table for kinds in KINDS.values() for kind, table in kinds.items()}
     for part in reversed(location[:-1]):
         if part in tables:
             return list(tables[str(part)].model_fields)

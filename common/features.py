@@ -1,22 +1,47 @@
 """build_input: the only maker of model input, for training and inference alike.
 
-Every window is made by itself, in operations of fixed shape: the same window gives the same bits
-whatever the batch, its order or the caller. (A product over the whole batch may be split
-differently for another batch size, and then rounds differently.)
+An input is a function of one window. On the CPU it is applied window by window, on a GPU to groups of one size
+(vectorised by torch.vmap), so that all operations have a fixed shape: the same window gives the same bits
+whatever the batch, its order or the caller. (A product over a whole batch may be split differently for
+another batch size, and then rounds differently.)
 """
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from common.config import BipolarSequence, EegMelImage, KaggleImage, Part, Strict
-from common.filters import band_pass, fill_gaps
-from common.montage import CHAIN_PAIRS, DOUBLE_BANANA, bipolar
-from common.schema import REGIONS, SFREQ
-from common.spectrogram import mel_decibels
+from common.images import (
+    eeg_mel_image,
+    eeg_spectra,
+    join_images,
+    kaggle_image,
+    kaggle_log_power,
+    mean_and_deviation,
+    raw_image,
+    resized,
+)
+from common.inputs import (
+    BipolarSequence,
+    CombinedImage,
+    Constants,
+    EegMelImage,
+    EegSpectra,
+    KaggleImage,
+    RawImage,
+    Strict,
+    needs_eeg,
+    needs_spectrogram,
+    parts_of,
+)
+from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
+from common.sequences import bipolar_sequence
 
-LOG_RANGE = (-4.0, 8.0)  # log power outside is clipped: e^-4 ... e^8 uV^2/Hz
+GPU_GROUP = 32  # windows that a GPU makes at once
 
 
 @dataclass(frozen=True)
@@ -30,65 +55,131 @@ class Windows:
     spectrogram: Tensor | None
 
 
-def needs_eeg(config: Strict) -> bool:
-    return isinstance(config, EegMelImage | BipolarSequence)
-
-
-def build_input(windows: Windows, config: Strict) -> Tensor:
-    """Model input of a batch, float32 on the windows' device, never NaN.
-
-    kaggle-image: (batch, 1, 400, columns per part); eeg-mel-image: (batch, 1, 512, 256 per part), both
-    with the lowest frequency first in each panel; bipolar-sequence: (batch, 18, time).
-    """
-    makers = {KaggleImage: kaggle_image, EegMelImage: eeg_mel_image, BipolarSequence: bipolar_sequence}
-    raw = windows.eeg if needs_eeg(config) else windows.spectrogram
+def make_one(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
+    """The model input of one window: eeg (20, 10000), spectrogram (4, 100, 300)."""
+    if isinstance(config, CombinedImage):
+        images = [make_one(part, eeg, spectrogram) for part in config.images]
+        return resized(join_images(images, config.join), config.resize)
+    raw = spectrogram if isinstance(config, KaggleImage) else eeg
     if raw is None:
-        raise ValueError(f"{type(config).__name__} needs the {'EEG' if needs_eeg(config) else 'spectrogram'}")
-    return torch.stack([makers[type(config)](window, config) for window in raw])  # type: ignore[operator]
+        lacks = "the spectrogram" if isinstance(config, KaggleImage) else "the EEG"
+        raise ValueError(f"{type(config).__name__} needs {lacks}")
+    makers: dict[type, Callable[[Tensor, Any], Tensor]] = {
+        KaggleImage: kaggle_image,
+        EegMelImage: eeg_mel_image,
+        RawImage: raw_image,
+        EegSpectra: eeg_spectra,
+        BipolarSequence: bipolar_sequence,
+    }
+    return makers[type(config)](raw, config)
 
 
-def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(4, 100, 300) power -> (1, 400, columns per part). NaN becomes the mean, which is 0."""
-    first = (spectrogram.shape[-1] - config.columns) // 2
-    power = spectrogram[..., first : first + config.columns].double()  # a constant panel must end as 0, not as noise
-    log_power = power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
-    over = (-2, -1) if config.standardise == "panel" else (-3, -2, -1)
-    mean = log_power.nanmean(dim=over, keepdim=True)
-    deviation = (log_power - mean).square().nanmean(dim=over, keepdim=True).sqrt()
-    panels = ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0).float()
-    return compose(panels, config.parts)
+@contextlib.contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Float32 products in full, whatever a caller allows its nets: TF32 or half precision would bury weak bins."""
+    allowed = torch.get_float32_matmul_precision()
+    if allowed != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if allowed != "highest":
+            torch.set_float32_matmul_precision(allowed)
 
 
-def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
-    """(20, 10000) microvolts -> (1, 512, 256 per part), about -1 ... 1.
+def make_group(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
+    """As make_one, for GPU_GROUP windows or fewer at once; the group is filled up, so that its size never varies."""
+    given = [values for values in (eeg, spectrogram) if values is not None]
+    n_windows = len(given[0])
+    full = [torch.cat([v, v.new_zeros(GPU_GROUP - n_windows, *v.shape[1:])]) for v in given]
+    in_dims = tuple(None if values is None else 0 for values in (eeg, spectrogram))
+    filled = iter(full)
+    arguments = [None if values is None else next(filled) for values in (eeg, spectrogram)]
+    return torch.vmap(functools.partial(make_one, config), in_dims=in_dims)(*arguments)[:n_windows]
 
-    Decibels below each difference's maximum, (dB + 40) / 40, averaged over a chain's four differences.
+
+def build_input(windows: Windows, config: Any) -> Tensor:
+    """Model input of a batch of at least one window, float32 on the windows' device, never NaN.
+
+    config: one of common.inputs; images are (batch, channels, height, width) with the lowest frequency first in
+    each panel, sequences (batch, channels, time). `input_shape` tells the sizes. Raises ValueError when a
+    recording that the input needs is None.
     """
-    decibels = mel_decibels(fill_gaps(bipolar(eeg, CHAIN_PAIRS)))  # (16, 128, 256)
-    panels = ((decibels + 40) / 40).unflatten(0, (len(REGIONS), -1)).mean(dim=1)
-    return compose(panels, config.parts)
+    # What the input does not look at is left out, so that it costs nothing.
+    eeg = windows.eeg if needs_eeg(config) else None
+    spectrogram = windows.spectrogram if needs_spectrogram(config) else None
+    given = [values for values in (eeg, spectrogram) if values is not None]
+    if not given:
+        return make_one(config, eeg, spectrogram)  # says what is lacking
+    n_windows, device = len(given[0]), given[0].device
+    size = GPU_GROUP if device.type == "cuda" else 1
+
+    def group(values: Tensor | None, first: int) -> Tensor | None:
+        return None if values is None else values[first : first + size] if size > 1 else values[first]
+
+    make = make_group if size > 1 else make_one
+    with exact_products(device):
+        made = [make(config, group(eeg, first), group(spectrogram, first)) for first in range(0, n_windows, size)]
+    return torch.cat(made) if size > 1 else torch.stack(made)
 
 
-def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
-    """(20, 10000) microvolts -> (18, time) in units of `scale` microvolts at `sfreq` Hz."""
-    differences = fill_gaps(bipolar(eeg, DOUBLE_BANANA))
-    passed = band_pass(differences, config.low, config.high)
-    return passed.clamp(-config.clip, config.clip)[..., :: SFREQ // config.sfreq] / config.scale
+@functools.cache
+def input_shape(config: Strict) -> tuple[int, ...]:
+    """Shape of the model input of one window. Raises ValueError where the config's parts do not fit each other."""
+    eeg = torch.zeros(N_ELECTRODES, WINDOW_SAMPLES)
+    spectrogram = torch.ones(len(REGIONS), N_FREQUENCIES, SPECTROGRAM_COLUMNS)
+    if constants_wanted(config):
+        config = with_constants(config, (Constants(mean=0, deviation=1),) * constants_wanted(config))
+    return tuple(build_input(Windows(eeg[None], spectrogram[None]), config).shape[1:])
 
 
-def compose(panels: Tensor, parts: tuple[Part, ...]) -> Tensor:
-    """(4, height, width) panels -> (1, 4 height, width per part): parts side by side."""
-    makers = {"image": lambda x: x, "percentiles": percentiles, "global": global_features}
-    return torch.cat([makers[part](panels).flatten(0, 1) for part in parts], dim=-1).unsqueeze(0)
+# ---- constants measured on training rows
 
 
-def percentiles(panels: Tensor) -> Tensor:
-    """20, 40, 60 and 80 % over the four panels, linearly interpolated: fixed mixes of the sorted values."""
-    x0, x1, x2, x3 = panels.sort(dim=0).values
-    return torch.stack([0.4 * x0 + 0.6 * x1, 0.8 * x1 + 0.2 * x2, 0.2 * x1 + 0.8 * x2, 0.6 * x2 + 0.4 * x3])
+def wants_constants(part: Any) -> bool:
+    return isinstance(part, KaggleImage) and "training" in (part.standardise, part.standardise_features)
 
 
-def global_features(panels: Tensor) -> Tensor:
-    """Minimum, maximum, mean and range over the four panels."""
-    low, high = panels.amin(dim=0), panels.amax(dim=0)
-    return torch.stack([low, high, panels.mean(dim=0), high - low])
+def constants_wanted(config: Any) -> int:
+    """How many images of a config are standardised by constants of the training rows."""
+    return sum(wants_constants(part) for part in parts_of(config))
+
+
+def with_constants(config: Any, constants: tuple[Constants, ...]) -> Any:
+    """The config with its measured constants, one for each image that wants them, in their order."""
+    if len(constants) != constants_wanted(config):
+        raise ValueError(f"{constants_wanted(config)} measured constants wanted, got {len(constants)}")
+    left = iter(constants)
+
+    def filled(part: Any) -> Any:
+        if not wants_constants(part):
+            return part
+        measured = next(left)
+        keys = [key for key in ("standardise", "standardise_features") if getattr(part, key) == "training"]
+        return part.model_copy(update=dict.fromkeys(keys, measured))
+
+    if isinstance(config, CombinedImage):
+        return config.model_copy(update={"images": tuple(map(filled, config.images))})
+    return filled(config)
+
+
+def measure_constants(config: Any, batches: Iterable[Windows]) -> tuple[Constants, ...]:
+    """Constants of the windows in `batches`: mean of their means, mean of their deviations of log power.
+
+    As the published constants were made, but only from rows that the model is trained on. Raises ValueError
+    when not one window has a finite value.
+    """
+    parts = [part for part in parts_of(config) if wants_constants(part)]
+    totals = torch.zeros(len(parts), 3, dtype=torch.float64)  # sum of means, sum of deviations, windows
+    for windows in batches if parts else ():
+        assert windows.spectrogram is not None
+        for spectrogram in windows.spectrogram:
+            for total, part in zip(totals, parts, strict=True):
+                log_power = kaggle_log_power(spectrogram, part)
+                if log_power.isfinite().any():
+                    mean, deviation = (value.cpu().item() for value in mean_and_deviation(log_power, (-3, -2, -1)))
+                    total += torch.tensor([mean, deviation, 1.0], dtype=torch.float64)
+    if (totals[:, 2] == 0).any():
+        raise ValueError("constants of the training rows: not one spectrogram has a finite value")
+    return tuple(Constants(mean=mean / n, deviation=deviation / n) for mean, deviation, n in totals.tolist())

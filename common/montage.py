@@ -1,6 +1,7 @@
-"""Electrodes to bipolar differences.
+"""Electrodes to bipolar differences, and the symmetries of the head and of time.
 
-A difference of neighbours removes what both electrodes share: the reference, mains and drift.
+A difference of neighbours removes what both electrodes share: the reference, mains and drift. The symmetries act
+on raw windows, electrodes and regions alike, so that augmentation and views mean the same for every input.
 """
 
 import itertools
@@ -22,6 +23,15 @@ def neighbours(chain: tuple[str, ...]) -> tuple[Pair, ...]:
 CHAIN_PAIRS = tuple(pair for region in REGIONS for pair in neighbours(CHAINS[region]))
 # The double banana a neurologist reads: the chains and the midline, 18 differences.
 DOUBLE_BANANA = CHAIN_PAIRS + neighbours(MIDLINE)
+LEFT = neighbours(CHAINS["LL"]) + neighbours(CHAINS["LP"])
+RIGHT = neighbours(CHAINS["RL"]) + neighbours(CHAINS["RP"])  # each the mirror image of the one at its place in LEFT
+MONTAGES = {
+    "chains": CHAIN_PAIRS,
+    "double-banana": DOUBLE_BANANA,
+    # Every difference beside its mirror image, so that a narrow convolution over channels compares the sides.
+    "interleaved": tuple(itertools.chain(*zip(LEFT, RIGHT, strict=True))) + neighbours(MIDLINE),
+    "mirrored-pairs": LEFT + RIGHT + neighbours(MIDLINE),  # k and k + 8 mirror each other
+}
 
 
 def bipolar(eeg: Tensor, pairs: tuple[Pair, ...]) -> Tensor:
@@ -36,22 +46,55 @@ def bipolar(eeg: Tensor, pairs: tuple[Pair, ...]) -> Tensor:
     return eeg.index_select(-2, anodes) - eeg.index_select(-2, cathodes)
 
 
-def opposite(electrode: str) -> str:
-    """The electrode on the other side: odd numbers are left, even ones right; the midline stays."""
-    number = electrode[-1]
-    if not number.isdigit():
-        return electrode
-    return electrode[:-1] + str(int(number) + (1 if int(number) % 2 else -1))
+# ---- symmetries of raw windows: eeg (..., 20, time) in schema order, spectrogram (..., 4, frequency, time)
+
+
+def electrode_sources(regions: tuple[str, ...]) -> list[int]:
+    """Row of the electrode that each electrode's signal is taken from when the chains of `regions` take the
+    places of REGIONS. Raises ValueError when two chains that share an electrode would want two different ones."""
+    sources: dict[str, str] = {}
+    for place, region in zip(REGIONS, regions, strict=True):
+        for electrode, source in zip(CHAINS[place], CHAINS[region], strict=True):
+            if sources.setdefault(electrode, source) != source:
+                raise ValueError(f"chains {regions}: {electrode} would be both {sources[electrode]} and {source}")
+    return [ELECTRODES.index(sources.get(electrode, electrode)) for electrode in ELECTRODES]
+
+
+def permute_chains(eeg: Tensor | None, spectrogram: Tensor | None, regions: tuple[str, ...]) -> tuple:
+    """The chains of `regions` in the places of REGIONS (LL, RL, RP, LP), in EEG and spectrogram alike.
+
+    Chains of one side share their ends, so eight arrangements of the twenty-four are possible: each side's
+    lateral and parasagittal chain exchanged or not, and the sides exchanged or not.
+    """
+    sources, places = electrode_sources(regions), [REGIONS.index(region) for region in regions]
+    return (
+        None if eeg is None else eeg[..., sources, :],
+        None if spectrogram is None else spectrogram[..., places, :, :],
+    )
+
+
+MIRRORED = ("RL", "LL", "LP", "RP")
 
 
 def mirror_eeg(eeg: Tensor) -> Tensor:
-    """Left and right hemisphere exchanged; eeg (..., 20, time) in schema order."""
-    order = [ELECTRODES.index(opposite(electrode)) for electrode in ELECTRODES]
-    return eeg[..., order, :]
+    """Left and right hemisphere exchanged."""
+    return eeg[..., electrode_sources(MIRRORED), :]
 
 
 def mirror_spectrogram(spectrogram: Tensor) -> Tensor:
-    """Left and right regions exchanged; spectrogram (..., 4, frequency, time), regions LL, RL, RP, LP."""
-    other_side = {"L": "R", "R": "L"}
-    order = [REGIONS.index(other_side[region[0]] + region[1]) for region in REGIONS]
-    return spectrogram[..., order, :, :]
+    """Left and right regions exchanged."""
+    return spectrogram[..., [REGIONS.index(region) for region in MIRRORED], :, :]
+
+
+def reverse_time(values: Tensor) -> Tensor:
+    """The last sample first: rhythms stay, evolution runs backwards."""
+    return values.flip(-1)
+
+
+def shift_time(values: Tensor, steps: int) -> Tensor:
+    """values[..., t + steps] at t: the window `steps` later, or earlier if negative; NaN beyond its ends."""
+    shifted = torch.full_like(values, torch.nan)
+    n_time = values.shape[-1]
+    if abs(steps) < n_time:
+        shifted[..., max(-steps, 0) : n_time - max(steps, 0)] = values[..., max(steps, 0) : n_time + min(steps, 0)]
+    return shifted

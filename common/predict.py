@@ -1,10 +1,14 @@
 """Model input to probabilities, the same for validation and for inference."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+PIXELS_AT_ONCE = 2**17  # that a core of the CPU takes through a net, one image of 512 x 256
 
 
 def pick_device() -> torch.device:
@@ -18,6 +22,25 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
+def predict_on_cpu(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits of images, few at a time, each group on a core of its own.
+
+    A net's layers are too small to share between cores, and the activations of a large batch leave the caches:
+    EfficientNet-B0 on 512 x 256 takes a third of the time it takes in batches of 8.
+    """
+    groups = images.split(max(1, PIXELS_AT_ONCE // images[0].numel()))
+
+    def logits(group: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model(group)
+
+    cores = min(torch.get_num_threads(), len(groups))
+    if cores == 1:
+        return torch.cat([logits(group) for group in groups])
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return torch.cat(list(pool.map(logits, groups)))
+
+
 @torch.inference_mode()
 def predict(model: nn.Module, inputs: Tensor) -> np.ndarray:
     """Probabilities (batch, 6), float64, rows summing to 1. The model must be in evaluation mode.
@@ -26,4 +49,6 @@ def predict(model: nn.Module, inputs: Tensor) -> np.ndarray:
     """
     if model.training:
         raise RuntimeError("predict() needs model.eval(): dropout and batch statistics must be off")
-    return model(inputs).double().softmax(dim=1).cpu().numpy()
+    images = inputs.ndim == 4 and inputs.device.type == "cpu"
+    logits = predict_on_cpu(model, inputs) if images else model(inputs)
+    return logits.double().softmax(dim=1).cpu().numpy()

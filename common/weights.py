@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -16,8 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from common.config import ConfigError, Experiment, Strict, explain, parse_experiment
+from common.config import ConfigError, Experiment, explain, parse_experiment
 from common.errors import KitError
+from common.features import with_constants
+from common.inputs import Constants, Strict
 from common.models.build import build_model
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
@@ -36,6 +39,7 @@ class FoldEntry(Strict):
     validation_rows: int
     last_kl: float  # out of fold, all label rows, after the last epoch
     best_kl: float  # of the best epoch, chosen on this fold: optimistic
+    constants: tuple[Constants, ...] = ()  # measured on this fold's training rows, where the input asks for them
 
 
 class Manifest(Strict):
@@ -50,10 +54,12 @@ class Manifest(Strict):
 
 @dataclass(frozen=True)
 class ModelFolds:
-    """An experiment and its fold models in evaluation mode; `dropped` says which files were left out and why."""
+    """An experiment and its fold models in evaluation mode, each with the input that it sees; `dropped` says
+    which files were left out and why."""
 
     experiment: Experiment
     models: tuple[nn.Module, ...]
+    inputs: tuple[Any, ...]  # the experiment's, with the fold's measured constants
     dropped: tuple[str, ...] = ()
 
 
@@ -97,8 +103,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
     return manifest, experiment
 
 
-def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> nn.Module:
-    """One fold's model, checked against the manifest. Raises WeightsError."""
+def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> tuple[nn.Module, Any]:
+    """One fold's model, checked against the manifest, and its input. Raises WeightsError."""
     path = folder / entry.file
     label = f"{folder.name}/{entry.file}"
     if not path.is_file():
@@ -107,12 +113,16 @@ def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> nn.Modu
         raise WeightsError(f"{label} has {path.stat().st_size} bytes, the manifest says {entry.bytes}: truncated?")
     if sha256_of(path) != entry.sha256:
         raise WeightsError(f"{label} does not have the manifest's sha256: damaged or swapped with another file")
+    try:
+        seen = with_constants(experiment.input, entry.constants)
+    except ValueError as error:
+        raise WeightsError(f"{label}: {error} in {MANIFEST_FILE}; export it again") from error
     model = build_model(experiment)
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{label} does not fit {experiment.name}: {error}") from error
-    return model.eval()
+    return model.eval(), seen
 
 
 def load_weights(folder: Path, device: torch.device, forgiving: bool = False) -> ModelFolds:
@@ -122,14 +132,16 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     and named in `dropped`; WeightsError only when no fold is left or the recipe itself is unusable.
     """
     manifest, experiment = read_manifest(folder)
-    models, dropped = [], []
+    models, inputs, dropped = [], [], []
     for entry in manifest.folds:
         try:
-            models.append(load_fold(folder, entry, experiment).to(device))
+            model, seen = load_fold(folder, entry, experiment)
+            models.append(model.to(device))
+            inputs.append(seen)
         except WeightsError as error:
             if not forgiving:
                 raise
             dropped.append(str(error))
     if not models:
         raise WeightsError(f"{folder.name}: no usable fold: {'; '.join(dropped) or 'the manifest lists none'}")
-    return ModelFolds(experiment, tuple(models), tuple(dropped))
+    return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(dropped))

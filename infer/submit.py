@@ -5,15 +5,17 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from common.blend import Blend, combine, model_weights
-from common.config import Strict
-from common.features import Windows, build_input, needs_eeg
+from common.features import Windows, build_input
+from common.inputs import needs_eeg, needs_spectrogram
 from common.predict import pick_device, predict
 from common.records import Recording, RecordingError, central, read_ahead, read_eeg, read_spectrogram
 from common.schema import (
@@ -114,26 +116,40 @@ def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
     return Sample(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt)
 
 
+def raw_windows(samples: list[Sample], config: Any, device: torch.device) -> tuple[list[int], Windows]:
+    """Rows whose recordings the input can be made of, and those recordings."""
+    eegs, spectrograms = needs_eeg(config), needs_spectrogram(config)
+    rows = [
+        row
+        for row, sample in enumerate(samples)
+        if not (eegs and sample.eeg is None) and not (spectrograms and sample.spectrogram is None)
+    ]
+
+    def stacked(name: str) -> Tensor | None:
+        return torch.from_numpy(np.stack([getattr(samples[row], name) for row in rows])).to(device) if rows else None
+
+    return rows, Windows(stacked("eeg") if eegs else None, stacked("spectrogram") if spectrograms else None)
+
+
 def predict_batch(samples: list[Sample], folds: list[ModelFolds], device: torch.device) -> dict[str, np.ndarray]:
     """Mean over the folds of each model, (batch, 6); NaN where its input could not be read.
 
-    Each distinct input is built once and shown to all models that want it.
+    Each distinct input is built once and shown to all folds of all models that want it.
     """
-    by_input: dict[Strict, list[ModelFolds]] = {}
-    for model in folds:
-        by_input.setdefault(model.experiment.input, []).append(model)
-    answers = {model.experiment.name: np.full((len(samples), len(PATTERNS)), np.nan) for model in folds}
-    for config, models in by_input.items():
-        raw = [sample.eeg if needs_eeg(config) else sample.spectrogram for sample in samples]
-        rows = [row for row, values in enumerate(raw) if values is not None]
+    by_input: dict[Any, list[tuple[int, int]]] = {}
+    for number, model in enumerate(folds):
+        for fold, seen in enumerate(model.inputs):
+            by_input.setdefault(seen, []).append((number, fold))
+    shape = (len(samples), len(PATTERNS))
+    predictions = [np.full((len(model.models), *shape), np.nan) for model in folds]
+    for config, wanted in by_input.items():
+        rows, windows = raw_windows(samples, config, device)
         if not rows:
             continue
-        stacked = torch.from_numpy(np.stack([values for values in raw if values is not None])).to(device)
-        windows = Windows(stacked, None) if needs_eeg(config) else Windows(None, stacked)
         inputs = build_input(windows, config)
-        for model in models:
-            answers[model.experiment.name][rows] = np.mean([predict(net, inputs) for net in model.models], axis=0)
-    return answers
+        for number, fold in wanted:
+            predictions[number][fold, rows] = predict(folds[number].models[fold], inputs)
+    return {model.experiment.name: each.mean(axis=0) for model, each in zip(folds, predictions, strict=True)}
 
 
 def load_models(

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from common.schema import VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest, sha256_of
@@ -43,6 +44,11 @@ def owner_of(file: Path) -> str:
     return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
 
 
+def read_facts(run: Path, fold: int) -> dict[str, Any]:
+    """What training noted of a fold: where its first weights came from, versions, measured constants."""
+    return json.loads((fold_folder(run, fold) / FOLD).read_text(encoding="utf-8"))
+
+
 def fold_entry(run: Path, fold: int, file: Path) -> FoldEntry:
     rows, oof = read_table(run / ROWS), read_table(fold_folder(run, fold) / OOF)
     kl = {
@@ -58,6 +64,7 @@ def fold_entry(run: Path, fold: int, file: Path) -> FoldEntry:
         validation_rows=oof.height,
         last_kl=round(kl["last"], 6),
         best_kl=round(kl["best"], 6),
+        constants=read_facts(run, fold).get("constants", ()),
     )
 
 
@@ -78,7 +85,7 @@ def export(run: Path, out: Path) -> Path:
         file = temporary / f"fold{fold}.safetensors"
         shutil.copyfile(source, file)
         entries.append(fold_entry(run, fold, file))
-    facts = json.loads((fold_folder(run, entries[0].fold) / FOLD).read_text(encoding="utf-8"))
+    facts = read_facts(run, entries[0].fold)
     manifest = Manifest(
         name=experiment.name,
         config_sha256=sha256_of(temporary / CONFIG_FILE),

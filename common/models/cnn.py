@@ -22,20 +22,20 @@ class GemPooling(nn.Module):
 
 
 class SpectrogramCNN(nn.Module):
-    """(batch, 1, height, width) -> (batch, 6) logits.
+    """(batch, channels, height, width) -> (batch, 6) logits.
 
     backbone without its classifier, pooled, dropout, linear: the seed's drop head. Weights start
     random here; training loads pretrained ones (train/pretrained.py), inference its own.
     """
 
-    def __init__(self, config: SpectrogramCnnConfig) -> None:
+    def __init__(self, config: SpectrogramCnnConfig, channels: int) -> None:
         super().__init__()
         if not timm.is_model(config.backbone):
             close = timm.list_models(f"*{config.backbone[:8]}*")[:3]
             hint = f"; names like it: {', '.join(close)}" if close else ""
             raise ConfigError(f"model.backbone: timm has no model named {config.backbone!r}{hint}")
         backbone: Any = timm.create_model(
-            config.backbone, pretrained=False, in_chans=1, num_classes=0, drop_path_rate=config.drop_path
+            config.backbone, pretrained=False, in_chans=channels, num_classes=0, drop_path_rate=config.drop_path
         )
         self.backbone = backbone
         self.pooling = GemPooling() if config.pooling == "gem" else nn.Identity()

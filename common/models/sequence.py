@@ -3,19 +3,24 @@
 import torch
 from torch import Tensor, nn
 
-from common.config import BipolarSequence, WaveNetConfig
-from common.montage import CHAIN_PAIRS, DOUBLE_BANANA, neighbours
-from common.schema import CHAINS, LABELLED_SECONDS, PATTERNS, WINDOW_SECONDS
+from common.config import WaveNetConfig
+from common.inputs import BipolarSequence
+from common.montage import LEFT, MONTAGES, RIGHT, neighbours
+from common.schema import LABELLED_SECONDS, MIDLINE, PATTERNS, WINDOW_SECONDS
 
 TRUNK_SFREQ = 50  # Hz at which the trunk works: twice and a half the band
-# Rows of DOUBLE_BANANA of each side and the midline, front to back alike.
-HEMISPHERES = tuple(
-    [CHAIN_PAIRS.index(pair) for region in side for pair in neighbours(CHAINS[region])]
-    + list(range(len(CHAIN_PAIRS), len(DOUBLE_BANANA)))
-    for side in (("LL", "LP"), ("RL", "RP"))
-)
 FINE_SFREQ = 10  # Hz of the labelled 10 s as the recurrent layer reads them
 COARSE_SFREQ = 2  # Hz of the 50 s of context
+
+
+def hemispheres(sequence: BipolarSequence) -> tuple[list[int], list[int]]:
+    """Rows of the sequence that belong to each side, with the midline, front to back alike; behind them, when
+    the sequence carries channel quality, the rows that tell theirs."""
+    pairs = MONTAGES[sequence.montage]
+    sides = [[pairs.index(pair) for pair in (*side, *neighbours(MIDLINE))] for side in (LEFT, RIGHT)]
+    blocks = range(0, 4 * len(pairs) if sequence.quality else 1, len(pairs))  # signals, missing, flat, clipped
+    left, right = ([first + row for first in blocks for row in side] for side in sides)
+    return left, right
 
 
 class GatedBlock(nn.Module):
@@ -45,7 +50,7 @@ class AttentionPooling(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """(batch, 18 differences, 50 s) -> (batch, 6) logits.
+    """(batch, 18 differences or, with their quality, 72, 50 s) -> (batch, 6) logits.
 
     Each hemisphere, with the midline, goes through the same trunk: a stem to 50 Hz and dilated gated
     convolutions that see a few seconds around each moment. Its two outcomes are merged to their mean
@@ -62,7 +67,8 @@ class WaveNet(nn.Module):
         self.drop_channel = nn.Dropout1d(config.drop_channel)
         # Half a second of taps: wide enough to tell a spike from a slow wave.
         taps = sequence.sfreq // 2 + 1 - sequence.sfreq // 2 % 2
-        self.stem = nn.Conv1d(len(HEMISPHERES[0]), width, taps, stride=stride, padding=taps // 2)
+        self.hemispheres = hemispheres(sequence)
+        self.stem = nn.Conv1d(len(self.hemispheres[0]), width, taps, stride=stride, padding=taps // 2)
         self.blocks = nn.Sequential(*(GatedBlock(width, config.kernel, d) for d in config.dilations))
         self.merge = nn.Conv1d(2 * width, width, 1)
         self.norm = nn.GroupNorm(1, width)
@@ -76,7 +82,7 @@ class WaveNet(nn.Module):
         # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
         compressed = sequence.sign() * sequence.abs().add(1).log()
         compressed = self.drop_channel(compressed)
-        sides = torch.cat([compressed[:, channels] for channels in HEMISPHERES])  # (2 batch, 10, time)
+        sides = torch.cat([compressed[:, channels] for channels in self.hemispheres])  # (2 batch, 10, time)
         left, right = self.blocks(self.stem(sides)).chunk(2)  # (batch, width, 2500) each
         merged = self.merge(torch.cat([left + right, (left - right).abs()], dim=1))
         x = self.norm(merged).relu()

@@ -1,0 +1,201 @@
+"""Images of one window: from panels or maps to (channels, height, width), lowest frequency first in each panel."""
+
+import torch
+from torch import Tensor
+
+from common.filters import fill_gaps
+from common.inputs import (
+    PUBLISHED_CONSTANTS,
+    Crop,
+    EegMelImage,
+    EegSpectra,
+    KaggleImage,
+    Part,
+    RawImage,
+    Side,
+    Size,
+    Standardise,
+)
+from common.montage import CHAIN_PAIRS, bipolar
+from common.schema import REGIONS, SFREQ
+from common.sequences import filtered_differences
+from common.spectra import density, mel_power
+from common.wavelets import denoise
+
+LOG_RANGE = (-4.0, 8.0)  # log power outside is clipped: e^-4 ... e^8 uV^2/Hz
+AXIS = {"channels": -3, "below": -2, "beside": -1}
+
+# The public mel recipe: 1024-point transform of 128 samples, hop 10,000 // 256, 128 mels up to 20 Hz.
+MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, MEL_HIGH = 128, 39, 1024, 128, 20.0
+MEL_FRAMES = 256
+MEL_SMALLEST = 1e-10  # power below counts as this much
+DECIBEL_FLOOR = 1e-8  # of the maximum: -80 dB
+
+
+def central_time(values: Tensor, length: int) -> Tensor:
+    first = (values.shape[-1] - length) // 2
+    return values[..., first : first + length]
+
+
+def join_images(images: list[Tensor], side: str) -> Tensor:
+    """Images (channels, height, width) to one. Raises ValueError when they do not fit."""
+    axis = AXIS[side]
+    shapes = [[size for k, size in enumerate(image.shape) if k != 3 + axis] for image in images]
+    if any(shape != shapes[0] for shape in shapes):
+        found = ", ".join(" x ".join(map(str, image.shape)) for image in images)
+        raise ValueError(f"images of {found} (channels x height x width) do not fit {side}; give them a size")
+    return torch.cat(images, dim=axis)
+
+
+def resized(image: Tensor, size: Size | None) -> Tensor:
+    """(channels, height, width) to another height and width, bilinear as cv2.resize does it; None leaves it."""
+    if size is None or tuple(image.shape[-2:]) == size:
+        return image
+    return torch.nn.functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+# ---- four panels and what is derived from them
+
+
+def percentiles(panels: Tensor) -> Tensor:
+    """20, 40, 60 and 80 % over the four panels, linearly interpolated: fixed mixes of the sorted values.
+
+    Sorted by five comparisons; (4, height, width) -> the same.
+    """
+    a, b, c, d = panels
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    also_low, also_high = torch.minimum(c, d), torch.maximum(c, d)
+    x0, x3 = torch.minimum(low, also_low), torch.maximum(high, also_high)
+    one, other = torch.maximum(low, also_low), torch.minimum(high, also_high)
+    x1, x2 = torch.minimum(one, other), torch.maximum(one, other)
+    return torch.stack([x0.lerp(x1, 0.6), x1.lerp(x2, 0.2), x1.lerp(x2, 0.8), x2.lerp(x3, 0.4)])
+
+
+def global_features(panels: Tensor) -> Tensor:
+    """Minimum, maximum, mean and range over the four panels."""
+    low, high = panels.amin(dim=0), panels.amax(dim=0)
+    return torch.stack([low, high, panels.mean(dim=0), high - low])
+
+
+def compose(image: Tensor, source: Tensor, parts: tuple[Part, ...], side: Side) -> Tensor:
+    """Panels (4, height, width) -> (1, ...): each part's four panels stacked, the parts joined. Percentiles and
+    global features are taken from `source`, panels standardised for them."""
+    made = []
+    for part in parts:
+        panels = image if part == "image" else percentiles(source) if part == "percentiles" else global_features(source)
+        made.append(panels.flatten(0, 1).unsqueeze(0))
+    return join_images(made, side)
+
+
+# ---- the competition's spectrogram
+
+
+def kaggle_log_power(spectrogram: Tensor, config: KaggleImage) -> Tensor:
+    """(4, 100, 300) power -> (4, 100, columns) clipped log power, float64, NaN where it is missing."""
+    # In double: a constant panel must end as 0, not as its own rounding divided by itself.
+    power = central_time(spectrogram, config.columns).double()
+    if config.missing == "silence":
+        power = power.nan_to_num(nan=0.0)
+    return power.log_().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
+
+
+def mean_and_deviation(log_power: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Over what is not NaN; deviation without correction for the mean (numpy's nanstd)."""
+    mean = log_power.nanmean(dim=over, keepdim=True)
+    return mean, (log_power - mean).square().nanmean(dim=over, keepdim=True).sqrt_()
+
+
+def standardised(log_power: Tensor, how: Standardise) -> Tensor:
+    """(log power - mean) / (deviation + 1e-6), float32; NaN becomes the mean, which is 0."""
+    if how == "training":
+        raise ValueError("constants of the training rows are not measured yet: see common.features.with_constants")
+    constants = PUBLISHED_CONSTANTS.get(how) if isinstance(how, str) else how
+    mean: Tensor | float
+    deviation: Tensor | float
+    if constants is not None:
+        mean, deviation = constants.mean, constants.deviation
+    else:
+        mean, deviation = mean_and_deviation(log_power, (-2, -1) if how == "panel" else (-3, -2, -1))
+    return ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0).float()
+
+
+def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
+    """(4, 100, 300) power -> (1, 4 panel_rows, columns), and the parts joined to it."""
+    log_power = kaggle_log_power(spectrogram, config)
+    margin = (config.panel_rows - log_power.shape[-2]) // 2
+
+    def panels(how: Standardise) -> Tensor:
+        scaled = standardised(log_power, how) / config.divide
+        return torch.nn.functional.pad(scaled, (0, 0, margin, margin)) if margin else scaled
+
+    image = panels(config.standardise)
+    other = config.standardise_features
+    source = image if other is None or other == config.standardise else panels(other)
+    return resized(compose(image, source, config.parts, config.join), config.resize)
+
+
+# ---- the EEG
+
+
+def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
+    """(20, 10000) microvolts -> (1, 512, 256), about -1 ... 1, and the parts joined to it.
+
+    Decibels below each difference's own maximum (over all 257 frames, of which the last is then dropped), at
+    least -80, (dB + 40) / 40, averaged over a chain's four differences. The sum of four logarithms is the
+    logarithm of a product: 1e-8^4 is still within float32.
+    """
+    differences = fill_gaps(bipolar(eeg, CHAIN_PAIRS))
+    if config.denoise:
+        differences = denoise(differences, config.denoise)
+    power = mel_power(differences, MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
+    power = power.clamp(min=MEL_SMALLEST).unflatten(1, (len(REGIONS), -1))  # (mels, 4, 4, 257)
+    ratio = power.div_(power.amax(dim=(0, 3), keepdim=True)).clamp(min=DECIBEL_FLOOR)[..., :MEL_FRAMES]
+    product = ratio[:, :, 0] * ratio[:, :, 1] * ratio[:, :, 2] * ratio[:, :, 3]
+    panels = product.log10_().div_(16).add_(1).transpose(0, 1)
+    return resized(compose(panels, panels, config.parts, config.join), config.resize)
+
+
+def shrunk(waves: Tensor, columns: int) -> Tensor:
+    """(differences, time) to (differences, columns), each the weighted mean of the samples around it."""
+    size = (len(waves), columns)
+    return torch.nn.functional.interpolate(
+        waves[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
+    )[0, 0]
+
+
+def raw_image(eeg: Tensor, config: RawImage) -> Tensor:
+    """(20, 10000) microvolts -> (copies, rows, columns): the differences one below the other, crop below crop."""
+    waves = filtered_differences(eeg, config) / config.scale
+    crops = [central_time(waves, seconds * SFREQ) for seconds in config.crops]
+    if config.rows == "folded":
+        rows = [crop.unflatten(-1, (-1, config.columns)).flatten(0, 1) for crop in crops]
+    else:
+        rows = [shrunk(crop, config.columns) for crop in crops]
+    image = torch.cat(rows).expand(config.copies, -1, -1)
+    return resized(image, config.resize)
+
+
+def spectra_of_crop(waves: Tensor, crop: Crop, config: EegSpectra) -> Tensor:
+    """(differences, 10000) -> maps (differences, frequencies, columns), scaled and resized."""
+    power = density(central_time(waves, crop.seconds * SFREQ).contiguous(), crop.transform).transpose(0, 1)
+    if config.scale == "peak":
+        power = power.clamp(min=MEL_SMALLEST)
+        ratio = (power / power.amax(dim=(-2, -1), keepdim=True)).clamp(min=DECIBEL_FLOOR)
+        maps = ratio.log10_().div_(4).add_(1)  # (dB + 40) / 40
+    else:
+        maps = (power.log().clamp(*LOG_RANGE) - config.mean) / config.deviation
+    return resized(maps, crop.size)
+
+
+def tile(maps: Tensor, in_a_row: int) -> Tensor:
+    """(maps, height, width) -> (1, maps / in_a_row height, in_a_row width), row by row."""
+    rows = maps.unflatten(0, (-1, in_a_row))  # (rows, in_a_row, height, width)
+    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1).unsqueeze(0)
+
+
+def eeg_spectra(eeg: Tensor, config: EegSpectra) -> Tensor:
+    """(20, 10000) microvolts -> (1 or differences, height, width): crops joined, tiled or in depth."""
+    waves = filtered_differences(eeg, config)
+    maps = [spectra_of_crop(waves, crop, config) for crop in config.crops]
+    images = [tile(crop, config.tiles) if config.layout == "tiled" else crop for crop in maps]
+    return resized(join_images(images, config.join), config.resize)
