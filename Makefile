@@ -4,12 +4,18 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
+NEWEST := .venv-newest
+RUN_NEWEST := $(NEWEST)/bin/python
+INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py sequences.py filters.py wavelets.py \
+	transforms.py spectra.py montage.py models.py contract.py)
 
-.PHONY: help demo test check clean
+.PHONY: help demo test test-newest check bench clean
 help:
 	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, score it (6 minutes)"
 	@echo "make test    all tests"
+	@echo "make test-newest   model inputs with the newest versions of all libraries, in .venv-newest, against the pinned ones"
 	@echo "make check   lint, format, types, and whether the committed kernel is what the sources build"
+	@echo "make bench   how fast the kit is beside the public notebooks' way: a table and bench.json (4 minutes)"
 	@echo "make clean   remove demo/ and caches"
 
 $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
@@ -26,11 +32,24 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(RUN) -m pytest -n 2
 
+test-newest: $(VENV)/.ready
+	test -x $(RUN_NEWEST) || $(PYTHON) -m venv $(NEWEST)
+	$(RUN_NEWEST) -m pip install --quiet uv
+	$(NEWEST)/bin/uv pip install --quiet --upgrade --python $(RUN_NEWEST) --editable ".[dev,kaggle]"
+	$(RUN) tests/newest.py write $(NEWEST)/inputs.npz
+	$(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz  # an older CPU
+	rm $(NEWEST)/inputs.npz
+	$(RUN_NEWEST) -m pytest $(INPUT_TESTS)
+
 check: $(VENV)/.ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) kernels/build.py --check
+
+bench: $(VENV)/.ready
+	$(RUN) tests/bench/bench.py
 
 clean:
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,9 +1,8 @@
 """build_input: the only maker of model input, for training and inference alike.
 
-An input is a function of one window. On the CPU it is applied window by window, on a GPU to groups of one size
-(vectorised by torch.vmap), so that all operations have a fixed shape: the same window gives the same bits
-whatever the batch, its order or the caller. (A product over a whole batch may be split differently for
-another batch size, and then rounds differently.)
+On the CPU inputs are made window by window, on a GPU in groups of one size, so that all operations have a fixed
+shape: the same window gives the same bits whatever the batch, its order or the caller. (A product over a
+whole batch may be split differently for another batch size, and then rounds differently.)
 """
 
 import contextlib
@@ -55,10 +54,10 @@ class Windows:
     spectrogram: Tensor | None
 
 
-def make_one(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
-    """The model input of one window: eeg (20, 10000), spectrogram (4, 100, 300)."""
+def make(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
+    """The model input of a group of windows, made at once: eeg (group, 20, 10000), spectrogram (group, 4, 100, 300)."""
     if isinstance(config, CombinedImage):
-        images = [make_one(part, eeg, spectrogram) for part in config.images]
+        images = [make(part, eeg, spectrogram) for part in config.images]
         return resized(join_images(images, config.join), config.resize)
     raw = spectrogram if isinstance(config, KaggleImage) else eeg
     if raw is None:
@@ -88,15 +87,13 @@ def exact_products(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(allowed)
 
 
-def make_group(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
-    """As make_one, for GPU_GROUP windows or fewer at once; the group is filled up, so that its size never varies."""
-    given = [values for values in (eeg, spectrogram) if values is not None]
-    n_windows = len(given[0])
-    full = [torch.cat([v, v.new_zeros(GPU_GROUP - n_windows, *v.shape[1:])]) for v in given]
-    in_dims = tuple(None if values is None else 0 for values in (eeg, spectrogram))
-    filled = iter(full)
-    arguments = [None if values is None else next(filled) for values in (eeg, spectrogram)]
-    return torch.vmap(functools.partial(make_one, config), in_dims=in_dims)(*arguments)[:n_windows]
+def in_groups(values: Tensor | None, size: int) -> Iterator[Tensor | None]:
+    """Groups of `size` windows, float32, the last one filled up with silence; for None, None for ever."""
+    while values is None:
+        yield None
+    for group in values.float().split(size):
+        missing = size - len(group)
+        yield torch.cat([group, group.new_zeros(missing, *group.shape[1:])]) if missing else group
 
 
 def build_input(windows: Windows, config: Any) -> Tensor:
@@ -111,17 +108,13 @@ def build_input(windows: Windows, config: Any) -> Tensor:
     spectrogram = windows.spectrogram if needs_spectrogram(config) else None
     given = [values for values in (eeg, spectrogram) if values is not None]
     if not given:
-        return make_one(config, eeg, spectrogram)  # says what is lacking
+        return make(config, eeg, spectrogram)  # says what is lacking
     n_windows, device = len(given[0]), given[0].device
     size = GPU_GROUP if device.type == "cuda" else 1
-
-    def group(values: Tensor | None, first: int) -> Tensor | None:
-        return None if values is None else values[first : first + size] if size > 1 else values[first]
-
-    make = make_group if size > 1 else make_one
     with exact_products(device):
-        made = [make(config, group(eeg, first), group(spectrogram, first)) for first in range(0, n_windows, size)]
-    return torch.cat(made) if size > 1 else torch.stack(made)
+        groups = zip(range(0, n_windows, size), in_groups(eeg, size), in_groups(spectrogram, size), strict=False)
+        made = [make(config, *group) for _, *group in groups]
+    return torch.cat(made)[:n_windows]
 
 
 @functools.cache
@@ -174,11 +167,11 @@ def measure_constants(config: Any, batches: Iterable[Windows]) -> tuple[Constant
     totals = torch.zeros(len(parts), 3, dtype=torch.float64)  # sum of means, sum of deviations, windows
     for windows in batches if parts else ():
         assert windows.spectrogram is not None
-        for spectrogram in windows.spectrogram:
+        for spectrogram in windows.spectrogram.split(1):
             for total, part in zip(totals, parts, strict=True):
                 log_power = kaggle_log_power(spectrogram, part)
                 if log_power.isfinite().any():
-                    mean, deviation = (value.cpu().item() for value in mean_and_deviation(log_power, (-3, -2, -1)))
+                    mean, deviation = (value.item() for value in mean_and_deviation(log_power, (-3, -2, -1)))
                     total += torch.tensor([mean, deviation, 1.0], dtype=torch.float64)
     if (totals[:, 2] == 0).any():
         raise ValueError("constants of the training rows: not one spectrogram has a finite value")

@@ -20,10 +20,12 @@ def fill_gaps(signal: Tensor) -> Tensor:
     signal: (..., time). The mean is what the public recipe of the EEG spectrogram uses, and what a
     high-pass afterwards turns into silence.
     """
-    missing = signal.isnan()
-    n_known = signal.shape[-1] - missing.sum(dim=-1, keepdim=True)
+    if not signal.sum().isnan():
+        return signal
+    gaps = signal.isnan()
+    n_known = signal.shape[-1] - gaps.sum(dim=-1, keepdim=True)
     mean = signal.nansum(dim=-1, keepdim=True, dtype=torch.float64) / n_known.clamp(min=1)
-    return torch.where(missing, mean.to(signal.dtype), signal)
+    return torch.where(gaps, mean.to(signal.dtype), signal)
 
 
 def transition_low_pass(pass_edge: float, stop_edge: float) -> np.ndarray:
@@ -94,7 +96,7 @@ def causal_taps(low: float, high: float, sfreq: int) -> np.ndarray:
 @functools.cache
 def frequency_response(low: float, high: float, phase: str, sfreq: int, n_time: int) -> tuple[int, int, np.ndarray]:
     """Length of the filter, length of the circular convolution that holds a signal of n_time, and the
-    filter's complex64 response there."""
+    filter's complex128 response there."""
     taps = zero_phase_taps(low, high, sfreq) if phase == "zero" else causal_taps(low, high, sfreq)
     margin = len(taps) // 2
     if phase == "zero" and n_time <= margin:
@@ -102,19 +104,19 @@ def frequency_response(low: float, high: float, phase: str, sfreq: int, n_time: 
     # Zero phase: as long as the extended signal, for only its first len(taps) - 1 samples wrap around.
     needed = n_time + 2 * margin if phase == "zero" else n_time + len(taps) - 1
     n_fft = scipy.fft.next_fast_len(needed, real=True)
-    return len(taps), n_fft, np.fft.rfft(taps, n_fft).astype(np.complex64)
+    return len(taps), n_fft, np.fft.rfft(taps, n_fft)
 
 
 def band_pass(signal: Tensor, low: float, high: float, phase: str = "zero", sfreq: int = SFREQ) -> Tensor:
     """Band-pass low ... high Hz and thin to `sfreq`, a divisor of 200.
 
-    signal: (..., time) at 200 Hz without NaN; returns (..., time * sfreq / 200) float32.
+    signal: (..., time) at 200 Hz without NaN; returns (..., time * sfreq / 200), in the signal's precision.
     "zero": symmetric FIR without delay; the ends are continued by odd reflection, which keeps a slope a
     slope. "causal": second-order Butterworth from rest, as scipy.signal.butter and lfilter give it.
     """
     n_time = signal.shape[-1]
     n_taps, n_fft, values = frequency_response(low, high, phase, sfreq, n_time)
-    response = torch.from_numpy(values).to(signal.device)
+    response = torch.from_numpy(values).to(signal.device, signal.dtype.to_complex())
     if phase == "zero":
         margin = n_taps // 2
         signal = signal - signal.mean(dim=-1, keepdim=True)  # float32 keeps its digits for the EEG, not for DC

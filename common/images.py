@@ -1,4 +1,4 @@
-"""Images of one window: from panels or maps to (channels, height, width), lowest frequency first in each panel."""
+"""Images of windows: from panels or maps to (batch, channels, height, width), lowest frequency first in each panel."""
 
 import torch
 from torch import Tensor
@@ -38,20 +38,22 @@ def central_time(values: Tensor, length: int) -> Tensor:
 
 
 def join_images(images: list[Tensor], side: str) -> Tensor:
-    """Images (channels, height, width) to one. Raises ValueError when they do not fit."""
+    """Images (batch, channels, height, width) to one. Raises ValueError when they do not fit."""
     axis = AXIS[side]
-    shapes = [[size for k, size in enumerate(image.shape) if k != 3 + axis] for image in images]
+    shapes = [[size for k, size in enumerate(image.shape) if k != 4 + axis] for image in images]
     if any(shape != shapes[0] for shape in shapes):
-        found = ", ".join(" x ".join(map(str, image.shape)) for image in images)
+        found = ", ".join(" x ".join(map(str, image.shape[1:])) for image in images)
         raise ValueError(f"images of {found} (channels x height x width) do not fit {side}; give them a size")
     return torch.cat(images, dim=axis)
 
 
 def resized(image: Tensor, size: Size | None) -> Tensor:
-    """(channels, height, width) to another height and width, bilinear as cv2.resize does it; None leaves it."""
+    """(batch, channels, height, width) to another height and width, bilinear as cv2.resize; None leaves it."""
     if size is None or tuple(image.shape[-2:]) == size:
         return image
-    return torch.nn.functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+    # In double: torch would place the new pixels between the old ones only to 1e-5 of a pixel.
+    exact = torch.nn.functional.interpolate(image.double(), size=size, mode="bilinear", align_corners=False)
+    return exact.float()
 
 
 # ---- four panels and what is derived from them
@@ -60,30 +62,30 @@ def resized(image: Tensor, size: Size | None) -> Tensor:
 def percentiles(panels: Tensor) -> Tensor:
     """20, 40, 60 and 80 % over the four panels, linearly interpolated: fixed mixes of the sorted values.
 
-    Sorted by five comparisons; (4, height, width) -> the same.
+    Sorted by five comparisons; (batch, 4, height, width) -> the same.
     """
-    a, b, c, d = panels
+    a, b, c, d = panels.unbind(dim=-3)
     low, high = torch.minimum(a, b), torch.maximum(a, b)
     also_low, also_high = torch.minimum(c, d), torch.maximum(c, d)
     x0, x3 = torch.minimum(low, also_low), torch.maximum(high, also_high)
     one, other = torch.maximum(low, also_low), torch.minimum(high, also_high)
     x1, x2 = torch.minimum(one, other), torch.maximum(one, other)
-    return torch.stack([x0.lerp(x1, 0.6), x1.lerp(x2, 0.2), x1.lerp(x2, 0.8), x2.lerp(x3, 0.4)])
+    return torch.stack([x0.lerp(x1, 0.6), x1.lerp(x2, 0.2), x1.lerp(x2, 0.8), x2.lerp(x3, 0.4)], dim=-3)
 
 
 def global_features(panels: Tensor) -> Tensor:
-    """Minimum, maximum, mean and range over the four panels."""
-    low, high = panels.amin(dim=0), panels.amax(dim=0)
-    return torch.stack([low, high, panels.mean(dim=0), high - low])
+    """Minimum, maximum, mean and range over the four panels; (batch, 4, height, width) -> the same."""
+    low, high = panels.amin(dim=-3), panels.amax(dim=-3)
+    return torch.stack([low, high, panels.mean(dim=-3), high - low], dim=-3)
 
 
 def compose(image: Tensor, source: Tensor, parts: tuple[Part, ...], side: Side) -> Tensor:
-    """Panels (4, height, width) -> (1, ...): each part's four panels stacked, the parts joined. Percentiles and
-    global features are taken from `source`, panels standardised for them."""
+    """Panels (batch, 4, height, width) -> (batch, 1, ...): each part's four panels stacked, the parts joined.
+    Percentiles and global features are taken from `source`, panels standardised for them."""
     made = []
     for part in parts:
         panels = image if part == "image" else percentiles(source) if part == "percentiles" else global_features(source)
-        made.append(panels.flatten(0, 1).unsqueeze(0))
+        made.append(panels.flatten(1, 2).unsqueeze(1))
     return join_images(made, side)
 
 
@@ -91,41 +93,42 @@ def compose(image: Tensor, source: Tensor, parts: tuple[Part, ...], side: Side) 
 
 
 def kaggle_log_power(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(4, 100, 300) power -> (4, 100, columns) clipped log power, float64, NaN where it is missing."""
-    # In double: a constant panel must end as 0, not as its own rounding divided by itself.
-    power = central_time(spectrogram, config.columns).double()
+    """(batch, 4, 100, 300) power -> its clipped logarithm, NaN where it is missing: the columns that are shown or,
+    where all are standardised over, all."""
+    power = spectrogram if config.standardise_over == "window" else central_time(spectrogram, config.columns)
     if config.missing == "silence":
         power = power.nan_to_num(nan=0.0)
-    return power.log_().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
+    return power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
 
 
 def mean_and_deviation(log_power: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Over what is not NaN; deviation without correction for the mean (numpy's nanstd)."""
-    mean = log_power.nanmean(dim=over, keepdim=True)
-    return mean, (log_power - mean).square().nanmean(dim=over, keepdim=True).sqrt_()
+    """Over what is not NaN, float64; deviation without correction for the mean (numpy's nanstd). Axes stay, of
+    length 1. In float64, so that a constant panel becomes 0 and not its rounding divided by itself."""
+    values = log_power.double()
+    mean = values.nanmean(dim=over, keepdim=True)
+    return mean, (values - mean).square_().nanmean(dim=over, keepdim=True).sqrt_()
 
 
 def standardised(log_power: Tensor, how: Standardise) -> Tensor:
-    """(log power - mean) / (deviation + 1e-6), float32; NaN becomes the mean, which is 0."""
+    """(log power - mean) / (deviation + 1e-6); NaN becomes the mean, which is 0."""
     if how == "training":
         raise ValueError("constants of the training rows are not measured yet: see common.features.with_constants")
     constants = PUBLISHED_CONSTANTS.get(how) if isinstance(how, str) else how
-    mean: Tensor | float
-    deviation: Tensor | float
     if constants is not None:
-        mean, deviation = constants.mean, constants.deviation
+        scaled = (log_power - constants.mean) / (constants.deviation + 1e-6)
     else:
         mean, deviation = mean_and_deviation(log_power, (-2, -1) if how == "panel" else (-3, -2, -1))
-    return ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0).float()
+        scaled = (log_power - mean.float()).div_((deviation + 1e-6).float())
+    return scaled.nan_to_num_(nan=0.0)
 
 
 def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(4, 100, 300) power -> (1, 4 panel_rows, columns), and the parts joined to it."""
+    """(batch, 4, 100, 300) power -> (batch, 1, 4 panel_rows, columns), and the parts joined to it."""
     log_power = kaggle_log_power(spectrogram, config)
     margin = (config.panel_rows - log_power.shape[-2]) // 2
 
     def panels(how: Standardise) -> Tensor:
-        scaled = standardised(log_power, how) / config.divide
+        scaled = central_time(standardised(log_power, how), config.columns) / config.divide
         return torch.nn.functional.pad(scaled, (0, 0, margin, margin)) if margin else scaled
 
     image = panels(config.standardise)
@@ -137,47 +140,56 @@ def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
 # ---- the EEG
 
 
-def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
-    """(20, 10000) microvolts -> (1, 512, 256), about -1 ... 1, and the parts joined to it.
+def decibel_panel(power: Tensor) -> Tensor:
+    """Mel power of a chain's differences (mels, batch, 4, 257) -> their panel (mels, batch, 256), about -1 ... 1.
 
     Decibels below each difference's own maximum (over all 257 frames, of which the last is then dropped), at
-    least -80, (dB + 40) / 40, averaged over a chain's four differences. The sum of four logarithms is the
-    logarithm of a product: 1e-8^4 is still within float32.
+    least -80, (dB + 40) / 40, averaged. The sum of four logarithms is the logarithm of a product: 1e-8^4 is
+    still within float32.
     """
-    differences = fill_gaps(bipolar(eeg, CHAIN_PAIRS))
+    peak = power.amax(dim=(0, 3), keepdim=True).clamp(min=MEL_SMALLEST)
+    floor = (MEL_SMALLEST / peak).clamp(min=DECIBEL_FLOOR)
+    ratio = (power * (1 / peak)).maximum(floor)[..., :MEL_FRAMES]
+    product = ratio[:, :, 0] * ratio[:, :, 1] * ratio[:, :, 2] * ratio[:, :, 3]
+    return product.log10_().div_(16).add_(1)
+
+
+def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
+    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), four chains stacked, and the parts joined to it."""
+    differences = fill_gaps(bipolar(eeg.double(), CHAIN_PAIRS))
     if config.denoise:
         differences = denoise(differences, config.denoise)
-    power = mel_power(differences, MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
-    power = power.clamp(min=MEL_SMALLEST).unflatten(1, (len(REGIONS), -1))  # (mels, 4, 4, 257)
-    ratio = power.div_(power.amax(dim=(0, 3), keepdim=True)).clamp(min=DECIBEL_FLOOR)[..., :MEL_FRAMES]
-    product = ratio[:, :, 0] * ratio[:, :, 1] * ratio[:, :, 2] * ratio[:, :, 3]
-    panels = product.log10_().div_(16).add_(1).transpose(0, 1)
+    power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
+    chains = power.unflatten(1, (len(eeg), len(REGIONS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
+    panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
     return resized(compose(panels, panels, config.parts, config.join), config.resize)
 
 
 def shrunk(waves: Tensor, columns: int) -> Tensor:
-    """(differences, time) to (differences, columns), each the weighted mean of the samples around it."""
-    size = (len(waves), columns)
+    """(batch, differences, time) to (batch, differences, columns), each the weighted mean of what is around it."""
+    size = (waves.shape[1], columns)
     return torch.nn.functional.interpolate(
-        waves[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
-    )[0, 0]
+        waves.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True
+    ).squeeze(1)
 
 
 def raw_image(eeg: Tensor, config: RawImage) -> Tensor:
-    """(20, 10000) microvolts -> (copies, rows, columns): the differences one below the other, crop below crop."""
+    """(batch, 20, 10000) microvolts -> (batch, copies, rows, columns): the differences one below the other, crop
+    below crop."""
     waves = filtered_differences(eeg, config) / config.scale
     crops = [central_time(waves, seconds * SFREQ) for seconds in config.crops]
     if config.rows == "folded":
-        rows = [crop.unflatten(-1, (-1, config.columns)).flatten(0, 1) for crop in crops]
+        rows = [crop.unflatten(-1, (-1, config.columns)).flatten(1, 2) for crop in crops]
     else:
         rows = [shrunk(crop, config.columns) for crop in crops]
-    image = torch.cat(rows).expand(config.copies, -1, -1)
+    image = torch.cat(rows, dim=1).unsqueeze(1).expand(-1, config.copies, -1, -1)
     return resized(image, config.resize)
 
 
 def spectra_of_crop(waves: Tensor, crop: Crop, config: EegSpectra) -> Tensor:
-    """(differences, 10000) -> maps (differences, frequencies, columns), scaled and resized."""
-    power = density(central_time(waves, crop.seconds * SFREQ).contiguous(), crop.transform).transpose(0, 1)
+    """(batch, differences, 10000) -> maps (batch, differences, frequencies, columns), scaled and resized."""
+    signals = central_time(waves, crop.seconds * SFREQ).flatten(0, 1)
+    power = density(signals, crop.transform).unflatten(1, waves.shape[:2]).permute(1, 2, 0, 3)
     if config.scale == "peak":
         power = power.clamp(min=MEL_SMALLEST)
         ratio = (power / power.amax(dim=(-2, -1), keepdim=True)).clamp(min=DECIBEL_FLOOR)
@@ -188,14 +200,14 @@ def spectra_of_crop(waves: Tensor, crop: Crop, config: EegSpectra) -> Tensor:
 
 
 def tile(maps: Tensor, in_a_row: int) -> Tensor:
-    """(maps, height, width) -> (1, maps / in_a_row height, in_a_row width), row by row."""
-    rows = maps.unflatten(0, (-1, in_a_row))  # (rows, in_a_row, height, width)
-    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1).unsqueeze(0)
+    """(batch, maps, height, width) -> (batch, 1, maps / in_a_row height, in_a_row width), row by row."""
+    rows = maps.unflatten(1, (-1, in_a_row))  # (batch, rows, in_a_row, height, width)
+    return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2).unsqueeze(1)
 
 
 def eeg_spectra(eeg: Tensor, config: EegSpectra) -> Tensor:
-    """(20, 10000) microvolts -> (1 or differences, height, width): crops joined, tiled or in depth."""
-    waves = filtered_differences(eeg, config)
+    """(batch, 20, 10000) microvolts -> (batch, 1 or differences, height, width): crops joined, tiled or in depth."""
+    waves = filtered_differences(eeg.double(), config)  # in float64, as far as the spectra want it
     maps = [spectra_of_crop(waves, crop, config) for crop in config.crops]
     images = [tile(crop, config.tiles) if config.layout == "tiled" else crop for crop in maps]
     return resized(join_images(images, config.join), config.resize)

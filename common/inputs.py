@@ -53,6 +53,8 @@ class KaggleImage(Strict):
     missing: Literal["mean", "silence"] = "mean"  # what NaN becomes; "silence": no power at all
     standardise: Standardise = "panel"
     standardise_features: Standardise | None = None  # of percentiles and global; None: as the image
+    # Mean and deviation of the columns that are shown, or of all 300, as the EfficientNetB0 starter has them.
+    standardise_over: Literal["columns", "window"] = "columns"
     divide: float = Field(default=1.0, gt=0)  # after standardising
     panel_rows: int = Field(default=100, ge=100, le=256, multiple_of=2)  # 0 above and below up to this height
     parts: Parts = ("image",)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
 PIXELS_AT_ONCE = 2**17  # that a core of the CPU takes through a net, one image of 512 x 256
 
 

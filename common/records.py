@@ -61,45 +61,49 @@ def shorten(names: list[str]) -> str:
 
 def match_columns(frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]) -> tuple[dict[str, str], list]:
     """Field -> numeric column of the frame, and what is unusual; columns named in `beside` are expected too."""
-    by_name = {name.strip().lower(): name for name in reversed(frame.columns)} | {n: n for n in frame.columns}
-    found = {field: by_name.get(field, by_name.get(field.lower())) for field in fields}
-    numeric = {f: name for f, name in found.items() if name is not None and frame[name].dtype.is_numeric()}
-    findings = []
+    types = frame.schema
+    found = {field: field for field in fields if field in types}
+    if len(found) < len(fields):
+        by_name = {name.strip().lower(): name for name in reversed(types)}
+        found = {field: name for field in fields if (name := found.get(field, by_name.get(field.lower()))) is not None}
+    numeric = {field: name for field, name in found.items() if types[name].is_numeric()}
+    findings, matched = [], set(found.values())
     if missing := [field for field in fields if field not in numeric]:
         findings.append(f"missing columns read as NaN: {shorten(missing)}")
-    if extra := [name for name in frame.columns if name not in found.values() and name not in beside]:
+    if extra := [name for name in types if name not in matched and name not in beside]:
         findings.append(f"extra columns ignored: {shorten(extra)}")
     if any(field != name for field, name in numeric.items()):
         findings.append("column names in another spelling")
-    positions = [frame.columns.index(name) for name in numeric.values()]
+    place = {name: position for position, name in enumerate(types)}
+    positions = [place[name] for name in numeric.values()]
     if positions != sorted(positions):
         findings.append("columns in another order")
-    if types := sorted({str(frame[name].dtype) for name in numeric.values()} - {"Float32"}):
-        findings.append(f"numbers are {', '.join(types)}")
+    if others := sorted({str(types[name]) for name in numeric.values()} - {"Float32"}):
+        findings.append(f"numbers are {', '.join(others)}")
     return numeric, findings
 
 
 def read_columns(
     path: Path, fields: tuple[str, ...], beside: tuple[str, ...] = ()
 ) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
-    """The named columns as float32 (rows, fields), the whole frame, and what had to be repaired."""
+    """The named columns as float32 (fields, rows), the whole frame, and what had to be repaired."""
     frame = load_frame(path)
     numeric, findings = match_columns(frame, fields, beside)
     if not numeric:
         raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
-    values = np.full((frame.height, len(fields)), np.nan, dtype=np.float32)
-    for position, field in enumerate(fields):
-        if field in numeric:
-            column = frame[numeric[field]].cast(pl.Float64, strict=False).to_numpy()
-            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and that becomes missing
-                values[:, position] = column
-    there = np.array([field in numeric for field in fields])
-    if np.isnan(values[:, there]).any():
-        findings.append("some values are NaN")
-    infinite = np.isinf(values)
-    if infinite.any():
-        values[infinite] = np.nan
-        findings.append("infinite values read as NaN")
+    columns = frame.select(numeric.values())
+    if set(columns.dtypes) != {pl.Float32}:
+        columns = columns.cast(pl.Float32, strict=False)  # beyond float32 becomes infinite, and that becomes missing
+    values = columns.to_numpy(order="fortran").T
+    if not np.isfinite(values).all():
+        infinite = np.isinf(values)
+        findings += ["some values are NaN"] if np.isnan(values).any() else []
+        findings += ["infinite values read as NaN"] if infinite.any() else []
+        values = np.where(infinite, np.float32(np.nan), values)
+    if len(numeric) < len(fields):
+        there, known = [field in numeric for field in fields], values
+        values = np.full((len(fields), frame.height), np.nan, dtype=np.float32)
+        values[there] = known
     return values, frame, findings
 
 
@@ -109,13 +113,14 @@ def read_eeg(path: Path) -> Recording:
     Raises RecordingError when the file is missing, is no parquet, has no electrode or nothing finite.
     """
     values, _, findings = read_columns(path, ELECTRODES)
-    if not np.isfinite(values).any():
+    if np.isnan(values).all():
         raise RecordingError(f"{path.name}: not one finite sample")
-    if values.shape[0] < WINDOW_SAMPLES:
-        findings.append(f"{values.shape[0]} of {WINDOW_SAMPLES} samples: the rest is missing")
-    if len(values) > 1 and not (np.fmax.reduce(values) > np.fmin.reduce(values)).any():
+    n_time = values.shape[1]
+    if n_time < WINDOW_SAMPLES:
+        findings.append(f"{n_time} of {WINDOW_SAMPLES} samples: the rest is missing")
+    if n_time > 1 and not any(np.fmax.reduce(channel) > np.fmin.reduce(channel) for channel in values):
         findings.append("no channel varies")
-    return Recording(np.ascontiguousarray(values.T), tuple(findings))
+    return Recording(values, tuple(findings))
 
 
 def read_spectrogram(path: Path) -> Recording:
@@ -126,18 +131,16 @@ def read_spectrogram(path: Path) -> Recording:
     fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
     values, frame, findings = read_columns(path, fields, beside=("time",))
     if "time" in frame.columns and frame["time"].dtype.is_numeric() and not frame["time"].is_sorted():
-        values = values[np.argsort(frame["time"].to_numpy(), kind="stable")]
+        values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
         findings.append("rows were not in the order of time")
-    negative = values < 0
-    if negative.any():
-        values[negative] = np.nan
+    if np.fmin.reduce(values, axis=None) < 0:
+        values = np.where(values < 0, np.float32(np.nan), values)
         findings.append("negative power read as NaN")
-    if not np.isfinite(values).any():
+    if np.isnan(values).all():
         raise RecordingError(f"{path.name}: not one finite value")
-    if values.shape[0] < SPECTROGRAM_COLUMNS:
-        findings.append(f"{values.shape[0]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
-    panels = values.T.reshape(len(REGIONS), N_FREQUENCIES, -1)
-    return Recording(np.ascontiguousarray(panels), tuple(findings))
+    if values.shape[1] < SPECTROGRAM_COLUMNS:
+        findings.append(f"{values.shape[1]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
+    return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), tuple(findings))
 
 
 def cut(values: np.ndarray, start: int, length: int) -> np.ndarray:

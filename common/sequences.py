@@ -1,4 +1,4 @@
-"""Waves of one window: bipolar differences for images of waves and for one-dimensional nets."""
+"""Waves of windows: bipolar differences for images of waves and for one-dimensional nets."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,15 @@ from common.schema import SFREQ
 
 
 def filtered_differences(eeg: Tensor, config: EegSignal, sfreq: int = SFREQ) -> Tensor:
-    """(20, 10000) microvolts -> (differences, 50 s at sfreq): gaps filled, band-passed, clipped."""
+    """(batch, 20, 10000) microvolts -> (batch, differences, 50 s at sfreq): gaps filled, band-passed, clipped."""
     differences = fill_gaps(bipolar(eeg, MONTAGES[config.montage]))
     return band_pass(differences, config.low, config.high, config.phase, sfreq).clamp(-config.clip, config.clip)
 
 
 def channel_quality(differences: Tensor, passed: Tensor, clip: float) -> Tensor:
-    """What is wrong with each channel, shares of its 50 s, (channels, 3): missing, flat, clipped.
+    """What is wrong with each channel, shares of its 50 s, (batch, channels, 3): missing, flat, clipped.
 
-    differences: (channels, time) microvolts, NaN where missing; passed: the same after band-pass and clip, at
+    differences: (batch, channels, time) microvolts, NaN where missing; passed: the same after band-pass and clip, at
     any rate. Flat: equal to the sample before.
     """
     missing = differences.isnan().float().mean(dim=-1)
@@ -28,9 +28,9 @@ def channel_quality(differences: Tensor, passed: Tensor, clip: float) -> Tensor:
 
 
 def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
-    """(20, 10000) microvolts -> (differences, time) in units of `scale` microvolts at `sfreq` Hz.
+    """(batch, 20, 10000) microvolts -> (batch, differences, time) in units of `scale` microvolts at `sfreq` Hz.
 
-    With quality, (4 differences, time): behind the signals the missing share of each, the flat, the clipped,
+    With quality, (batch, 4 differences, time): behind the signals the missing share of each, the flat, the clipped,
     constant in time, so that a net of channels x time needs no second entrance.
     """
     passed = filtered_differences(eeg, config, config.sfreq)
@@ -38,5 +38,5 @@ def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
     if not config.quality:
         return sequence
     shares = channel_quality(bipolar(eeg, MONTAGES[config.montage]), passed, config.clip)
-    constant = shares.T.flatten()[:, None].expand(-1, sequence.shape[-1])
-    return torch.cat([sequence, constant])
+    constant = shares.transpose(-2, -1).flatten(1, 2).unsqueeze(-1).expand(-1, -1, sequence.shape[-1])
+    return torch.cat([sequence, constant], dim=1)

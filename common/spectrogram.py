@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import scipy.signal.windows
 import torch
 from torch import Tensor
 
@@ -18,31 +17,45 @@ from common.schema import (
     SPECTROGRAM_STEP_SECONDS,
     WINDOW_SECONDS,
 )
+from common.spectra import tapered_rows
 
 # The competition's recipe, recovered from a real recording: 4 s windows every 2 s, three DPSS tapers.
-TAPER_SAMPLES = 4 * SFREQ
 TAPER_STEP = SPECTROGRAM_STEP_SECONDS * SFREQ
+TAPER_SAMPLES = 2 * TAPER_STEP
 TIME_BANDWIDTH, N_TAPERS = 2, 3
 # Column k spans seconds 2k - 1 ... 2k + 3 of the 600: these lie inside the central 50 s.
 CENTRE_COLUMNS = range(138, 162)
 
 
 @functools.cache
-def multitaper_basis() -> tuple[np.ndarray, np.ndarray]:
-    """Tapered cosines and sines of the 100 bins for the folded window, two arrays (400, 3 x 100), float64.
+def block_factors() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What the spectrum of a window is made of, float64: functions (rank, 400) of a block of 2 s, their signs when the
+    block is reversed (rank,), and the even and the odd half's rows (3 x 100, rank), taper by taper.
 
-    DPSS tapers of unit energy are even or odd about the window's centre, and the phase is free: so the
-    even part of a signal meets only the even products, its odd part only the odd ones, and two products
-    of half the length replace the zero-padded 1024-point transforms.
+    A window is two blocks, and what its tapers show below 20 Hz of a block is some 100 numbers, not 400. They are
+    taken once from each block, which is the end of one window and the beginning of the next, and folded instead
+    of the samples: later block plus or minus the earlier one reversed. Only in float64: there the rounding of the
+    first step lies below the weakest bin.
     """
-    half = TAPER_SAMPLES // 2
-    tapers = scipy.signal.windows.dpss(TAPER_SAMPLES, TIME_BANDWIDTH, N_TAPERS)[:, :half, None]
-    from_centre = np.arange(half) - (TAPER_SAMPLES - 1) / 2
-    angles = 2 * np.pi * np.outer(from_centre, np.array(SPECTROGRAM_BINS)) / SPECTROGRAM_NFFT
-    cosines, sines = np.cos(angles), np.sin(angles)
-    even = [taper * (cosines if order % 2 == 0 else sines) for order, taper in enumerate(tapers)]
-    odd = [taper * (sines if order % 2 == 0 else cosines) for order, taper in enumerate(tapers)]
-    return np.concatenate(even, axis=1), np.concatenate(odd, axis=1)
+    even, odd = tapered_rows(TAPER_SAMPLES, SPECTROGRAM_NFFT, SPECTROGRAM_BINS, TIME_BANDWIDTH, N_TAPERS)
+    halves, functions, signs = np.concatenate([even, odd]), [], []
+    for sign in (1, -1):  # functions that are even or odd about the block's own centre: a reversal is a sign
+        folded = halves[:, TAPER_STEP // 2 :] + sign * halves[:, : TAPER_STEP // 2][:, ::-1]
+        _, values, shapes = np.linalg.svd(folded, full_matrices=False)
+        rank = int((values > 1e-13 * values[0]).sum())
+        functions.append(np.concatenate([sign * shapes[:rank, ::-1], shapes[:rank]], axis=1) / np.sqrt(2))
+        signs += [sign] * rank
+    basis = np.concatenate(functions)
+    return basis, np.array(signs, dtype=np.float64), even @ basis.T, odd @ basis.T
+
+
+def multitaper_power(signal: Tensor) -> Tensor:
+    """(time,) microvolts, float64 -> (columns, 100) uV^2/Hz. One signal at a time fits the cache of a core."""
+    basis, signs, even, odd = (torch.from_numpy(array).to(signal.device) for array in block_factors())
+    blocks = signal.unfold(-1, TAPER_STEP, TAPER_STEP) @ basis.T  # (blocks, rank)
+    later, earlier = blocks[1:], blocks[:-1] * signs
+    power = ((later + earlier) @ even.T).square_().add_(((later - earlier) @ odd.T).square_())
+    return power.unflatten(-1, (N_TAPERS, N_FREQUENCIES)).mean(dim=-2) / SFREQ
 
 
 def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
@@ -58,14 +71,9 @@ def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
     eeg = torch.as_tensor(eeg)
     if eeg.shape[-1] < TAPER_SAMPLES:
         raise ValueError(f"a spectrogram column needs {TAPER_SAMPLES} samples (4 s), got {eeg.shape[-1]}")
-    even, odd = (torch.from_numpy(basis).to(eeg.device) for basis in multitaper_basis())
-    differences = bipolar(eeg.double(), CHAIN_PAIRS).unflatten(0, (len(REGIONS), -1))  # (4, 4, time)
-    frames = differences.unfold(-1, TAPER_SAMPLES, TAPER_STEP)  # (4, 4, columns, 800)
-    first, second = frames.chunk(2, dim=-1)
-    second = second.flip(-1)
-    power = ((first + second) @ even).square() + ((first - second) @ odd).square()
-    power = power.unflatten(-1, (N_TAPERS, N_FREQUENCIES)).mean(dim=-2) / SFREQ  # (4, 4, columns, 100)
-    return power.nanmean(dim=1).transpose(-2, -1).float()
+    differences = bipolar(eeg.double(), CHAIN_PAIRS)
+    power = torch.stack([multitaper_power(difference) for difference in differences])  # (16, columns, 100)
+    return power.unflatten(0, (len(REGIONS), -1)).nanmean(dim=1).transpose(-2, -1).float()
 
 
 def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FEWEST_PATIENTS = 12  # every pattern in both folds
 EXPERIMENTS = ("smoke-kaggle-efficientnet", "smoke-wave-bipolar")
 PLACES = {
-    "competition/": "the simulated competition, its answers in truth/",
+    "competition/": "the simulated competition, its answers in truth/, its recordings for training in store/",
     "runs/": "folds, epochs, oof.parquet",
     "weights/": "dataset folders for `kaggle datasets create`",
     "blend.json": "the fitted blend",

@@ -11,7 +11,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[1]
 METADATA = "kernel-metadata.json"
 DATASET_METADATA = "dataset-metadata.json"
-TRUTH = "truth"  # a simulated competition's answers: never mounted
+OURS = ("truth", "store")  # a simulated competition's answers, the recordings stored for training: never mounted
 LAYOUTS = {
     "plain": {"competition": "{slug}", "dataset": "{slug}"},
     "nested": {"competition": "competitions/{slug}", "dataset": "datasets/{owner}/{slug}"},
@@ -52,9 +52,9 @@ def read_kernel(folder: Path) -> Kernel:
     return Kernel(script, competitions[0], [name.split("/")[:2][-1] for name in meta.get("dataset_sources", [])])
 
 
-def entries(folder: Path, left_out: str) -> dict[str, Path]:
-    """Name -> real path of all in a folder but one name."""
-    return {path.name: path.resolve() for path in sorted(folder.iterdir()) if path.name != left_out}
+def entries(folder: Path, left_out: tuple[str, ...]) -> dict[str, Path]:
+    """Name -> real path of all in a folder but some names."""
+    return {path.name: path.resolve() for path in sorted(folder.iterdir()) if path.name not in left_out}
 
 
 def identity(dataset: Path) -> tuple[str, str]:
@@ -73,7 +73,7 @@ def plan_mounts(kernel: Kernel, competition: Path, datasets: list[Path], layout:
     for folder in (competition, *datasets):
         if not folder.is_dir():
             raise SandboxError(f"{folder} is no folder; give --competition and --datasets existing folders.")
-    places = {LAYOUTS[layout]["competition"].format(slug=kernel.competition): entries(competition, TRUTH)}
+    places = {LAYOUTS[layout]["competition"].format(slug=kernel.competition): entries(competition, OURS)}
     taken = {kernel.competition: competition}
     for folder in datasets:
         owner, slug = identity(folder)
@@ -81,7 +81,7 @@ def plan_mounts(kernel: Kernel, competition: Path, datasets: list[Path], layout:
             raise SandboxError(f"{taken[slug]} and {folder} both have the slug {slug}; give each its own id.")
         taken[slug] = folder
         # Kaggle keeps the metadata file for itself.
-        places[LAYOUTS[layout]["dataset"].format(owner=owner, slug=slug)] = entries(folder, DATASET_METADATA)
+        places[LAYOUTS[layout]["dataset"].format(owner=owner, slug=slug)] = entries(folder, (DATASET_METADATA,))
     given = set(taken) - {kernel.competition}
     for slug in sorted(given - set(kernel.datasets)):
         print(f"sandbox: {slug} is not in the kernel's dataset_sources: Kaggle would not mount it")

@@ -28,7 +28,7 @@ class Stage:
     def __init__(self, folder):
         self.folder, self.out = folder, folder / "out"
         self.competition, self.kernel = folder / "competition", folder / "kernel"
-        for path in (self.competition / "test_eegs", self.competition / "truth", self.kernel):
+        for path in (*(self.competition / name for name in ("test_eegs", "truth", "store")), self.kernel):
             path.mkdir(parents=True)
         (self.competition / "test.csv").write_text("eeg_id\n1\n3\n")
         (self.competition / "test_eegs" / "1.parquet").write_text("signal")

@@ -15,7 +15,7 @@ import train.__main__
 
 MAINS = {"train": train.__main__, "infer": infer.__main__}
 VERBS = [
-    *(("train", verb) for verb in ("simulate", "run", "evaluate", "blend", "export")),
+    *(("train", verb) for verb in ("simulate", "store", "show", "run", "evaluate", "blend", "export")),
     *(("infer", verb) for verb in ("submit", "validate", "score")),
 ]
 EXAMPLE = re.compile(r"Example: python -m (\w+) (.+)$")

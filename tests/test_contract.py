@@ -39,6 +39,19 @@ def test_columns_are_those_of_a_real_file():
 # ---- configs
 
 SEQUENCE = {"input": {"kind": "bipolar-sequence"}, "model": {"kind": "wave-net"}}
+INPUT_KINDS = ("kaggle-image", "eeg-mel-image", "raw-image", "eeg-spectra", "combined-image", "bipolar-sequence")
+
+
+def spectra(**crop):
+    return {"input": {"kind": "eeg-spectra", "crops": [crop]}}
+
+
+def raw_image(**options):
+    return {"input": {"kind": "raw-image", **options}}
+
+
+def transform(kind, **options):
+    return spectra(transform={"kind": kind, **options})
 
 
 @pytest.mark.parametrize(
@@ -49,9 +62,9 @@ SEQUENCE = {"input": {"kind": "bipolar-sequence"}, "model": {"kind": "wave-net"}
         ({"training": {"stages": [{"epoch": 2}]}}, "training.stages.0.epoch: unknown key; did you mean 'epochs'?"),
         ({"training": {"zzz": 2}}, "training.zzz: unknown key; known keys: folds, seed, checkpoint, stages"),
         ({"model": {"kind": "spectrogram-cnn", "dilations": [1]}}, "spectrogram-cnn.dilations: unknown key"),
-        ({"input": {"parts": ["image"]}}, "input.kind: missing; one of kaggle-image, eeg-mel-image, bipolar-sequence"),
+        ({"input": {"parts": ["image"]}}, f"input.kind: missing; one of {', '.join(INPUT_KINDS)}"),
         ({"model": {"width": 8}}, "model.kind: missing; one of spectrogram-cnn, wave-net"),
-        ({"input": {"kind": "kaggle-imago"}}, "'kaggle-image', 'eeg-mel-image', 'bipolar-sequence'"),
+        ({"input": {"kind": "kaggle-imago"}}, str(INPUT_KINDS)[1:-1]),
         ({"input": {"kind": "kaggle-image", "parts": []}}, "parts"),
         ({"input": {"kind": "kaggle-image", "parts": ["mosaic"]}}, "'image', 'percentiles' or 'global'"),
         ({"training": {"folds": "five"}}, "training.folds: Input should be a valid integer"),
@@ -66,6 +79,27 @@ SEQUENCE = {"input": {"kind": "bipolar-sequence"}, "model": {"kind": "wave-net"}
         (SEQUENCE | {"input": {"kind": "bipolar-sequence", "low": 30.0}}, "low = 30.0 Hz must be below high = 20.0 Hz"),
         (SEQUENCE | {"input": {"kind": "bipolar-sequence", "high": 30.0, "sfreq": 50}}, "would alias it"),
         (SEQUENCE | {"input": {"kind": "bipolar-sequence", "sfreq": 60}}, "sfreq"),
+        (raw_image(high=99), "high = 99.0 Hz: nothing can be passed up to the 100 Hz the EEG ends at"),
+        (raw_image(columns=600), "columns = 600 do not divide the 10000 samples of 50 s"),
+        (raw_image(crops=[50, 30], columns=1250), "columns = 1250 do not divide the 6000 samples of 30 s"),
+        (raw_image(crops=[20]), "crops.0: Input should be 50, 30 or 10"),
+        (raw_image(colums=500), "raw-image.colums: unknown key; did you mean 'columns'?"),
+        (spectra(second=10), "crops.0.second: unknown key; did you mean 'seconds'?"),
+        (spectra(transform={"hop": 8}), "transform.kind: missing; one of stft, mel, multitaper, morlet"),
+        (transform("stft", window=101, n_fft=256), "window = 101 samples must be even"),
+        (transform("mel", window=200, n_fft=128), "n_fft = 128 is shorter than window = 200"),
+        (transform("stft", window=2002, n_fft=4096), "longer than the 10 s of the shortest crop"),
+        (transform("multitaper", tapers=5), "tapers = 5: only the first 4 are concentrated"),
+        (transform("morlet", low=20.0), "low = 20.0 Hz must be below high = 20.0 Hz"),
+        ({"input": {"kind": "eeg-spectra", "tiles": 3}}, "tiles = 3 in a row do not divide the 16 differences"),
+        ({"input": {"kind": "eeg-spectra", "layout": "stacked"}}, "'tiled' or 'depth'"),
+        ({"input": {"kind": "combined-image", "images": []}}, "images"),
+        ({"input": {"kind": "combined-image", "images": [{}, {}]}}, "images.0.kind: missing; one of kaggle-image, eeg"),
+        ({"input": {"kind": "combined-image", "images": [SEQUENCE["input"]] * 2}}, "images.0: Input tag"),
+        ({"input": {"kind": "kaggle-image", "standardise": {"mean": 0}}}, "standardise.deviation: Field required"),
+        ({"input": {"kind": "kaggle-image", "standardise": "row"}}, "or a table of constants, as in {mean = 0.0"),
+        ({"input": {"kind": "kaggle-image", "columns": 63}}, "columns: Input should be a multiple of 2"),
+        ({"input": {"kind": "kaggle-image", "resize": [512]}}, "resize"),
     ],
 )
 def test_config_is_refused_by_key(values, message):

@@ -98,6 +98,7 @@ def test_no_tracked_file_names_a_machine():
 PROBE = """
 import importlib, io, logging, os, pathlib, random, sys, contextlib, warnings
 import numpy, torch, timm, polars, scipy.signal, sklearn.model_selection, pydantic, safetensors.torch, tqdm
+import matplotlib.backends.backend_agg
 def state():
     here = sorted(path.as_posix() for path in pathlib.Path().iterdir())
     cuda = torch.backends.cudnn.benchmark, torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()

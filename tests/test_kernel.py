@@ -70,15 +70,16 @@ def test_the_kernel_writes_the_bytes_of_the_command(road, kernel, submitted, tmp
 
 def write_windows(folder, windows, rows):
     """The raw windows of label rows as parquet, one new id per row."""
-    name = "test_eegs" if windows.eeg else "test_spectrograms"
-    (folder / name).mkdir(exist_ok=True)
     for row in rows:
-        raw = windows.read(row)
-        if windows.eeg:
-            columns = dict(zip(ELECTRODES, raw, strict=True))
+        raw = windows.cut(np.array([row]))
+        if raw.eeg is not None:
+            name, columns = "test_eegs", dict(zip(ELECTRODES, raw.eeg[0].numpy(), strict=True))
         else:
             fields = [field for region in SPECTROGRAM_FIELDS.values() for field in region]
-            columns = {"time": np.arange(1, 600, 2), **dict(zip(fields, raw.reshape(400, 300), strict=True))}
+            values = raw.spectrogram.reshape(400, 300).numpy()
+            name, columns = "test_spectrograms", dict(zip(fields, values, strict=True))
+            columns["time"] = np.arange(1, 600, 2)
+        (folder / name).mkdir(exist_ok=True)
         pl.DataFrame(columns).write_parquet(folder / name / f"{1000 + row}.parquet")
 
 

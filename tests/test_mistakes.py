@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import polars as pl
 import pytest
 from sandbox_stage import SANDBOX, Stage, need_namespaces
@@ -75,10 +76,10 @@ def test_a_broken_solution_scores_nothing(tmp_path, vote):
 
 def test_a_window_outside_its_recording_is_refused(road):
     rows = label_rows(road.competition)[:2].with_columns(eeg_start=pl.Series([0, 10_000_000]))
-    windows = TrainingWindows(road.competition, rows, read_run(road.runs[1]).input)
-    assert windows.read(0).shape == (20, 10_000)
+    config = read_run(road.runs[1]).input
+    assert TrainingWindows(road.competition, rows[:1], config).cut(np.array([0])).eeg.shape == (1, 20, 10_000)
     with pytest.raises(RecordingError, match=r"starts at 10000000, the recording has \d+: its offset in train\.csv"):
-        windows.read(1)
+        TrainingWindows(road.competition, rows, config)
 
 
 def test_damaged_files_of_a_run_are_named(road, tmp_path):

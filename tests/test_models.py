@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from eeg_samples import ready
 
 from common.config import (
-    BipolarSequence,
     ConfigError,
-    EegMelImage,
+    Experiment,
     SpectrogramCnnConfig,
     WaveNetConfig,
     load_experiment,
+    parse_experiment,
 )
 from common.features import Windows, build_input
+from common.inputs import BipolarSequence, CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Multitaper
 from common.models.build import build_model
 from common.models.cnn import GemPooling, SpectrogramCNN
 from common.models.sequence import WaveNet
@@ -29,9 +32,8 @@ def windows(batch=2, seed=0):
     return Windows(eeg, torch.rand(batch, 4, 100, 300, generator=generator).exp())
 
 
-def wave_net(**changes):
+def wave_net(sequence=BipolarSequence(sfreq=50), **changes):  # noqa: B008
     torch.manual_seed(0)
-    sequence = BipolarSequence(sfreq=50)
     return WaveNet(WaveNetConfig(width=16, dilations=(1, 2), **changes), sequence).eval(), sequence
 
 
@@ -40,7 +42,7 @@ def test_every_config_makes_a_net_that_fits_its_input(path):
     experiment = load_experiment(path)
     torch.manual_seed(0)
     model = build_model(experiment).eval()
-    answer = predict(model, build_input(windows(), experiment.input))
+    answer = predict(model, build_input(windows(), ready(experiment.input)))
     assert answer.shape == (2, 6) and (answer.sum(axis=1) - 1 < 1e-12).all() and (answer > 0).all()
 
 
@@ -55,7 +57,7 @@ def test_every_config_makes_a_net_that_fits_its_input(path):
 )
 def test_backbones_of_other_families(backbone, pooling):
     config = SpectrogramCnnConfig(backbone=backbone, pooling=pooling, pretrained=False)
-    model = SpectrogramCNN(config).eval()
+    model = SpectrogramCNN(config, channels=1).eval()
     size = 64 if backbone == "test_vit2" else 96
     assert model(torch.randn(2, 1, size, size)).shape == (2, 6)
 
@@ -70,7 +72,7 @@ def test_gem_is_the_average_at_exponent_one_and_nears_the_maximum():
 
 def test_unknown_backbone_is_refused_with_names_like_it():
     with pytest.raises(ConfigError, match=r"no model named 'efficientnet_b99'; names like it: "):
-        SpectrogramCNN(SpectrogramCnnConfig(backbone="efficientnet_b99"))
+        SpectrogramCNN(SpectrogramCnnConfig(backbone="efficientnet_b99"), channels=1)
 
 
 def test_answer_does_not_depend_on_the_batch():
@@ -111,3 +113,58 @@ def test_prediction_needs_evaluation_mode():
 def test_mel_image_of_a_batch_fits_a_backbone_without_resizing():
     image = build_input(windows(1), EegMelImage(parts=("image", "global")))
     assert image.shape == (1, 1, 512, 512)
+
+
+# ---- inputs of other shapes
+
+DEEP = EegSpectra(layout="depth", crops=(Crop(seconds=10, transform=Multitaper(hop=200), size=(64, 64)),))
+CHANNELS = CombinedImage(images=(KaggleImage(resize=(64, 64)), EegMelImage(resize=(64, 64))), join="channels")
+
+
+@pytest.mark.parametrize(("config", "channels"), [(DEEP, 16), (CHANNELS, 2)], ids=["depth", "channels"])
+def test_backbone_takes_images_of_many_channels(config, channels):
+    backbone = SpectrogramCnnConfig(backbone="test_efficientnet", pretrained=False)
+    torch.manual_seed(0)
+    model = build_model(Experiment(name="deep", input=config, model=backbone)).eval()
+    images = build_input(windows(), config)
+    assert images.shape == (2, channels, 64, 64)
+    answer = predict(model, images)
+    for channel in range(channels):  # each has its say
+        without = images.clone()
+        without[:, channel] = 0
+        assert abs(predict(model, without) - answer).max() > 1e-9, channel
+
+
+def test_images_that_do_not_fit_each_other_make_no_net():
+    config = CombinedImage(images=(KaggleImage(), EegMelImage()))
+    with pytest.raises(ConfigError, match=r"wide: input: images of 1 x 400 x 300, 1 x 512 x 256 .* give them a size"):
+        build_model(Experiment(name="wide", input=config, model=SpectrogramCnnConfig(backbone="test_efficientnet")))
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": True}, {"phase": "causal"}, {"sfreq": 200}], ids=str)
+def test_wave_net_gives_one_answer_for_any_order_of_the_montage(options):
+    raw, answers = windows(2), []
+    raw.eeg[0, 5, 2000:4000] = torch.nan  # T3 on the left only
+    for montage in ("double-banana", "interleaved", "mirrored-pairs"):
+        model, sequence = wave_net(BipolarSequence(**{"sfreq": 50, "montage": montage, **options}))
+        answers.append(predict(model, build_input(raw, sequence)))
+    np.testing.assert_allclose(answers[1:], [answers[0]] * 2, atol=1e-6)
+    assert abs(answers[0][0] - answers[0][1]).max() > 1e-4
+
+
+def test_wave_net_hears_of_quality():
+    model, sequence = wave_net(BipolarSequence(sfreq=50, quality=True))
+    inputs = build_input(windows(1), sequence)
+    worse = inputs.clone()
+    worse[:, 18 + 2] = 0.8  # T3-T5 missing for 40 s
+    assert abs(predict(model, worse) - predict(model, inputs)).max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"montage": "chains"}, "montage = 'chains' lacks it"), ({"sfreq": 40}, "input.sfreq = 40 is no multiple")],
+)
+def test_wave_net_refuses_what_it_cannot_read(options, message):
+    values = {"name": "wave", "input": {"kind": "bipolar-sequence", **options}, "model": {"kind": "wave-net"}}
+    with pytest.raises(ConfigError, match=message):
+        parse_experiment(values, "wave.toml")

@@ -5,9 +5,8 @@ import polars as pl
 import pytest
 import scipy.signal
 import torch
-from eeg_samples import CHAINS, NAMES, chain_differences, eeg_like, make, real
+from eeg_samples import CHAINS, NAMES, chain_differences, eeg_like, real
 
-from common.config import EegMelImage
 from common.spectrogram import competition_spectrogram, rebuild_spectrogram
 
 # ---- the competition's spectrogram
@@ -85,66 +84,19 @@ def test_rebuild_restores_the_centre_and_nothing_else(lost):
     eeg = torch.from_numpy(eeg_like(8, 120_000))  # 10 minutes
     truth = torch.full((4, 100, 300), torch.nan)
     truth[..., 1:299] = competition_spectrogram(eeg[:, 200:])  # column k spans seconds 2k - 1 ... 2k + 3
-    damaged = truth.clone()
+    damaged = 3 * truth  # what is there must stay, also where the EEG says otherwise
     damaged[list(lost)] = torch.nan
     rebuilt = rebuild_spectrogram(damaged, eeg[:, 55_000:65_000])
     centre = list(range(138, 162))
-    torch.testing.assert_close(rebuilt[..., centre], truth[..., centre], rtol=1e-5, atol=0)
+    for region in lost:
+        torch.testing.assert_close(rebuilt[region][:, centre], truth[region][:, centre], rtol=1e-5, atol=0)
     outside = [k for k in range(300) if k not in centre]
     assert torch.equal(rebuilt[..., outside].nan_to_num(-1), damaged[..., outside].nan_to_num(-1))
     assert damaged[lost[0]].isnan().all()  # the argument is left alone
     for kept in set(range(4)) - set(lost):
-        assert torch.equal(rebuilt[kept, :, 1:299], truth[kept, :, 1:299])
+        assert torch.equal(rebuilt[kept, :, 1:299], damaged[kept, :, 1:299])
 
 
 def test_rebuild_from_nothing():
     rebuilt = rebuild_spectrogram(None, torch.from_numpy(eeg_like(9)))
     assert rebuilt.isfinite().any(dim=0).any(dim=0).nonzero().flatten().tolist() == list(range(138, 162))
-
-
-# ---- the mel image
-
-
-def librosa_image(eeg):
-    import librosa
-
-    panels = []
-    for region in CHAINS:
-        maps = []
-        for signal in chain_differences(eeg, region):
-            gap = np.isnan(signal)
-            filled = np.zeros_like(signal) if gap.all() else np.where(gap, np.nanmean(signal), signal)
-            mel = librosa.feature.melspectrogram(
-                y=filled, sr=200, hop_length=39, n_fft=1024, n_mels=128, fmin=0, fmax=20, win_length=128
-            )
-            maps.append((librosa.power_to_db(mel, ref=np.max)[:, :256] + 40) / 40)
-        panels.append(np.mean(maps, axis=0))
-    return np.concatenate(panels)
-
-
-def mel_case(case):
-    eeg = eeg_like(11)
-    if case == "gap":
-        eeg[4:9, 2000:3500] = np.nan
-    elif case == "silent electrode":
-        eeg[5] = np.nan
-    elif case == "constant difference":
-        eeg[NAMES.index("F3")] = eeg[NAMES.index("Fp1")] - 12
-        eeg[NAMES.index("P4")] = eeg[NAMES.index("C4")]
-    return eeg
-
-
-@pytest.mark.parametrize("case", ["noise", "gap", "silent electrode", "constant difference"])
-def test_mel_image_equals_librosa(case):
-    eeg = mel_case(case)
-    ours = make(eeg[None], EegMelImage())[0, 0].numpy()
-    assert ours.shape == (512, 256)
-    np.testing.assert_allclose(ours, librosa_image(eeg), atol=2e-5, rtol=0)
-
-
-def test_mel_image_equals_librosa_on_real_eeg():
-    for path in sorted(real("iiic/test_eegs").glob("*.parquet"))[::3]:
-        eeg = pl.read_parquet(path).select(NAMES).to_numpy().T
-        np.testing.assert_allclose(
-            make(eeg[None], EegMelImage())[0, 0].numpy(), librosa_image(eeg), atol=2e-5, rtol=0, err_msg=path.name
-        )

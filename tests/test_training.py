@@ -16,7 +16,8 @@ from train.evaluate import as_text, evaluate, out_of_fold_prior
 from train.labels import label_rows, prior_shares
 from train.run import parse_folds, run_experiment
 from train.run_folder import RunError
-from train.windows import MissingRecordings
+from train.store_index import MissingRecordings
+from train.windows import TrainingWindows
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
 HEAD = (
@@ -31,7 +32,7 @@ EPOCHS, BATCH, RATE = 3, 4, 4e-3
 
 def small(**training):
     stages = [
-        {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE, "mirror": 0.5, "warm_up": 0.3},
+        {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE, "mirror": 0.5, "shift": 2.0, "warm_up": 0.3},
         {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, "min_votes": 10},
     ]
     return Experiment(
@@ -152,6 +153,20 @@ def test_training_interrupted_after_every_epoch_ends_the_same(run, competition, 
     assert pl.read_parquet(again / "fold0/oof.parquet").equals(pl.read_parquet(run / "fold0/oof.parquet"))
     one, other = (load_file(run / f"fold{k}/last.safetensors") for k in (0, 1))
     assert not torch.equal(one["classifier.weight"], other["classifier.weight"])  # the folds differ
+
+
+def test_only_training_windows_are_shifted_and_each_epoch_anew(competition, tmp_path, monkeypatch):
+    batches, given = TrainingWindows.batches, []
+
+    def watched(self, rows, batch_size, device, shifts=None):
+        given.append(shifts)
+        return batches(self, rows, batch_size, device, shifts)
+
+    monkeypatch.setattr(TrainingWindows, "batches", watched)
+    run_experiment(small(), competition, tmp_path, "0", False, None)
+    assert [shifts is not None for shifts in given] == [True, False] * EPOCHS + [False, False] + [False] * 2
+    first, second = given[0], given[2]
+    assert first.shape == (8,) and 0 < np.abs(first).max() <= 2 and not np.array_equal(first, second)
 
 
 def test_missing_recording_is_named_before_training(tmp_path):

@@ -14,15 +14,51 @@ def run_simulate(arguments: argparse.Namespace) -> None:
     simulate_competition(arguments.directory, arguments.patients, arguments.seed)
 
 
+def run_store(arguments: argparse.Namespace) -> None:
+    from train.labels import read_train_table
+    from train.store_build import gibibytes, hold_half
+    from train.store_index import HALVES, STORE, end_of, values_file
+
+    store = arguments.store or arguments.competition / STORE
+    table = read_train_table(arguments.competition)
+    for half in HALVES:
+        lock, entries = hold_half(half, arguments.competition, store, table[half.column], arguments.workers)
+        lock.close()
+        size = gibibytes(end_of(entries.values(), half))
+        print(f"{values_file(store, half)}: {len(entries)} recordings, {size}")
+
+
 def run_train(arguments: argparse.Namespace) -> None:
     from common.config import load_experiment
     from train.run import run_experiment
 
     experiment = load_experiment(arguments.config)
     run = run_experiment(
-        experiment, arguments.competition, arguments.out, arguments.folds, arguments.resume, arguments.pretrained
+        experiment,
+        arguments.competition,
+        arguments.out,
+        arguments.folds,
+        arguments.resume,
+        arguments.pretrained,
+        arguments.store,
+        arguments.store_on_gpu,
     )
     print(f"wrote {run}; see how it did: python -m train evaluate {run}")
+
+
+def run_show(arguments: argparse.Namespace) -> None:
+    from train.show import show
+
+    show(
+        arguments.eeg_ids,
+        arguments.competition,
+        arguments.out,
+        arguments.split,
+        arguments.config,
+        arguments.runs,
+        arguments.label,
+        arguments.augmented,
+    )
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
@@ -54,6 +90,12 @@ def run_export(arguments: argparse.Namespace) -> None:
         print(f"wrote {export(run, arguments.out)}")
 
 
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -73,6 +115,49 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=run_simulate)
 
     verb = verbs.add_parser(
+        "store",
+        help="the recordings as flat arrays that training reads",
+        description=(
+            "Write the recordings of train.csv to DIR/store as two flat float32 arrays with an index. What is there "
+            "and still fits the files stays; ended at any moment, the same command goes on. `run` does this by itself "
+            "for the recordings its input looks at. Example: python -m train store --competition data/hms"
+        ),
+    )
+    verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")
+    verb.add_argument("--store", type=Path, metavar="STORE", help="another place for it (default: DIR/store)")
+    verb.add_argument("--workers", type=at_least_one, metavar="N", help="processes that read (default: the cores)")
+    verb.set_defaults(run=run_store)
+
+    verb = verbs.add_parser(
+        "show",
+        help="pictures of EEGs and of what models see of them",
+        description=(
+            "Write SHOWN/EEG_ID-eeg.png (the 50 s in double banana, spectrograms, votes) and SHOWN/EEG_ID-inputs.png "
+            "(each config's input with its axes). Example: python -m train show 1234567 --competition data/hms"
+        ),
+    )
+    verb.add_argument("eeg_ids", type=int, nargs="+", metavar="EEG_ID", help="eeg_id of train.csv or test.csv")
+    verb.add_argument(
+        "--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv or test.csv"
+    )
+    verb.add_argument("--split", choices=("train", "test"), help="look only there (default: train, then test)")
+    verb.add_argument("--label", type=int, metavar="LABEL_ID", help="its window (default: the one with most votes)")
+    verb.add_argument(
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CONFIG",
+        help="TOML files (default: all of train/configs)",
+    )
+    verb.add_argument("--runs", type=Path, nargs="+", default=[], metavar="RUN", help="adds out-of-fold predictions")
+    verb.add_argument(
+        "--augmented", action="store_true", help="also SHOWN/EEG_ID-augmented.png: what training makes of the window"
+    )
+    verb.add_argument("--out", type=Path, default=Path("shown"), metavar="SHOWN", help="where they go (default: shown)")
+    verb.set_defaults(run=run_show)
+
+    verb = verbs.add_parser(
         "run",
         help="train the folds of one experiment",
         description=(
@@ -83,6 +168,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, e.g. from train/configs")
     verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")
     verb.add_argument("--out", type=Path, required=True, metavar="RUNS", help="where run folders go")
+    verb.add_argument(
+        "--store", type=Path, metavar="STORE", help="where the stored recordings are, or are put (default: DIR/store)"
+    )
+    verb.add_argument(
+        "--store-on-gpu", action="store_true", help="copy them to the GPU whole: no reading while training"
+    )
     verb.add_argument("--folds", default="all", help="'all' or some of them, as in 0,1 (default: all)")
     verb.add_argument("--resume", action="store_true", help="continue RUNS/<config name> after its last whole epoch")
     verb.add_argument(

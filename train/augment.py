@@ -1,9 +1,15 @@
 """Changes to raw windows that keep the label. They act on the signal, before the input is made."""
 
+import numpy as np
 import torch
 
 from common.features import Windows
 from common.montage import mirror_eeg, mirror_spectrogram
+
+
+def draw_shifts(n_rows: int, seconds: float) -> np.ndarray | None:
+    """Where training windows start beside their labels' own starts, uniform within +-seconds: (n_rows,), or none."""
+    return (2 * torch.rand(n_rows, dtype=torch.float64) - 1).numpy() * seconds if seconds else None
 
 
 def mirror_some(windows: Windows, share: float) -> Windows:

@@ -19,7 +19,7 @@ from common.features import build_input
 from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.schema import MANY_VOTES
-from train.augment import mirror_some
+from train.augment import draw_shifts, mirror_some
 from train.run_folder import BEST, LAST, LOG, STATE, write_via
 from train.windows import TrainingWindows
 
@@ -85,7 +85,8 @@ def train_epoch(
     device = next(model.parameters()).device
     model.train()
     total = 0.0
-    for chosen, windows in data.windows.batches(rows, stage.batch_size, device):
+    shifts = draw_shifts(len(rows), stage.shift)
+    for chosen, windows in data.windows.batches(rows, stage.batch_size, device, shifts):
         inputs = build_input(mirror_some(windows, stage.mirror), experiment.input)
         target = torch.from_numpy(vote_shares(data.votes[chosen])).float().to(device)
         with torch.autocast(device.type, torch.float16, enabled=tools.scaler.is_enabled()):
@@ -102,8 +103,9 @@ def train_epoch(
     return total / len(rows)
 
 
-def stage_rows(data: FoldData, stage: Stage, title: str) -> np.ndarray:
-    rows = data.train[data.votes[data.train].sum(axis=1) >= stage.min_votes]
+def stage_rows(votes: np.ndarray, train: np.ndarray, stage: Stage, title: str) -> np.ndarray:
+    """Those of the training rows that a stage wants. Raises TrainingError when there are none."""
+    rows = train[votes[train].sum(axis=1) >= stage.min_votes]
     if not len(rows):
         raise TrainingError(f"{title}: no training row has the {stage.min_votes} votes that a stage asks for")
     return rows
@@ -136,7 +138,7 @@ def train_fold(experiment: Experiment, data: FoldData, model: nn.Module, folder:
     last_epoch = 0
     for number, stage in enumerate(stages):
         last_epoch += stage.epochs
-        rows = stage_rows(data, stage, title)
+        rows = stage_rows(data.votes, data.train, stage, title)
         tools = make_optimisation(model, stage, len(rows))
         if state["stage"] == number:
             for name, tool in vars(tools).items():

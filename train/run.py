@@ -1,5 +1,6 @@
 """Training the folds of one experiment on one competition."""
 
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,20 +36,27 @@ from train.windows import TrainingWindows
 VERSIONED = ("torch", "timm", "numpy", "polars", "scipy", "scikit-learn")
 
 
-def prepare_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: bool) -> None:
-    """Start a run folder, or check that the one to continue is of the same experiment and rows."""
-    config = experiment.model_dump_json(indent=1) + "\n"
+def check_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: bool) -> None:
+    """Whether a run can start, or the one to continue is of the same experiment and rows. Raises RunError."""
     if not (run / CONFIG).exists():
-        run.mkdir(parents=True, exist_ok=True)
-        write_via(run / ROWS, rows.write_parquet)
-        write_via(run / CONFIG, lambda path: path.write_text(config, encoding="utf-8"))
         return
     if not resume:
         raise RunError(f"{run} exists: --resume continues it; remove it, or give another --out, to start afresh")
-    if (run / CONFIG).read_text(encoding="utf-8") != config:
+    if (run / CONFIG).read_text(encoding="utf-8") != as_json(experiment):
         raise RunError(f"{run / CONFIG} differs from the config: a continued run must be the same experiment")
     if not read_table(run / ROWS).equals(rows):
         raise RunError(f"{run / ROWS} differs from the competition's label rows: this run was made on other data")
+
+
+def start_folder(run: Path, experiment: Experiment, rows: pl.DataFrame) -> None:
+    if not (run / CONFIG).exists():
+        run.mkdir(parents=True, exist_ok=True)
+        write_via(run / ROWS, rows.write_parquet)
+        write_via(run / CONFIG, lambda path: path.write_text(as_json(experiment), encoding="utf-8"))
+
+
+def as_json(experiment: Experiment) -> str:
+    return experiment.model_dump_json(indent=1) + "\n"
 
 
 def finish_fold(experiment: Experiment, data: FoldData, model, rows: pl.DataFrame, folder: Path) -> None:
@@ -104,36 +112,52 @@ def run_fold(
     finish_fold(experiment, data, model, rows, folder)
 
 
+def check_plan(
+    experiment: Experiment, votes: np.ndarray, fold_of_row: np.ndarray, folds: list[int], pretrained: Path | None
+) -> None:
+    """What would fail later fails before anything is written. Raises RunError, TrainingError and what a net raises."""
+    torch.manual_seed(experiment.training.seed)
+    build_model(experiment)
+    if pretrained and not pretrained.is_file():
+        raise RunError(f"--pretrained {pretrained}: no such file")
+    for fold in folds:
+        for stage in experiment.training.stages:
+            stage_rows(votes, np.flatnonzero(fold_of_row != fold), stage, f"fold {fold}")
+
+
 def run_experiment(
-    experiment: Experiment, competition: Path, out: Path, folds: str, resume: bool, pretrained: Path | None
+    experiment: Experiment,
+    competition: Path,
+    out: Path,
+    folds: str,
+    resume: bool,
+    pretrained: Path | None,
+    store: Path | None = None,
+    store_on_gpu: bool = False,
 ) -> Path:
-    """Train the folds asked for; returns the run folder. Finished folds of a continued run stay."""
+    """Train the folds asked for; returns the run folder. Finished folds of a continued run stay.
+
+    The store (default: in the competition folder) is made first, or what it lacks.
+    """
     wanted = parse_folds(folds, experiment.training.folds)
     rows = label_rows(competition)
     fold_of_row = make_folds(rows, experiment.training.folds)
     rows = rows.with_columns(fold=pl.Series(fold_of_row))
-    windows = TrainingWindows(competition, rows, experiment.input)
-    run = out / experiment.name
-    torch.manual_seed(experiment.training.seed)
-    build_model(experiment)  # a config that makes no net fails before anything is written
-    if pretrained and not pretrained.is_file():
-        raise RunError(f"--pretrained {pretrained}: no such file")
     votes = rows.select(VOTES).to_numpy()
-    parts = {
-        fold: FoldData(windows, votes, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold))
-        for fold in wanted
-    }
-    for fold, data in parts.items():
-        for stage in experiment.training.stages:
-            stage_rows(data, stage, f"fold {fold}")
-    prepare_folder(run, experiment, rows, resume)
-    print(f"{experiment.name}: {rows.height} label rows, folds {wanted}, on {pick_device()}")
-    for fold, data in parts.items():
-        if (fold_folder(run, fold) / OOF).is_file():
-            print(f"fold {fold} is finished already")
-        else:
-            run_fold(experiment, data, rows, fold, fold_folder(run, fold), pretrained)
-        merge_folds(run, experiment)  # after each: what blend reads is never behind what evaluate reads
-    if windows.findings:
-        print("recordings repaired: " + "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5)))
+    run = out / experiment.name
+    check_plan(experiment, votes, fold_of_row, wanted, pretrained)
+    check_folder(run, experiment, rows, resume)
+    with closing(TrainingWindows(competition, rows, experiment.input, store, store_on_gpu)) as windows:
+        start_folder(run, experiment, rows)
+        print(f"{experiment.name}: {rows.height} label rows, folds {wanted}, on {pick_device()}")
+        if windows.findings:
+            print("recordings repaired: " + "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5)))
+        for fold in wanted:
+            if (fold_folder(run, fold) / OOF).is_file():
+                print(f"fold {fold} is finished already")
+            else:
+                train, validation = np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
+                data = FoldData(windows, votes, train, validation)
+                run_fold(experiment, data, rows, fold, fold_folder(run, fold), pretrained)
+            merge_folds(run, experiment)  # after each: what blend reads is never behind what evaluate reads
     return run

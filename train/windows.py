@@ -1,75 +1,94 @@
-"""Raw training windows from the recordings, cut at their labels' offsets."""
+"""Raw training windows from the store, at their labels' offsets or shifted in time."""
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from common.config import Strict
-from common.errors import KitError
-from common.features import Windows, needs_eeg
-from common.records import RecordingError, cut, read_ahead, read_eeg, read_spectrogram
-from common.schema import SPECTROGRAM_COLUMNS, TRAIN_EEGS, TRAIN_SPECTROGRAMS, WINDOW_SAMPLES
+from common.features import Windows
+from common.inputs import needs_eeg, needs_spectrogram
+from common.records import RecordingError, read_ahead
+from train.store import RecordingStore
+from train.store_index import EEGS, SPECTROGRAMS, STORE, StoreError
 
-CACHE_BYTES = 6 * 2**30  # decoded windows kept in memory; the rest are read again every epoch
-
-
-class MissingRecordings(KitError):
-    """Label rows whose recordings are not there."""
+BATCHES_AHEAD = 3
 
 
 class TrainingWindows:
-    """The window of each label row, of the one kind of recording that `config` looks at.
+    """The windows of each label row, of the recordings that `config` looks at.
 
-    Memory is bounded: windows stay in memory until CACHE_BYTES are full. Training is strict: a
-    missing file is named before anything starts, an unreadable one (RecordingError) ends it.
+    The store is made first, or what it lacks. Training is strict: a missing or unreadable recording
+    and an offset that cannot be right are named before anything starts. Raises MissingRecordings,
+    StoreError and RecordingError.
     """
 
-    def __init__(self, competition: Path, rows: pl.DataFrame, config: Strict) -> None:
-        self.eeg = needs_eeg(config)
-        folder = competition / (TRAIN_EEGS if self.eeg else TRAIN_SPECTROGRAMS)
-        ids = rows["eeg_id" if self.eeg else "spectrogram_id"].to_list()
-        self.paths = [folder / f"{recording}.parquet" for recording in ids]
-        self.starts = rows["eeg_start" if self.eeg else "spectrogram_start"].to_list()
+    def __init__(
+        self, competition: Path, rows: pl.DataFrame, config: Any, store: Path | None = None, on_gpu: bool = False
+    ) -> None:
+        needed = ((EEGS, needs_eeg(config)), (SPECTROGRAMS, needs_spectrogram(config)))
+        if on_gpu and not torch.cuda.is_available():
+            raise StoreError("--store-on-gpu: torch finds no GPU here; leave the option out")
+        folder = store or competition / STORE
+        self.rows = rows
+        self.stores = [RecordingStore(half, competition, folder, rows[half.column]) for half, yes in needed if yes]
+        self.on_gpu = on_gpu
         self.findings: Counter[str] = Counter()
-        self.cache: dict[int, np.ndarray] = {}
-        self.cached_bytes = 0
-        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        missing = sorted({path.name for path in self.paths} - there)
-        if missing:
-            raise MissingRecordings(
-                f"{folder}: {len(missing)} of {len(set(self.paths))} recordings of train.csv are not there, "
-                f"first {missing[0]}; download the competition's files again"
-            )
+        for opened in self.stores:
+            self.check(opened, competition)
+        for opened in self.stores if on_gpu else ():
+            opened.load(torch.device("cuda"))
 
-    def read(self, row: int) -> np.ndarray:
-        """The raw window of one label row: EEG (20, 10000) microvolts or spectrogram (4, 100, 300)."""
-        if row in self.cache:
-            return self.cache[row]
-        recording = read_eeg(self.paths[row]) if self.eeg else read_spectrogram(self.paths[row])
-        self.findings.update(recording.findings)
-        start, length = self.starts[row], WINDOW_SAMPLES if self.eeg else SPECTROGRAM_COLUMNS
-        n_time = recording.values.shape[-1]
-        if not -length < start < n_time:
+    def check(self, store: RecordingStore, competition: Path) -> None:
+        """Refuse windows that lie outside their recordings; count what was repaired. Raises RecordingError."""
+        half, starts = store.half, self.rows[store.half.start].to_numpy()
+        ids = self.rows[half.column].to_numpy()
+        n_time = np.array([store.entries[recording].n_time for recording in ids])
+        outside = np.flatnonzero((starts <= -half.length) | (starts >= n_time))
+        if len(outside):
+            row = outside[0]
             raise RecordingError(
-                f"{self.paths[row]}: the label's window starts at {start}, the recording has {n_time}: "
-                "its offset in train.csv cannot be right"
+                f"{competition / half.folder / str(ids[row])}.parquet: the label's window starts at {starts[row]}, the "
+                f"recording has {n_time[row]}: its offset in train.csv cannot be right ({len(outside)} such label rows)"
             )
-        if start < 0 or start + length > n_time:
-            self.findings["window reaches beyond the recording: the rest is missing"] += 1
-        window = cut(recording.values, start, length)
-        if self.cached_bytes + window.nbytes <= CACHE_BYTES:
-            self.cache[row] = window
-            self.cached_bytes += window.nbytes
-        return window
+        for recording in np.unique(ids):
+            self.findings.update(store.entries[recording].findings)
+        beyond = int(((starts < 0) | (starts + half.length > n_time)).sum())
+        self.findings.update({"window reaches beyond the recording: the rest is missing": beyond} if beyond else {})
 
-    def batches(self, rows: np.ndarray, batch_size: int, device: torch.device) -> Iterator[tuple[np.ndarray, Windows]]:
-        """Rows and their windows on the device, in the order given, read ahead in threads."""
-        windows = read_ahead(self.read, rows.tolist(), ahead=2 * batch_size)
-        for first in range(0, len(rows), batch_size):
-            chosen = rows[first : first + batch_size]
-            raw = torch.from_numpy(np.stack([next(windows) for _ in chosen])).to(device)
-            yield chosen, Windows(raw, None) if self.eeg else Windows(None, raw)
+    def cut(self, rows: np.ndarray, shifts: np.ndarray | None = None) -> Windows:
+        """The windows of label rows, where their recordings are. shifts: seconds, (rows,), to the nearest column."""
+        found = {}
+        for store in self.stores:
+            half = store.half
+            starts = self.rows[half.start].to_numpy()[rows]
+            if shifts is not None:
+                starts = starts + np.rint(shifts * half.rate).astype(np.int64)
+            ids = self.rows[half.column].to_numpy()[rows]
+            found[half.name] = store.windows(ids.tolist(), starts.tolist(), half.length)
+        return Windows(found.get(EEGS.name), found.get(SPECTROGRAMS.name))
+
+    def batches(
+        self, rows: np.ndarray, batch_size: int, device: torch.device, shifts: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, Windows]]:
+        """Rows and their windows on the device, in the order given; `shifts` (rows,) moves each by so many seconds.
+
+        From the disk they are read ahead in threads.
+        """
+        parts = [slice(first, first + batch_size) for first in range(0, len(rows), batch_size)]
+
+        def make(part: slice) -> Windows:
+            return self.cut(rows[part], None if shifts is None else shifts[part])
+
+        made = map(make, parts) if self.on_gpu else read_ahead(make, parts, BATCHES_AHEAD)
+        for part, raw in zip(parts, made, strict=True):
+            eeg, spectrogram = (None if kind is None else kind.to(device) for kind in (raw.eeg, raw.spectrogram))
+            yield rows[part], Windows(eeg, spectrogram)
+
+    def close(self) -> None:
+        """Others may change the store after this."""
+        for store in self.stores:
+            store.close()

@@ -4,7 +4,7 @@
 # common.montage, common.sequences, common.spectra, common.wavelets, common.images, common.features,
 # common.models.cnn, common.models.sequence, common.models.build, common.weights, common.predict,
 # common.records, common.spectrogram, common.metric, infer.validate, infer.submit, infer.kernel.
-# sha256 of the sources: ad60fb00e234a3bd47bd2b2b9a4613565dd582b729b6cf934ec788824d69a105
+# sha256 of the sources: da5e22e1d697fb8d8482def4a583d8e8606ceefa16cdf291ac29281eba524e29
 # ruff: noqa
 
 
@@ -123,6 +123,8 @@ class KaggleImage(Strict):
     missing: Literal["mean", "silence"] = "mean"  # what NaN becomes; "silence": no power at all
     standardise: Standardise = "panel"
     standardise_features: Standardise | None = None  # of percentiles and global; None: as the image
+    # Mean and deviation of the columns that are shown, or of all 300, as the EfficientNetB0 starter has them.
+    standardise_over: Literal["columns", "window"] = "columns"
     divide: float = Field(default=1.0, gt=0)  # after standardising
     panel_rows: int = Field(default=100, ge=100, le=256, multiple_of=2)  # 0 above and below up to this height
     parts: Parts = ("image",)
@@ -615,10 +617,12 @@ def fill_gaps(signal: Tensor) -> Tensor:
     signal: (..., time). The mean is what the public recipe of the EEG spectrogram uses, and what a
     high-pass afterwards turns into silence.
     """
-    missing = signal.isnan()
-    n_known = signal.shape[-1] - missing.sum(dim=-1, keepdim=True)
+    if not signal.sum().isnan():
+        return signal
+    gaps = signal.isnan()
+    n_known = signal.shape[-1] - gaps.sum(dim=-1, keepdim=True)
     mean = signal.nansum(dim=-1, keepdim=True, dtype=torch.float64) / n_known.clamp(min=1)
-    return torch.where(missing, mean.to(signal.dtype), signal)
+    return torch.where(gaps, mean.to(signal.dtype), signal)
 
 
 def transition_low_pass(pass_edge: float, stop_edge: float) -> np.ndarray:
@@ -689,7 +693,7 @@ def causal_taps(low: float, high: float, sfreq: int) -> np.ndarray:
 @functools.cache
 def frequency_response(low: float, high: float, phase: str, sfreq: int, n_time: int) -> tuple[int, int, np.ndarray]:
     """Length of the filter, length of the circular convolution that holds a signal of n_time, and the
-    filter's complex64 response there."""
+    filter's complex128 response there."""
     taps = zero_phase_taps(low, high, sfreq) if phase == "zero" else causal_taps(low, high, sfreq)
     margin = len(taps) // 2
     if phase == "zero" and n_time <= margin:
@@ -697,19 +701,19 @@ def frequency_response(low: float, high: float, phase: str, sfreq: int, n_time: 
     # Zero phase: as long as the extended signal, for only its first len(taps) - 1 samples wrap around.
     needed = n_time + 2 * margin if phase == "zero" else n_time + len(taps) - 1
     n_fft = scipy.fft.next_fast_len(needed, real=True)
-    return len(taps), n_fft, np.fft.rfft(taps, n_fft).astype(np.complex64)
+    return len(taps), n_fft, np.fft.rfft(taps, n_fft)
 
 
 def band_pass(signal: Tensor, low: float, high: float, phase: str = "zero", sfreq: int = SFREQ) -> Tensor:
     """Band-pass low ... high Hz and thin to `sfreq`, a divisor of 200.
 
-    signal: (..., time) at 200 Hz without NaN; returns (..., time * sfreq / 200) float32.
+    signal: (..., time) at 200 Hz without NaN; returns (..., time * sfreq / 200), in the signal's precision.
     "zero": symmetric FIR without delay; the ends are continued by odd reflection, which keeps a slope a
     slope. "causal": second-order Butterworth from rest, as scipy.signal.butter and lfilter give it.
     """
     n_time = signal.shape[-1]
     n_taps, n_fft, values = frequency_response(low, high, phase, sfreq, n_time)
-    response = torch.from_numpy(values).to(signal.device)
+    response = torch.from_numpy(values).to(signal.device, signal.dtype.to_complex())
     if phase == "zero":
         margin = n_taps // 2
         signal = signal - signal.mean(dim=-1, keepdim=True)  # float32 keeps its digits for the EEG, not for DC
@@ -822,22 +826,22 @@ def shift_time(values: Tensor, steps: int) -> Tensor:
 
 
 # %% common.sequences
-# Waves of one window: bipolar differences for images of waves and for one-dimensional nets.
+# Waves of windows: bipolar differences for images of waves and for one-dimensional nets.
 
 import torch
 from torch import Tensor
 
 
 def filtered_differences(eeg: Tensor, config: EegSignal, sfreq: int = SFREQ) -> Tensor:
-    """(20, 10000) microvolts -> (differences, 50 s at sfreq): gaps filled, band-passed, clipped."""
+    """(batch, 20, 10000) microvolts -> (batch, differences, 50 s at sfreq): gaps filled, band-passed, clipped."""
     differences = fill_gaps(bipolar(eeg, MONTAGES[config.montage]))
     return band_pass(differences, config.low, config.high, config.phase, sfreq).clamp(-config.clip, config.clip)
 
 
 def channel_quality(differences: Tensor, passed: Tensor, clip: float) -> Tensor:
-    """What is wrong with each channel, shares of its 50 s, (channels, 3): missing, flat, clipped.
+    """What is wrong with each channel, shares of its 50 s, (batch, channels, 3): missing, flat, clipped.
 
-    differences: (channels, time) microvolts, NaN where missing; passed: the same after band-pass and clip, at
+    differences: (batch, channels, time) microvolts, NaN where missing; passed: the same after band-pass and clip, at
     any rate. Flat: equal to the sample before.
     """
     missing = differences.isnan().float().mean(dim=-1)
@@ -847,9 +851,9 @@ def channel_quality(differences: Tensor, passed: Tensor, clip: float) -> Tensor:
 
 
 def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
-    """(20, 10000) microvolts -> (differences, time) in units of `scale` microvolts at `sfreq` Hz.
+    """(batch, 20, 10000) microvolts -> (batch, differences, time) in units of `scale` microvolts at `sfreq` Hz.
 
-    With quality, (4 differences, time): behind the signals the missing share of each, the flat, the clipped,
+    With quality, (batch, 4 differences, time): behind the signals the missing share of each, the flat, the clipped,
     constant in time, so that a net of channels x time needs no second entrance.
     """
     passed = filtered_differences(eeg, config, config.sfreq)
@@ -857,24 +861,37 @@ def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
     if not config.quality:
         return sequence
     shares = channel_quality(bipolar(eeg, MONTAGES[config.montage]), passed, config.clip)
-    constant = shares.T.flatten()[:, None].expand(-1, sequence.shape[-1])
-    return torch.cat([sequence, constant])
+    constant = shares.transpose(-2, -1).flatten(1, 2).unsqueeze(-1).expand(-1, -1, sequence.shape[-1])
+    return torch.cat([sequence, constant], dim=1)
 
 
 # %% common.spectra
 # Spectra of signals at 200 Hz: short-time Fourier, mel, multitaper and Morlet, as densities in uV^2/Hz.
 #
 # A window is folded about its centre before it is transformed: its even part meets only cosines, its odd part
-# only sines, and two products of half the length replace a zero-padded transform of which few bins are wanted.
-# Float32 products throughout (no TF32: its 10 bits end 60 dB below the largest bin).
+# only sines, and products of half the length replace a zero-padded transform of which few bins are wanted.
+#
+# What a window of T seconds shows below B Hz is some 2 B T numbers, however many bins there are. So a few bins are
+# computed in float64, and the others are interpolated between them in float32. That is both faster and far more
+# exact than all of them in float32: next to a movement of millivolts, a rounding of 1e-7 would be heard in bins
+# 80 dB below it.
 
 import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.fft
+import scipy.linalg
 import scipy.signal.windows
 import torch
 from torch import Tensor
+
+# What half a frame is multiplied with, (rows, samples), as rows to compute (rank, samples) and weights that
+# interpolate all rows between them (rows, rank).
+Interpolated = tuple[np.ndarray, np.ndarray]
+Basis = tuple[Interpolated, Interpolated]  # for the even and the odd half
+CACHED_SIGNALS = 8  # whose frames a core of the CPU has at hand at once
+NEGLIGIBLE_ROW = 1e-11  # of the largest: what is left of a row when it is interpolated
 
 
 def bins_between(low: float, high: float, n_fft: int) -> range:
@@ -890,20 +907,35 @@ def one_sided(bins: range, n_fft: int) -> np.ndarray:
     return np.where(np.isin(np.array(bins) * 2 % n_fft, 0), 1.0, 2.0)
 
 
+def interpolated(rows: np.ndarray) -> Interpolated:
+    """The rows that the others follow from, found by a pivoted QR decomposition, and their weights."""
+    triangle, order = scipy.linalg.qr(rows.T, mode="r", pivoting=True)
+    size = np.abs(np.diag(triangle))
+    rank = int((size > NEGLIGIBLE_ROW * size[0]).sum())
+    chosen = np.sort(order[: rank + -rank % 8])  # products of a multiple of 8 rows are the fastest
+    return rows[chosen], np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)[0].T
+
+
 @functools.cache
-def hann_basis(window: int, n_fft: int, bins: range) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines under a periodic Hann window for frames folded about sample window / 2, two arrays
-    (bins, window / 2), float64. The first sample of the window is 0 and is left out; the centre counts once."""
+def hann_basis(window: int, n_fft: int, bins: range) -> Basis:
+    """Cosines and sines under a periodic Hann window for frames folded about sample window / 2, both
+    (bins, window / 2). The first sample of the window is 0 and is left out; the centre counts once."""
     from_centre = np.arange(window // 2)
     taper = 0.5 * (1 + np.cos(2 * np.pi * from_centre / window))
     angles = 2 * np.pi * np.outer(np.array(bins), from_centre) / n_fft
     cosines, sines = taper * np.cos(angles), taper * np.sin(angles)
     cosines[:, 0] /= 2
-    return cosines, sines
+    return interpolated(cosines), interpolated(sines)
 
 
 @functools.cache
-def taper_basis(
+def taper_basis(window: int, n_fft: int, bins: range, time_bandwidth: float, n_tapers: int) -> Basis:
+    """tapered_rows, interpolated."""
+    even, odd = tapered_rows(window, n_fft, bins, time_bandwidth, n_tapers)
+    return interpolated(even), interpolated(odd)
+
+
+def tapered_rows(
     window: int, n_fft: int, bins: range, time_bandwidth: float, n_tapers: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tapered cosines and sines for frames folded about their middle, two arrays (tapers x bins, window / 2).
@@ -919,20 +951,27 @@ def taper_basis(
     return np.concatenate(even), np.concatenate(odd)
 
 
-def folded_power(later: Tensor, earlier: Tensor, basis: tuple[np.ndarray, np.ndarray]) -> Tensor:
+def folded_power(later: Tensor, earlier: Tensor, basis: Basis) -> Tensor:
     """Power of frames from their halves after and, reversed, before the centre.
 
-    later, earlier: (signals, frames, window / 2); basis: two (rows, window / 2). Returns (rows, signals, frames).
+    later, earlier: (signals, frames, window / 2) float64; basis: of (rows, window / 2). Returns (rows, signals,
+    frames) float32.
     """
-    even_basis, odd_basis = (torch.from_numpy(array).to(later.device, later.dtype) for array in basis)
-    even = even_basis @ (later + earlier).flatten(0, 1).T
-    odd = odd_basis @ (later - earlier).flatten(0, 1).T
-    return even.mul_(even).add_(odd.mul_(odd)).unflatten(1, later.shape[:2])
+    chunk = len(later) if later.device.type == "cuda" else CACHED_SIGNALS
+    few: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for after, before in zip(later.split(chunk), earlier.split(chunk), strict=True):
+        for computed, (rows, _), half in zip(few, basis, (after + before, after - before), strict=True):
+            computed.append((torch.from_numpy(rows).to(half.device) @ half.flatten(0, 1).T).float())
+    power = torch.zeros((), device=later.device)
+    for computed, (_, weights) in zip(few, basis, strict=True):
+        every = torch.from_numpy(weights).to(later.device, torch.float32) @ torch.cat(computed, dim=1)
+        power = every.mul_(every).add_(power)
+    return power.unflatten(1, later.shape[:2])
 
 
 def hann_power(signal: Tensor, window: int, hop: int, n_fft: int, bins: range) -> Tensor:
     """|X|^2 of Hann-windowed frames inside the signal, (signals, time) -> (bins, signals, frames)."""
-    frames, half = signal.unfold(-1, window, hop), window // 2
+    frames, half = signal.double().unfold(-1, window, hop), window // 2
     return folded_power(frames[..., half:], frames[..., 1 : half + 1].flip(-1), hann_basis(window, n_fft, bins))
 
 
@@ -946,12 +985,12 @@ def stft_density(signal: Tensor, config: Stft) -> Tensor:
     bins = bins_between(config.low, config.high, config.n_fft)
     power = hann_power(signal, config.window, config.hop, config.n_fft, bins)
     gain = one_sided(bins, config.n_fft) * hann_density(config.window)
-    return power.mul_(torch.from_numpy(gain).to(signal.device, signal.dtype)[:, None, None])
+    return power.mul_(torch.from_numpy(gain).to(signal.device, power.dtype)[:, None, None])
 
 
 @functools.cache
 def mel_taps(n_fft: int, bins: range, n_mels: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """The few bins that each mel is made of: positions in `bins` (taps, mels) and weights (taps, mels).
+    """The few bins that each mel is made of: positions in `bins` (mels, taps) and weights (mels, taps).
 
     Below 1 kHz the Slaney mel scale is linear in Hz, so the triangles are evenly spaced; all have the area 1 Hz.
     """
@@ -962,7 +1001,7 @@ def mel_taps(n_fft: int, bins: range, n_mels: int, low: float, high: float) -> t
     weights = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
     n_taps = int((weights > 0).sum(axis=0).max())
     largest = np.sort(np.argsort(weights, axis=0, kind="stable")[-n_taps:], axis=0)
-    return largest, np.take_along_axis(weights, largest, axis=0)
+    return np.ascontiguousarray(largest.T), np.ascontiguousarray(np.take_along_axis(weights, largest, axis=0).T)
 
 
 def mel_power(signal: Tensor, window: int, hop: int, n_fft: int, n_mels: int, low: float, high: float) -> Tensor:
@@ -974,14 +1013,10 @@ def mel_power(signal: Tensor, window: int, hop: int, n_fft: int, n_mels: int, lo
     padded = torch.nn.functional.pad(signal, (window // 2, window // 2))
     power = hann_power(padded, window, hop, n_fft, bins)
     positions, weights = mel_taps(n_fft, bins, n_mels, low, high)
-    total: Tensor | None = None
-    for position, weight in zip(positions, weights, strict=True):
-        tap = power.index_select(0, torch.from_numpy(position).to(signal.device))
-        gain = torch.from_numpy(weight).to(signal.device, signal.dtype)[:, None, None]
-        tap.mul_(gain)
-        total = tap if total is None else total.add_(tap)
-    assert total is not None
-    return total
+    bags = torch.from_numpy(positions).to(signal.device)
+    shares = torch.from_numpy(weights).to(signal.device, power.dtype)
+    mels = torch.nn.functional.embedding_bag(bags, power.flatten(1), per_sample_weights=shares, mode="sum")
+    return mels.unflatten(1, power.shape[1:])
 
 
 def mel_density(signal: Tensor, config: Mel) -> Tensor:
@@ -994,9 +1029,9 @@ def multitaper_density(signal: Tensor, config: Multitaper) -> Tensor:
     """(signals, time) -> (bins, signals, frames): equal weights for all tapers."""
     bins = bins_between(config.low, config.high, config.n_fft)
     basis = taper_basis(config.window, config.n_fft, bins, config.time_bandwidth, config.tapers)
-    frames, half = signal.unfold(-1, config.window, config.hop), config.window // 2
+    frames, half = signal.double().unfold(-1, config.window, config.hop), config.window // 2
     power = folded_power(frames[..., half:], frames[..., :half].flip(-1), basis)
-    gain = torch.from_numpy(one_sided(bins, config.n_fft) / SFREQ).to(signal.device, signal.dtype)
+    gain = torch.from_numpy(one_sided(bins, config.n_fft) / SFREQ).to(signal.device, power.dtype)
     return power.unflatten(0, (config.tapers, len(bins))).mean(dim=0).mul_(gain[:, None, None])
 
 
@@ -1017,14 +1052,25 @@ def morlet_frequencies(config: Morlet) -> np.ndarray:
     return np.geomspace(config.low, config.high, config.frequencies)
 
 
-def morlet_power(signal: Tensor, frequency: float, bandwidth: float) -> Tensor:
-    """|continuous wavelet transform|^2 at one frequency, (signals, time) -> (signals, time). 0 beyond the ends."""
+@functools.cache
+def morlet_response(frequency: float, bandwidth: float, n_fft: int) -> np.ndarray:
+    """The kernel, centred on sample 0, as a filter's response to a transform of n_fft samples; complex128."""
     kernel = morlet_kernel(frequency, bandwidth)
-    n_time, reach = signal.shape[-1], len(kernel) // 2
-    n_fft = scipy.fft.next_fast_len(n_time + 2 * reach)
-    response = torch.from_numpy(np.fft.fft(kernel, n_fft).astype(np.complex64)).to(signal.device)
-    wave = torch.fft.ifft(torch.fft.fft(signal, n_fft).mul_(response))[..., reach : reach + n_time]
-    return wave.real.square() + wave.imag.square()
+    centred = np.zeros(n_fft, dtype=np.complex128)
+    centred[: len(kernel)] = kernel
+    return np.fft.fft(np.roll(centred, -(len(kernel) // 2)))
+
+
+def morlet_powers(signal: Tensor, frequencies: Sequence[float], bandwidth: float) -> Iterator[Tensor]:
+    """|continuous wavelet transform|^2 of (signals, time) at each frequency, lowest first, (signals, time) float64;
+    0 is assumed beyond the ends."""
+    n_time, longest = signal.shape[-1], len(morlet_kernel(frequencies[0], bandwidth))
+    n_fft = scipy.fft.next_fast_len(n_time + longest)
+    spectrum = torch.fft.fft(signal.double(), n_fft)
+    for frequency in frequencies:
+        response = torch.from_numpy(morlet_response(frequency, bandwidth, n_fft)).to(signal.device)
+        wave = torch.fft.ifft(spectrum * response)[..., :n_time]
+        yield wave.real.square() + wave.imag.square()
 
 
 def morlet_density(signal: Tensor, config: Morlet) -> Tensor:
@@ -1032,12 +1078,12 @@ def morlet_density(signal: Tensor, config: Morlet) -> Tensor:
 
     Divided by the wavelet's energy, so that white noise has its density at every frequency.
     """
-    rows = []
-    for frequency in map(float, morlet_frequencies(config)):
-        power = morlet_power(signal, frequency, config.bandwidth)
+    frequencies, rows = [float(frequency) for frequency in morlet_frequencies(config)], []
+    for frequency, power in zip(frequencies, morlet_powers(signal, frequencies, config.bandwidth), strict=True):
         # Of the kernel, not of the formula: the mean over a sample takes 3 % at 20 Hz, 12 % at 40 Hz.
         energy = float((np.abs(morlet_kernel(frequency, config.bandwidth)) ** 2).sum())
-        rows.append(power.unfold(-1, config.hop, config.hop).mean(dim=-1) * (2 / (SFREQ * energy)))
+        mean = power.unfold(-1, config.hop, config.hop).mean(dim=-1)
+        rows.append((mean * (2 / (SFREQ * energy))).float())
     return torch.stack(rows)
 
 
@@ -1129,7 +1175,7 @@ def denoise(signal: Tensor, wavelet: str) -> Tensor:
 
 
 # %% common.images
-# Images of one window: from panels or maps to (channels, height, width), lowest frequency first in each panel.
+# Images of windows: from panels or maps to (batch, channels, height, width), lowest frequency first in each panel.
 
 import torch
 from torch import Tensor
@@ -1150,20 +1196,22 @@ def central_time(values: Tensor, length: int) -> Tensor:
 
 
 def join_images(images: list[Tensor], side: str) -> Tensor:
-    """Images (channels, height, width) to one. Raises ValueError when they do not fit."""
+    """Images (batch, channels, height, width) to one. Raises ValueError when they do not fit."""
     axis = AXIS[side]
-    shapes = [[size for k, size in enumerate(image.shape) if k != 3 + axis] for image in images]
+    shapes = [[size for k, size in enumerate(image.shape) if k != 4 + axis] for image in images]
     if any(shape != shapes[0] for shape in shapes):
-        found = ", ".join(" x ".join(map(str, image.shape)) for image in images)
+        found = ", ".join(" x ".join(map(str, image.shape[1:])) for image in images)
         raise ValueError(f"images of {found} (channels x height x width) do not fit {side}; give them a size")
     return torch.cat(images, dim=axis)
 
 
 def resized(image: Tensor, size: Size | None) -> Tensor:
-    """(channels, height, width) to another height and width, bilinear as cv2.resize does it; None leaves it."""
+    """(batch, channels, height, width) to another height and width, bilinear as cv2.resize; None leaves it."""
     if size is None or tuple(image.shape[-2:]) == size:
         return image
-    return torch.nn.functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+    # In double: torch would place the new pixels between the old ones only to 1e-5 of a pixel.
+    exact = torch.nn.functional.interpolate(image.double(), size=size, mode="bilinear", align_corners=False)
+    return exact.float()
 
 
 # ---- four panels and what is derived from them
@@ -1172,30 +1220,30 @@ def resized(image: Tensor, size: Size | None) -> Tensor:
 def percentiles(panels: Tensor) -> Tensor:
     """20, 40, 60 and 80 % over the four panels, linearly interpolated: fixed mixes of the sorted values.
 
-    Sorted by five comparisons; (4, height, width) -> the same.
+    Sorted by five comparisons; (batch, 4, height, width) -> the same.
     """
-    a, b, c, d = panels
+    a, b, c, d = panels.unbind(dim=-3)
     low, high = torch.minimum(a, b), torch.maximum(a, b)
     also_low, also_high = torch.minimum(c, d), torch.maximum(c, d)
     x0, x3 = torch.minimum(low, also_low), torch.maximum(high, also_high)
     one, other = torch.maximum(low, also_low), torch.minimum(high, also_high)
     x1, x2 = torch.minimum(one, other), torch.maximum(one, other)
-    return torch.stack([x0.lerp(x1, 0.6), x1.lerp(x2, 0.2), x1.lerp(x2, 0.8), x2.lerp(x3, 0.4)])
+    return torch.stack([x0.lerp(x1, 0.6), x1.lerp(x2, 0.2), x1.lerp(x2, 0.8), x2.lerp(x3, 0.4)], dim=-3)
 
 
 def global_features(panels: Tensor) -> Tensor:
-    """Minimum, maximum, mean and range over the four panels."""
-    low, high = panels.amin(dim=0), panels.amax(dim=0)
-    return torch.stack([low, high, panels.mean(dim=0), high - low])
+    """Minimum, maximum, mean and range over the four panels; (batch, 4, height, width) -> the same."""
+    low, high = panels.amin(dim=-3), panels.amax(dim=-3)
+    return torch.stack([low, high, panels.mean(dim=-3), high - low], dim=-3)
 
 
 def compose(image: Tensor, source: Tensor, parts: tuple[Part, ...], side: Side) -> Tensor:
-    """Panels (4, height, width) -> (1, ...): each part's four panels stacked, the parts joined. Percentiles and
-    global features are taken from `source`, panels standardised for them."""
+    """Panels (batch, 4, height, width) -> (batch, 1, ...): each part's four panels stacked, the parts joined.
+    Percentiles and global features are taken from `source`, panels standardised for them."""
     made = []
     for part in parts:
         panels = image if part == "image" else percentiles(source) if part == "percentiles" else global_features(source)
-        made.append(panels.flatten(0, 1).unsqueeze(0))
+        made.append(panels.flatten(1, 2).unsqueeze(1))
     return join_images(made, side)
 
 
@@ -1203,41 +1251,42 @@ def compose(image: Tensor, source: Tensor, parts: tuple[Part, ...], side: Side) 
 
 
 def kaggle_log_power(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(4, 100, 300) power -> (4, 100, columns) clipped log power, float64, NaN where it is missing."""
-    # In double: a constant panel must end as 0, not as its own rounding divided by itself.
-    power = central_time(spectrogram, config.columns).double()
+    """(batch, 4, 100, 300) power -> its clipped logarithm, NaN where it is missing: the columns that are shown or,
+    where all are standardised over, all."""
+    power = spectrogram if config.standardise_over == "window" else central_time(spectrogram, config.columns)
     if config.missing == "silence":
         power = power.nan_to_num(nan=0.0)
-    return power.log_().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
+    return power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
 
 
 def mean_and_deviation(log_power: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Over what is not NaN; deviation without correction for the mean (numpy's nanstd)."""
-    mean = log_power.nanmean(dim=over, keepdim=True)
-    return mean, (log_power - mean).square().nanmean(dim=over, keepdim=True).sqrt_()
+    """Over what is not NaN, float64; deviation without correction for the mean (numpy's nanstd). Axes stay, of
+    length 1. In float64, so that a constant panel becomes 0 and not its rounding divided by itself."""
+    values = log_power.double()
+    mean = values.nanmean(dim=over, keepdim=True)
+    return mean, (values - mean).square_().nanmean(dim=over, keepdim=True).sqrt_()
 
 
 def standardised(log_power: Tensor, how: Standardise) -> Tensor:
-    """(log power - mean) / (deviation + 1e-6), float32; NaN becomes the mean, which is 0."""
+    """(log power - mean) / (deviation + 1e-6); NaN becomes the mean, which is 0."""
     if how == "training":
         raise ValueError("constants of the training rows are not measured yet: see common.features.with_constants")
     constants = PUBLISHED_CONSTANTS.get(how) if isinstance(how, str) else how
-    mean: Tensor | float
-    deviation: Tensor | float
     if constants is not None:
-        mean, deviation = constants.mean, constants.deviation
+        scaled = (log_power - constants.mean) / (constants.deviation + 1e-6)
     else:
         mean, deviation = mean_and_deviation(log_power, (-2, -1) if how == "panel" else (-3, -2, -1))
-    return ((log_power - mean) / (deviation + 1e-6)).nan_to_num(nan=0.0).float()
+        scaled = (log_power - mean.float()).div_((deviation + 1e-6).float())
+    return scaled.nan_to_num_(nan=0.0)
 
 
 def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(4, 100, 300) power -> (1, 4 panel_rows, columns), and the parts joined to it."""
+    """(batch, 4, 100, 300) power -> (batch, 1, 4 panel_rows, columns), and the parts joined to it."""
     log_power = kaggle_log_power(spectrogram, config)
     margin = (config.panel_rows - log_power.shape[-2]) // 2
 
     def panels(how: Standardise) -> Tensor:
-        scaled = standardised(log_power, how) / config.divide
+        scaled = central_time(standardised(log_power, how), config.columns) / config.divide
         return torch.nn.functional.pad(scaled, (0, 0, margin, margin)) if margin else scaled
 
     image = panels(config.standardise)
@@ -1249,47 +1298,56 @@ def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
 # ---- the EEG
 
 
-def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
-    """(20, 10000) microvolts -> (1, 512, 256), about -1 ... 1, and the parts joined to it.
+def decibel_panel(power: Tensor) -> Tensor:
+    """Mel power of a chain's differences (mels, batch, 4, 257) -> their panel (mels, batch, 256), about -1 ... 1.
 
     Decibels below each difference's own maximum (over all 257 frames, of which the last is then dropped), at
-    least -80, (dB + 40) / 40, averaged over a chain's four differences. The sum of four logarithms is the
-    logarithm of a product: 1e-8^4 is still within float32.
+    least -80, (dB + 40) / 40, averaged. The sum of four logarithms is the logarithm of a product: 1e-8^4 is
+    still within float32.
     """
-    differences = fill_gaps(bipolar(eeg, CHAIN_PAIRS))
+    peak = power.amax(dim=(0, 3), keepdim=True).clamp(min=MEL_SMALLEST)
+    floor = (MEL_SMALLEST / peak).clamp(min=DECIBEL_FLOOR)
+    ratio = (power * (1 / peak)).maximum(floor)[..., :MEL_FRAMES]
+    product = ratio[:, :, 0] * ratio[:, :, 1] * ratio[:, :, 2] * ratio[:, :, 3]
+    return product.log10_().div_(16).add_(1)
+
+
+def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
+    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), four chains stacked, and the parts joined to it."""
+    differences = fill_gaps(bipolar(eeg.double(), CHAIN_PAIRS))
     if config.denoise:
         differences = denoise(differences, config.denoise)
-    power = mel_power(differences, MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
-    power = power.clamp(min=MEL_SMALLEST).unflatten(1, (len(REGIONS), -1))  # (mels, 4, 4, 257)
-    ratio = power.div_(power.amax(dim=(0, 3), keepdim=True)).clamp(min=DECIBEL_FLOOR)[..., :MEL_FRAMES]
-    product = ratio[:, :, 0] * ratio[:, :, 1] * ratio[:, :, 2] * ratio[:, :, 3]
-    panels = product.log10_().div_(16).add_(1).transpose(0, 1)
+    power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
+    chains = power.unflatten(1, (len(eeg), len(REGIONS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
+    panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
     return resized(compose(panels, panels, config.parts, config.join), config.resize)
 
 
 def shrunk(waves: Tensor, columns: int) -> Tensor:
-    """(differences, time) to (differences, columns), each the weighted mean of the samples around it."""
-    size = (len(waves), columns)
+    """(batch, differences, time) to (batch, differences, columns), each the weighted mean of what is around it."""
+    size = (waves.shape[1], columns)
     return torch.nn.functional.interpolate(
-        waves[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
-    )[0, 0]
+        waves.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True
+    ).squeeze(1)
 
 
 def raw_image(eeg: Tensor, config: RawImage) -> Tensor:
-    """(20, 10000) microvolts -> (copies, rows, columns): the differences one below the other, crop below crop."""
+    """(batch, 20, 10000) microvolts -> (batch, copies, rows, columns): the differences one below the other, crop
+    below crop."""
     waves = filtered_differences(eeg, config) / config.scale
     crops = [central_time(waves, seconds * SFREQ) for seconds in config.crops]
     if config.rows == "folded":
-        rows = [crop.unflatten(-1, (-1, config.columns)).flatten(0, 1) for crop in crops]
+        rows = [crop.unflatten(-1, (-1, config.columns)).flatten(1, 2) for crop in crops]
     else:
         rows = [shrunk(crop, config.columns) for crop in crops]
-    image = torch.cat(rows).expand(config.copies, -1, -1)
+    image = torch.cat(rows, dim=1).unsqueeze(1).expand(-1, config.copies, -1, -1)
     return resized(image, config.resize)
 
 
 def spectra_of_crop(waves: Tensor, crop: Crop, config: EegSpectra) -> Tensor:
-    """(differences, 10000) -> maps (differences, frequencies, columns), scaled and resized."""
-    power = density(central_time(waves, crop.seconds * SFREQ).contiguous(), crop.transform).transpose(0, 1)
+    """(batch, differences, 10000) -> maps (batch, differences, frequencies, columns), scaled and resized."""
+    signals = central_time(waves, crop.seconds * SFREQ).flatten(0, 1)
+    power = density(signals, crop.transform).unflatten(1, waves.shape[:2]).permute(1, 2, 0, 3)
     if config.scale == "peak":
         power = power.clamp(min=MEL_SMALLEST)
         ratio = (power / power.amax(dim=(-2, -1), keepdim=True)).clamp(min=DECIBEL_FLOOR)
@@ -1300,14 +1358,14 @@ def spectra_of_crop(waves: Tensor, crop: Crop, config: EegSpectra) -> Tensor:
 
 
 def tile(maps: Tensor, in_a_row: int) -> Tensor:
-    """(maps, height, width) -> (1, maps / in_a_row height, in_a_row width), row by row."""
-    rows = maps.unflatten(0, (-1, in_a_row))  # (rows, in_a_row, height, width)
-    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1).unsqueeze(0)
+    """(batch, maps, height, width) -> (batch, 1, maps / in_a_row height, in_a_row width), row by row."""
+    rows = maps.unflatten(1, (-1, in_a_row))  # (batch, rows, in_a_row, height, width)
+    return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2).unsqueeze(1)
 
 
 def eeg_spectra(eeg: Tensor, config: EegSpectra) -> Tensor:
-    """(20, 10000) microvolts -> (1 or differences, height, width): crops joined, tiled or in depth."""
-    waves = filtered_differences(eeg, config)
+    """(batch, 20, 10000) microvolts -> (batch, 1 or differences, height, width): crops joined, tiled or in depth."""
+    waves = filtered_differences(eeg.double(), config)  # in float64, as far as the spectra want it
     maps = [spectra_of_crop(waves, crop, config) for crop in config.crops]
     images = [tile(crop, config.tiles) if config.layout == "tiled" else crop for crop in maps]
     return resized(join_images(images, config.join), config.resize)
@@ -1316,10 +1374,9 @@ def eeg_spectra(eeg: Tensor, config: EegSpectra) -> Tensor:
 # %% common.features
 # build_input: the only maker of model input, for training and inference alike.
 #
-# An input is a function of one window. On the CPU it is applied window by window, on a GPU to groups of one size
-# (vectorised by torch.vmap), so that all operations have a fixed shape: the same window gives the same bits
-# whatever the batch, its order or the caller. (A product over a whole batch may be split differently for
-# another batch size, and then rounds differently.)
+# On the CPU inputs are made window by window, on a GPU in groups of one size, so that all operations have a fixed
+# shape: the same window gives the same bits whatever the batch, its order or the caller. (A product over a
+# whole batch may be split differently for another batch size, and then rounds differently.)
 
 import contextlib
 import functools
@@ -1344,10 +1401,10 @@ class Windows:
     spectrogram: Tensor | None
 
 
-def make_one(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
-    """The model input of one window: eeg (20, 10000), spectrogram (4, 100, 300)."""
+def make(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
+    """The model input of a group of windows, made at once: eeg (group, 20, 10000), spectrogram (group, 4, 100, 300)."""
     if isinstance(config, CombinedImage):
-        images = [make_one(part, eeg, spectrogram) for part in config.images]
+        images = [make(part, eeg, spectrogram) for part in config.images]
         return resized(join_images(images, config.join), config.resize)
     raw = spectrogram if isinstance(config, KaggleImage) else eeg
     if raw is None:
@@ -1377,15 +1434,13 @@ def exact_products(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(allowed)
 
 
-def make_group(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
-    """As make_one, for GPU_GROUP windows or fewer at once; the group is filled up, so that its size never varies."""
-    given = [values for values in (eeg, spectrogram) if values is not None]
-    n_windows = len(given[0])
-    full = [torch.cat([v, v.new_zeros(GPU_GROUP - n_windows, *v.shape[1:])]) for v in given]
-    in_dims = tuple(None if values is None else 0 for values in (eeg, spectrogram))
-    filled = iter(full)
-    arguments = [None if values is None else next(filled) for values in (eeg, spectrogram)]
-    return torch.vmap(functools.partial(make_one, config), in_dims=in_dims)(*arguments)[:n_windows]
+def in_groups(values: Tensor | None, size: int) -> Iterator[Tensor | None]:
+    """Groups of `size` windows, float32, the last one filled up with silence; for None, None for ever."""
+    while values is None:
+        yield None
+    for group in values.float().split(size):
+        missing = size - len(group)
+        yield torch.cat([group, group.new_zeros(missing, *group.shape[1:])]) if missing else group
 
 
 def build_input(windows: Windows, config: Any) -> Tensor:
@@ -1400,17 +1455,13 @@ def build_input(windows: Windows, config: Any) -> Tensor:
     spectrogram = windows.spectrogram if needs_spectrogram(config) else None
     given = [values for values in (eeg, spectrogram) if values is not None]
     if not given:
-        return make_one(config, eeg, spectrogram)  # says what is lacking
+        return make(config, eeg, spectrogram)  # says what is lacking
     n_windows, device = len(given[0]), given[0].device
     size = GPU_GROUP if device.type == "cuda" else 1
-
-    def group(values: Tensor | None, first: int) -> Tensor | None:
-        return None if values is None else values[first : first + size] if size > 1 else values[first]
-
-    make = make_group if size > 1 else make_one
     with exact_products(device):
-        made = [make(config, group(eeg, first), group(spectrogram, first)) for first in range(0, n_windows, size)]
-    return torch.cat(made) if size > 1 else torch.stack(made)
+        groups = zip(range(0, n_windows, size), in_groups(eeg, size), in_groups(spectrogram, size), strict=False)
+        made = [make(config, *group) for _, *group in groups]
+    return torch.cat(made)[:n_windows]
 
 
 @functools.cache
@@ -1463,11 +1514,11 @@ def measure_constants(config: Any, batches: Iterable[Windows]) -> tuple[Constant
     totals = torch.zeros(len(parts), 3, dtype=torch.float64)  # sum of means, sum of deviations, windows
     for windows in batches if parts else ():
         assert windows.spectrogram is not None
-        for spectrogram in windows.spectrogram:
+        for spectrogram in windows.spectrogram.split(1):
             for total, part in zip(totals, parts, strict=True):
                 log_power = kaggle_log_power(spectrogram, part)
                 if log_power.isfinite().any():
-                    mean, deviation = (value.cpu().item() for value in mean_and_deviation(log_power, (-3, -2, -1)))
+                    mean, deviation = (value.item() for value in mean_and_deviation(log_power, (-3, -2, -1)))
                     total += torch.tensor([mean, deviation, 1.0], dtype=torch.float64)
     if (totals[:, 2] == 0).any():
         raise ValueError("constants of the training rows: not one spectrogram has a finite value")
@@ -1792,7 +1843,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
 PIXELS_AT_ONCE = 2**17  # that a core of the CPU takes through a net, one image of 512 x 256
 
 
@@ -1892,45 +1942,49 @@ def shorten(names: list[str]) -> str:
 
 def match_columns(frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]) -> tuple[dict[str, str], list]:
     """Field -> numeric column of the frame, and what is unusual; columns named in `beside` are expected too."""
-    by_name = {name.strip().lower(): name for name in reversed(frame.columns)} | {n: n for n in frame.columns}
-    found = {field: by_name.get(field, by_name.get(field.lower())) for field in fields}
-    numeric = {f: name for f, name in found.items() if name is not None and frame[name].dtype.is_numeric()}
-    findings = []
+    types = frame.schema
+    found = {field: field for field in fields if field in types}
+    if len(found) < len(fields):
+        by_name = {name.strip().lower(): name for name in reversed(types)}
+        found = {field: name for field in fields if (name := found.get(field, by_name.get(field.lower()))) is not None}
+    numeric = {field: name for field, name in found.items() if types[name].is_numeric()}
+    findings, matched = [], set(found.values())
     if missing := [field for field in fields if field not in numeric]:
         findings.append(f"missing columns read as NaN: {shorten(missing)}")
-    if extra := [name for name in frame.columns if name not in found.values() and name not in beside]:
+    if extra := [name for name in types if name not in matched and name not in beside]:
         findings.append(f"extra columns ignored: {shorten(extra)}")
     if any(field != name for field, name in numeric.items()):
         findings.append("column names in another spelling")
-    positions = [frame.columns.index(name) for name in numeric.values()]
+    place = {name: position for position, name in enumerate(types)}
+    positions = [place[name] for name in numeric.values()]
     if positions != sorted(positions):
         findings.append("columns in another order")
-    if types := sorted({str(frame[name].dtype) for name in numeric.values()} - {"Float32"}):
-        findings.append(f"numbers are {', '.join(types)}")
+    if others := sorted({str(types[name]) for name in numeric.values()} - {"Float32"}):
+        findings.append(f"numbers are {', '.join(others)}")
     return numeric, findings
 
 
 def read_columns(
     path: Path, fields: tuple[str, ...], beside: tuple[str, ...] = ()
 ) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
-    """The named columns as float32 (rows, fields), the whole frame, and what had to be repaired."""
+    """The named columns as float32 (fields, rows), the whole frame, and what had to be repaired."""
     frame = load_frame(path)
     numeric, findings = match_columns(frame, fields, beside)
     if not numeric:
         raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
-    values = np.full((frame.height, len(fields)), np.nan, dtype=np.float32)
-    for position, field in enumerate(fields):
-        if field in numeric:
-            column = frame[numeric[field]].cast(pl.Float64, strict=False).to_numpy()
-            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and that becomes missing
-                values[:, position] = column
-    there = np.array([field in numeric for field in fields])
-    if np.isnan(values[:, there]).any():
-        findings.append("some values are NaN")
-    infinite = np.isinf(values)
-    if infinite.any():
-        values[infinite] = np.nan
-        findings.append("infinite values read as NaN")
+    columns = frame.select(numeric.values())
+    if set(columns.dtypes) != {pl.Float32}:
+        columns = columns.cast(pl.Float32, strict=False)  # beyond float32 becomes infinite, and that becomes missing
+    values = columns.to_numpy(order="fortran").T
+    if not np.isfinite(values).all():
+        infinite = np.isinf(values)
+        findings += ["some values are NaN"] if np.isnan(values).any() else []
+        findings += ["infinite values read as NaN"] if infinite.any() else []
+        values = np.where(infinite, np.float32(np.nan), values)
+    if len(numeric) < len(fields):
+        there, known = [field in numeric for field in fields], values
+        values = np.full((len(fields), frame.height), np.nan, dtype=np.float32)
+        values[there] = known
     return values, frame, findings
 
 
@@ -1940,13 +1994,14 @@ def read_eeg(path: Path) -> Recording:
     Raises RecordingError when the file is missing, is no parquet, has no electrode or nothing finite.
     """
     values, _, findings = read_columns(path, ELECTRODES)
-    if not np.isfinite(values).any():
+    if np.isnan(values).all():
         raise RecordingError(f"{path.name}: not one finite sample")
-    if values.shape[0] < WINDOW_SAMPLES:
-        findings.append(f"{values.shape[0]} of {WINDOW_SAMPLES} samples: the rest is missing")
-    if len(values) > 1 and not (np.fmax.reduce(values) > np.fmin.reduce(values)).any():
+    n_time = values.shape[1]
+    if n_time < WINDOW_SAMPLES:
+        findings.append(f"{n_time} of {WINDOW_SAMPLES} samples: the rest is missing")
+    if n_time > 1 and not any(np.fmax.reduce(channel) > np.fmin.reduce(channel) for channel in values):
         findings.append("no channel varies")
-    return Recording(np.ascontiguousarray(values.T), tuple(findings))
+    return Recording(values, tuple(findings))
 
 
 def read_spectrogram(path: Path) -> Recording:
@@ -1957,18 +2012,16 @@ def read_spectrogram(path: Path) -> Recording:
     fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
     values, frame, findings = read_columns(path, fields, beside=("time",))
     if "time" in frame.columns and frame["time"].dtype.is_numeric() and not frame["time"].is_sorted():
-        values = values[np.argsort(frame["time"].to_numpy(), kind="stable")]
+        values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
         findings.append("rows were not in the order of time")
-    negative = values < 0
-    if negative.any():
-        values[negative] = np.nan
+    if np.fmin.reduce(values, axis=None) < 0:
+        values = np.where(values < 0, np.float32(np.nan), values)
         findings.append("negative power read as NaN")
-    if not np.isfinite(values).any():
+    if np.isnan(values).all():
         raise RecordingError(f"{path.name}: not one finite value")
-    if values.shape[0] < SPECTROGRAM_COLUMNS:
-        findings.append(f"{values.shape[0]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
-    panels = values.T.reshape(len(REGIONS), N_FREQUENCIES, -1)
-    return Recording(np.ascontiguousarray(panels), tuple(findings))
+    if values.shape[1] < SPECTROGRAM_COLUMNS:
+        findings.append(f"{values.shape[1]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
+    return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), tuple(findings))
 
 
 def cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
@@ -2004,34 +2057,46 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int
 import functools
 
 import numpy as np
-import scipy.signal.windows
 import torch
 from torch import Tensor
 
 # The competition's recipe, recovered from a real recording: 4 s windows every 2 s, three DPSS tapers.
-TAPER_SAMPLES = 4 * SFREQ
 TAPER_STEP = SPECTROGRAM_STEP_SECONDS * SFREQ
+TAPER_SAMPLES = 2 * TAPER_STEP
 TIME_BANDWIDTH, N_TAPERS = 2, 3
 # Column k spans seconds 2k - 1 ... 2k + 3 of the 600: these lie inside the central 50 s.
 CENTRE_COLUMNS = range(138, 162)
 
 
 @functools.cache
-def multitaper_basis() -> tuple[np.ndarray, np.ndarray]:
-    """Tapered cosines and sines of the 100 bins for the folded window, two arrays (400, 3 x 100), float64.
+def block_factors() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What the spectrum of a window is made of, float64: functions (rank, 400) of a block of 2 s, their signs when the
+    block is reversed (rank,), and the even and the odd half's rows (3 x 100, rank), taper by taper.
 
-    DPSS tapers of unit energy are even or odd about the window's centre, and the phase is free: so the
-    even part of a signal meets only the even products, its odd part only the odd ones, and two products
-    of half the length replace the zero-padded 1024-point transforms.
+    A window is two blocks, and what its tapers show below 20 Hz of a block is some 100 numbers, not 400. They are
+    taken once from each block, which is the end of one window and the beginning of the next, and folded instead
+    of the samples: later block plus or minus the earlier one reversed. Only in float64: there the rounding of the
+    first step lies below the weakest bin.
     """
-    half = TAPER_SAMPLES // 2
-    tapers = scipy.signal.windows.dpss(TAPER_SAMPLES, TIME_BANDWIDTH, N_TAPERS)[:, :half, None]
-    from_centre = np.arange(half) - (TAPER_SAMPLES - 1) / 2
-    angles = 2 * np.pi * np.outer(from_centre, np.array(SPECTROGRAM_BINS)) / SPECTROGRAM_NFFT
-    cosines, sines = np.cos(angles), np.sin(angles)
-    even = [taper * (cosines if order % 2 == 0 else sines) for order, taper in enumerate(tapers)]
-    odd = [taper * (sines if order % 2 == 0 else cosines) for order, taper in enumerate(tapers)]
-    return np.concatenate(even, axis=1), np.concatenate(odd, axis=1)
+    even, odd = tapered_rows(TAPER_SAMPLES, SPECTROGRAM_NFFT, SPECTROGRAM_BINS, TIME_BANDWIDTH, N_TAPERS)
+    halves, functions, signs = np.concatenate([even, odd]), [], []
+    for sign in (1, -1):  # functions that are even or odd about the block's own centre: a reversal is a sign
+        folded = halves[:, TAPER_STEP // 2 :] + sign * halves[:, : TAPER_STEP // 2][:, ::-1]
+        _, values, shapes = np.linalg.svd(folded, full_matrices=False)
+        rank = int((values > 1e-13 * values[0]).sum())
+        functions.append(np.concatenate([sign * shapes[:rank, ::-1], shapes[:rank]], axis=1) / np.sqrt(2))
+        signs += [sign] * rank
+    basis = np.concatenate(functions)
+    return basis, np.array(signs, dtype=np.float64), even @ basis.T, odd @ basis.T
+
+
+def multitaper_power(signal: Tensor) -> Tensor:
+    """(time,) microvolts, float64 -> (columns, 100) uV^2/Hz. One signal at a time fits the cache of a core."""
+    basis, signs, even, odd = (torch.from_numpy(array).to(signal.device) for array in block_factors())
+    blocks = signal.unfold(-1, TAPER_STEP, TAPER_STEP) @ basis.T  # (blocks, rank)
+    later, earlier = blocks[1:], blocks[:-1] * signs
+    power = ((later + earlier) @ even.T).square_().add_(((later - earlier) @ odd.T).square_())
+    return power.unflatten(-1, (N_TAPERS, N_FREQUENCIES)).mean(dim=-2) / SFREQ
 
 
 def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
@@ -2047,14 +2112,9 @@ def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
     eeg = torch.as_tensor(eeg)
     if eeg.shape[-1] < TAPER_SAMPLES:
         raise ValueError(f"a spectrogram column needs {TAPER_SAMPLES} samples (4 s), got {eeg.shape[-1]}")
-    even, odd = (torch.from_numpy(basis).to(eeg.device) for basis in multitaper_basis())
-    differences = bipolar(eeg.double(), CHAIN_PAIRS).unflatten(0, (len(REGIONS), -1))  # (4, 4, time)
-    frames = differences.unfold(-1, TAPER_SAMPLES, TAPER_STEP)  # (4, 4, columns, 800)
-    first, second = frames.chunk(2, dim=-1)
-    second = second.flip(-1)
-    power = ((first + second) @ even).square() + ((first - second) @ odd).square()
-    power = power.unflatten(-1, (N_TAPERS, N_FREQUENCIES)).mean(dim=-2) / SFREQ  # (4, 4, columns, 100)
-    return power.nanmean(dim=1).transpose(-2, -1).float()
+    differences = bipolar(eeg.double(), CHAIN_PAIRS)
+    power = torch.stack([multitaper_power(difference) for difference in differences])  # (16, columns, 100)
+    return power.unflatten(0, (len(REGIONS), -1)).nanmean(dim=1).transpose(-2, -1).float()
 
 
 def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:

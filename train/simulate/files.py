@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from common.schema import (
 )
 from train.simulate.patient import Row, random_generator, record_patient
 from train.simulate.plan import PatientPlan, draw_ids, plan_patients
+from train.simulate.processes import ONE_THREAD, environment
 
 FORMAT = 1  # to be raised when the same patients and seed give other files
 TRUTH, RECORD = "truth", "simulation.json"
@@ -40,7 +40,6 @@ TRAIN_COLUMNS = (
     *("spectrogram_id", "spectrogram_sub_id", "spectrogram_label_offset_seconds"),
     *("label_id", "patient_id", "expert_consensus", *VOTES),
 )
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 
 
 class SimulationError(KitError):
@@ -94,21 +93,6 @@ def already_there(directory: Path, record: dict[str, int]) -> bool:
             f"{json.dumps(record)}; name another directory or remove this one"
         )
     return True
-
-
-@contextmanager
-def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def record_patients(

@@ -1,0 +1,103 @@
+"""What the bench works on: simulated EEG, written as the competition's files are (pyarrow, snappy)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow
+import pyarrow.parquet
+
+from common.schema import (
+    ELECTRODES,
+    REGIONS,
+    SFREQ,
+    SPECTROGRAM_COLUMNS,
+    SPECTROGRAM_FIELDS,
+    TEST_EEGS,
+    TEST_SPECTROGRAMS,
+    TEST_TABLE,
+    WINDOW_SAMPLES,
+)
+from common.spectrogram import competition_spectrogram
+from train.simulate.artefacts import draw_artefacts
+from train.simulate.background import draw_background
+from train.simulate.eeg import simulate_eeg
+
+RECORDING_SECONDS = 602  # 300 columns of a spectrogram
+WINDOWS_PER_RECORDING = RECORDING_SECONDS * SFREQ // WINDOW_SAMPLES
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One recording and what is cut from it.
+
+    recording: (20, time) microvolts; windows: (n, 20, 10000); spectrogram: (4, 100, 300) uV^2/Hz. The files hold
+    one window each, and the spectrogram.
+    """
+
+    recording: np.ndarray
+    windows: np.ndarray
+    spectrogram: np.ndarray
+    eeg_files: list[Path]
+    spectrogram_file: Path
+
+
+def simulate_recording(seed: int, seconds: int = RECORDING_SECONDS) -> np.ndarray:
+    """(20, seconds x 200) microvolts: background and artefacts."""
+    rng = np.random.default_rng(seed)
+    return simulate_eeg(seconds, draw_background(rng), (), draw_artefacts(rng), rng)
+
+
+def cut_windows(recording: np.ndarray) -> np.ndarray:
+    """(20, time) -> (n, 20, 10000), one after the other."""
+    n = recording.shape[1] // WINDOW_SAMPLES
+    pieces = recording[:, : n * WINDOW_SAMPLES].reshape(len(recording), n, WINDOW_SAMPLES)
+    return np.ascontiguousarray(pieces.transpose(1, 0, 2))
+
+
+def write_eeg(path: Path, window: np.ndarray) -> Path:
+    pyarrow.parquet.write_table(pyarrow.table(dict(zip(ELECTRODES, window, strict=True))), path)
+    return path
+
+
+def write_spectrogram(path: Path, spectrogram: np.ndarray) -> Path:
+    fields = [field for region in REGIONS for field in SPECTROGRAM_FIELDS[region]]
+    rows = spectrogram.reshape(len(fields), -1)
+    times = 1 + 2 * np.arange(rows.shape[1], dtype=np.int64)
+    pyarrow.parquet.write_table(pyarrow.table({"time": times, **dict(zip(fields, rows, strict=True))}), path)
+    return path
+
+
+def whole_spectrogram(recording: np.ndarray) -> np.ndarray:
+    """(4, 100, 300); a recording shorter than ten minutes is repeated."""
+    spectrogram = competition_spectrogram(recording).numpy()
+    return np.ascontiguousarray(
+        np.resize(spectrogram.transpose(2, 0, 1), (SPECTROGRAM_COLUMNS, 4, 100)).transpose(1, 2, 0)
+    )
+
+
+def make_samples(folder: Path, seconds: int = RECORDING_SECONDS, files: int = 16) -> Samples:
+    """A recording of `seconds`, its windows, and `files` files of them (repeated where there are fewer)."""
+    recording = simulate_recording(0, seconds)
+    windows = cut_windows(recording)
+    spectrogram = whole_spectrogram(recording)
+    eeg_files = [write_eeg(folder / f"{i}.parquet", windows[i % len(windows)]) for i in range(files)]
+    return Samples(
+        recording, windows, spectrogram, eeg_files, write_spectrogram(folder / "spectrogram.parquet", spectrogram)
+    )
+
+
+def write_test_set(competition: Path, eegs: int) -> None:
+    """test.csv with `eegs` rows and their files: different windows of as many simulated recordings as it takes."""
+    for name in (TEST_EEGS, TEST_SPECTROGRAMS):
+        (competition / name).mkdir(parents=True)
+    rows = []
+    for number in range(-(-eegs // WINDOWS_PER_RECORDING)):
+        recording = simulate_recording(number)
+        spectrogram = whole_spectrogram(recording)
+        for window in cut_windows(recording)[: eegs - len(rows)]:
+            rows.append({"spectrogram_id": 2_000 + len(rows), "eeg_id": 1_000 + len(rows), "patient_id": number})
+            write_eeg(competition / TEST_EEGS / f"{rows[-1]['eeg_id']}.parquet", window)
+            write_spectrogram(competition / TEST_SPECTROGRAMS / f"{rows[-1]['spectrogram_id']}.parquet", spectrogram)
+    pl.DataFrame(rows).write_csv(competition / TEST_TABLE)

@@ -1,0 +1,124 @@
+"""The row P8: the whole command `python -m infer submit` against the public inference notebook."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from measure import Work, seconds
+from safetensors.torch import save_file
+from samples import cut_windows, simulate_recording, write_test_set
+
+from common.blend import Blend
+from common.config import Experiment, SpectrogramCnnConfig
+from common.features import Windows, build_input
+from common.inputs import EegMelImage
+from common.models.build import build_model
+from common.schema import PATTERNS, VOTES
+from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest, sha256_of
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = Path(__file__).resolve().parent
+EEGS, SAMPLED = 200, 24
+REACH, BOUND = 3.0, 1e-4  # probabilities
+NAME = "bench-mel-b0"
+B0_OPERATIONS = 2.0e9  # of one forward pass at 512 x 256: two for each of its 1.0e9 multiplications
+SUBMIT_START = "import infer.__main__, infer.submit, common.weights"
+REFERENCE_START = "import pandas, librosa, timm, torch, safetensors.torch; librosa.feature.melspectrogram"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of each whole command on all EEGs, what part of them is the interpreter's start, and the error."""
+
+    reference: float
+    reference_start: float
+    ours: float
+    ours_start: float
+    error: float
+
+
+def random_net(experiment: Experiment, images: torch.Tensor, seed: int) -> torch.nn.Module:
+    """A B0 with random weights, batch statistics of images and answers that differ between them."""
+    torch.manual_seed(seed)
+    net = build_model(experiment)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net.train()(images)
+        scale = net.eval()(images).std()
+        net.classifier.weight.div_(scale)
+    return net
+
+
+def write_weights(folder: Path, folds: int) -> None:
+    """A weights folder as `python -m train export` writes it."""
+    folder.mkdir(parents=True)
+    experiment = Experiment(name=NAME, input=EegMelImage(), model=SpectrogramCnnConfig(pretrained=False))
+    (folder / CONFIG_FILE).write_text(experiment.model_dump_json())
+    windows = torch.from_numpy(cut_windows(simulate_recording(0))[:4])
+    images = build_input(Windows(windows, None), experiment.input)
+    entries = []
+    for fold in range(folds):
+        file = folder / f"fold{fold}.safetensors"
+        save_file(random_net(experiment, images, fold).state_dict(), file)
+        entry = dict(file=file.name, sha256=sha256_of(file), bytes=file.stat().st_size, fold=fold)
+        entries.append(FoldEntry(**entry, train_rows=1, validation_rows=1, last_kl=1.0, best_kl=1.0))
+    config_sha256 = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
+    facts = dict(name=NAME, config_sha256=config_sha256, checkpoint="last", initialised="random", versions={})
+    (folder / MANIFEST_FILE).write_text(Manifest(**facts, folds=tuple(entries)).model_dump_json())
+
+
+def write_blend(path: Path) -> Path:
+    """A blend that names no model: what is given counts."""
+    path.write_text(Blend(models={}, prior=(1 / len(PATTERNS),) * len(PATTERNS)).model_dump_json())
+    return path
+
+
+def run(*words: str | Path) -> str:
+    """Standard output of `python WORDS`; ends the bench when it fails."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"bench: `python {' '.join(map(str, words))}` ended with exit code {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def compare(reference: Path, ours: Path) -> float:
+    """Largest difference in probability over the rows that the reference answers."""
+    joined = pl.read_csv(reference).join(pl.read_csv(ours), on="eeg_id", suffix="_ours")
+    theirs, own = joined.select(VOTES).to_numpy(), joined.select(f"{vote}_ours" for vote in VOTES).to_numpy()
+    return float(np.abs(theirs - own).max())
+
+
+def time_submit(folder: Path, eegs: int = EEGS, sampled: int = SAMPLED, folds: int = 5) -> Timed:
+    """Both commands on one simulated test set; the reference on the first `sampled` EEGs, scaled to all."""
+    competition, weights, blend = folder / "competition", folder / NAME, write_blend(folder / "blend.json")
+    write_test_set(competition, eegs)
+    write_weights(weights, folds)
+    reference_out, ours_out = folder / "reference.csv", folder / "submission.csv"
+    for start in (REFERENCE_START, SUBMIT_START):
+        run("-c", start)  # libraries compiled to bytecode and in the page cache, as on any second start
+    reference_start = seconds(lambda: run("-c", REFERENCE_START))
+    command = (BENCH / "reference_submit.py", competition, weights, reference_out, "--eegs", str(sampled))
+    parts = json.loads(run(*command).splitlines()[-1])
+    ours_start = seconds(lambda: run("-c", SUBMIT_START))
+    words = ("-m", "infer", "submit", "--competition", competition, "--weights", weights, "--blend", blend)
+    ours = seconds(lambda: run(*words, "--out", ours_out))
+    reference = reference_start + parts["load"] + parts["eegs"] * eegs / sampled
+    return Timed(reference, reference_start, ours, ours_start, compare(reference_out, ours_out))
+
+
+def submit_work(folder: Path, eegs: int = EEGS, folds: int = 5) -> Work:
+    """The nets' multiplications; the weights and all EEG files read once."""
+    files = [*(folder / NAME).glob("*.safetensors"), *(folder / "competition" / "test_eegs").glob("*.parquet")]
+    return Work(float32=B0_OPERATIONS * folds * eegs, bytes=sum(file.stat().st_size for file in files))

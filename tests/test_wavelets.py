@@ -1,0 +1,70 @@
+"""Wavelet denoising against pywt, by the public recipe."""
+
+import numpy as np
+import pytest
+import pywt
+import torch
+from eeg_samples import eeg_like, real_eeg
+
+from common.wavelets import decompose, denoise, recompose
+
+WAVELETS = ["haar", "db4", "db8", "sym8"]
+
+
+def denoise_by_pywt(signal, wavelet):
+    """One signal as the public notebook does it; n is the signal's length."""
+    coefficients = pywt.wavedec(signal.astype(np.float64), wavelet, mode="periodization")
+    finest = coefficients[-1]
+    sigma = np.mean(np.abs(finest - finest.mean())) / 0.6745
+    threshold = sigma * np.sqrt(2 * np.log(len(signal)))
+    kept = [coefficients[0], *(pywt.threshold(detail, value=threshold, mode="hard") for detail in coefficients[1:])]
+    return pywt.waverec(kept, wavelet, mode="periodization")[: len(signal)]
+
+
+@pytest.mark.parametrize("n_time", [10_000, 2000, 1023, 999])
+@pytest.mark.parametrize("wavelet", WAVELETS)
+def test_coefficients_are_those_of_pywt(wavelet, n_time):
+    signal = eeg_like(1, n_time)[:2].astype(np.float64)
+    approximation, details = decompose(torch.from_numpy(signal), wavelet)
+    theirs = pywt.wavedec(signal, wavelet, mode="periodization", axis=-1)
+    assert len(details) == len(theirs) - 1 > 3
+    for ours, expected in zip((approximation, *details[::-1]), theirs, strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_time", [10_000, 1023])
+@pytest.mark.parametrize("wavelet", WAVELETS)
+def test_nothing_cut_is_nothing_changed(wavelet, n_time):
+    signal = torch.from_numpy(eeg_like(2, n_time)[:2]).double()
+    whole = recompose(*decompose(signal, wavelet), wavelet)[..., :n_time]
+    torch.testing.assert_close(whole, signal, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("n_time", [10_000, 1023])
+@pytest.mark.parametrize("wavelet", WAVELETS)
+def test_denoised_equals_the_public_recipe(wavelet, n_time):
+    signals = np.concatenate([eeg_like(3, n_time)[:2], np.full((1, n_time), 7.3), np.zeros((1, n_time))])
+    signals = signals.astype(np.float32)
+    ours = denoise(torch.from_numpy(signals), wavelet).numpy()
+    assert ours.dtype == np.float32
+    for row, signal in zip(ours, signals, strict=True):
+        expected = denoise_by_pywt(signal, wavelet)
+        np.testing.assert_allclose(row, expected, atol=1e-6 * max(np.abs(signal).max(), 1))
+    assert np.abs(ours[0] - signals[0]).max() > 1  # something was cut
+
+
+def test_denoised_equals_the_public_recipe_on_real_eeg():
+    signals = real_eeg("900403")[:4] - real_eeg("900403")[1:5]
+    ours = denoise(torch.from_numpy(signals), "db8").numpy()
+    for row, signal in zip(ours, signals, strict=True):
+        np.testing.assert_allclose(row, denoise_by_pywt(signal, "db8"), atol=1e-6 * np.abs(signal).max())
+
+
+def test_noise_is_cut_and_a_spike_is_kept():
+    rng = np.random.default_rng(4)
+    clean = np.zeros(2048)
+    clean[1000:1016] = 80 * np.hanning(16)
+    noisy = (clean + rng.normal(0, 2, 2048)).astype(np.float32)
+    quiet = denoise(torch.from_numpy(noisy[None]), "db4")[0].numpy()
+    assert np.std(quiet[:900]) < 0.5 * np.std(noisy[:900])
+    assert abs(quiet[1000:1016].max() - 80) < 10
