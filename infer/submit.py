@@ -82,8 +82,11 @@ def central_findings(recording: Recording, length: int) -> tuple[str, ...]:
     return recording.findings + ((f"{n_time} long: the central {length} used",) if n_time > length else ())
 
 
-def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
-    """Both recordings of a row, cut to the central 50 s and 10 minutes, repaired or given up by name."""
+def read_sample(competition: Path, eeg_id: int, spectrogram_id: int, spectrogram_wanted: bool) -> Sample:
+    """Both recordings of a row, cut to the central 50 s and 10 minutes, repaired or given up by name.
+
+    The EEG is always read: a spectrogram may have to be rebuilt from it.
+    """
     unreadable, repaired = [], []
     eeg = spectrogram = rebuilt = None
     try:
@@ -95,6 +98,8 @@ def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
         repaired += [f"EEG: {finding}" for finding in central_findings(recording, WINDOW_SAMPLES)]
     except RecordingError as error:
         unreadable.append(f"EEG {error}")
+    if not spectrogram_wanted:
+        return Sample(eeg_id, eeg, None, tuple(unreadable), tuple(repaired))
     try:
         recording = read_spectrogram(competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet")
         spectrogram = central(recording.values, SPECTROGRAM_COLUMNS)
@@ -220,7 +225,8 @@ def submit(
     ids = list(zip(pairs["eeg_id"].to_list(), pairs["spectrogram_id"].to_list(), strict=True))
     answers: dict[int, np.ndarray] = {}
     batch: list[Sample] = []
-    samples = read_ahead(lambda pair: read_sample(competition, *pair), ids, ahead=2 * BATCH_SIZE)
+    wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
+    samples = read_ahead(lambda pair: read_sample(competition, *pair, wanted), ids, ahead=2 * BATCH_SIZE)
     for sample in tqdm(samples, total=len(ids), desc="predict", unit="EEG", mininterval=5):
         batch.append(sample)
         if len(batch) == BATCH_SIZE or len(answers) + len(batch) == len(ids):

@@ -64,7 +64,7 @@ def fold_entry(run: Path, fold: int, file: Path) -> FoldEntry:
         validation_rows=oof.height,
         last_kl=round(kl["last"], 6),
         best_kl=round(kl["best"], 6),
-        constants=read_facts(run, fold).get("constants", ()),
+        constants=read_facts(run, fold)["constants"],
     )
 
 

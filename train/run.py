@@ -1,5 +1,6 @@
 """Training the folds of one experiment on one competition."""
 
+import json
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,8 @@ import polars as pl
 import torch
 
 from common.config import Experiment
+from common.features import constants_wanted, measure_constants, with_constants
+from common.inputs import Constants
 from common.models.build import build_model
 from common.predict import pick_device
 from common.schema import PATTERNS, VOTES
@@ -33,6 +36,7 @@ from train.run_folder import (
 )
 from train.windows import TrainingWindows
 
+MEASURED_AT_ONCE = 64  # windows
 VERSIONED = ("torch", "timm", "numpy", "polars", "scipy", "scikit-learn")
 
 
@@ -92,6 +96,17 @@ def parse_folds(text: str, n_folds: int) -> list[int]:
     return sorted({int(part) for part in wanted})
 
 
+def training_constants(experiment: Experiment, data: FoldData) -> tuple[Constants, ...]:
+    """Constants of the fold's training rows, as many as its input asks for. Raises RunError."""
+    if not constants_wanted(experiment.input):
+        return ()
+    batches = data.windows.batches(data.train, MEASURED_AT_ONCE, torch.device("cpu"))
+    try:
+        return measure_constants(experiment.input, (windows for _, windows in batches))
+    except ValueError as error:
+        raise RunError(f"{experiment.name}: {error}") from error
+
+
 def run_fold(
     experiment: Experiment, data: FoldData, rows: pl.DataFrame, fold: int, folder: Path, pretrained: Path | None
 ) -> None:
@@ -102,14 +117,19 @@ def run_fold(
     model = build_model(experiment)
     if (folder / STATE).is_file():  # its weights, and what is known of their origin, go on
         print(f"fold {fold}: continued")
+        known = json.loads((folder / FOLD).read_text(encoding="utf-8"))["constants"]
+        constants = tuple(Constants.model_validate(values) for values in known)
     else:
         initialised = initialise(model, experiment, pretrained)
         print(f"fold {fold}: first weights: {initialised}")
+        constants = training_constants(experiment, data)
         versions = {name: version(name) for name in VERSIONED}
-        write_json(folder / FOLD, {"initialised": initialised, "versions": versions})
+        measured = [values.model_dump() for values in constants]
+        write_json(folder / FOLD, {"initialised": initialised, "versions": versions, "constants": measured})
+    seen = experiment.model_copy(update={"input": with_constants(experiment.input, constants)})
     model = model.to(pick_device())
-    train_fold(experiment, data, model, folder, seed, f"{experiment.name} fold {fold}")
-    finish_fold(experiment, data, model, rows, folder)
+    train_fold(seen, data, model, folder, seed, f"{experiment.name} fold {fold}")
+    finish_fold(seen, data, model, rows, folder)
 
 
 def check_plan(

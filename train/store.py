@@ -59,13 +59,14 @@ class RecordingStore:
 
         Starts and length in samples or columns.
         """
-        shape = (len(recordings), *self.half.shape, length)
-        windows = torch.full(shape, torch.nan, device=self.values.device)
+        windows = torch.empty(len(recordings), *self.half.shape, length, device=self.values.device)
         for window, recording, start in zip(windows, recordings, starts, strict=True):
             n_time = self.entries[recording].n_time
-            first, last = max(start, 0), min(start + length, n_time)
-            if first < last:
-                window[..., first - start : last - start] = self.recording(recording)[..., first:last]
+            first = min(max(start, 0), n_time)
+            last = max(min(start + length, n_time), first)
+            window[..., : first - start] = torch.nan
+            window[..., first - start : last - start] = self.recording(recording)[..., first:last]
+            window[..., last - start :] = torch.nan
         return windows
 
     def window(self, recording: int, start: int, length: int) -> Tensor:

@@ -4,7 +4,7 @@
 # common.montage, common.sequences, common.spectra, common.wavelets, common.images, common.features,
 # common.models.cnn, common.models.sequence, common.models.build, common.weights, common.predict,
 # common.records, common.spectrogram, common.metric, infer.validate, infer.submit, infer.kernel.
-# sha256 of the sources: da5e22e1d697fb8d8482def4a583d8e8606ceefa16cdf291ac29281eba524e29
+# sha256 of the sources: 848d8c44deaa36e21abea56723e2f8ac7f0cb8d7284c03e568a36cd062d22493
 # ruff: noqa
 
 
@@ -1822,7 +1822,7 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     for entry in manifest.folds:
         try:
             model, seen = load_fold(folder, entry, experiment)
-            models.append(model.to(device))
+            models.append(model.to(device).to(memory_format=torch.channels_last))  # the fastest convolutions' order
             inputs.append(seen)
         except WeightsError as error:
             if not forgiving:
@@ -1843,8 +1843,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-PIXELS_AT_ONCE = 2**17  # that a core of the CPU takes through a net, one image of 512 x 256
-
 
 def pick_device() -> torch.device:
     """The GPU when this torch can use it, else the CPU. A card older than torch's kernels reports itself
@@ -1858,22 +1856,24 @@ def pick_device() -> torch.device:
 
 
 def predict_on_cpu(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits of images, few at a time, each group on a core of its own.
+    """Logits of images one by one, each on a core of its own: the same bits in any batch.
 
-    A net's layers are too small to share between cores, and the activations of a large batch leave the caches:
+    A net's layers are too small to share between cores, and the activations of a batch leave the caches:
     EfficientNet-B0 on 512 x 256 takes a third of the time it takes in batches of 8.
     """
-    groups = images.split(max(1, PIXELS_AT_ONCE // images[0].numel()))
 
-    def logits(group: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return model(group)
+    def logits(image: Tensor) -> Tensor:
+        with torch.inference_mode():  # which is a thread's own
+            return model(image[None].contiguous(memory_format=torch.channels_last))
 
-    cores = min(torch.get_num_threads(), len(groups))
+    cores = torch.get_num_threads()
     if cores == 1:
-        return torch.cat([logits(group) for group in groups])
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return torch.cat(list(pool.map(logits, groups)))
+        return torch.cat([logits(image) for image in images])
+    try:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return torch.cat(list(pool.map(logits, images)))
+    finally:
+        torch.set_num_threads(cores)  # threads that others start later would have only one, too
 
 
 @torch.inference_mode()
@@ -2347,8 +2347,11 @@ def central_findings(recording: Recording, length: int) -> tuple[str, ...]:
     return recording.findings + ((f"{n_time} long: the central {length} used",) if n_time > length else ())
 
 
-def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
-    """Both recordings of a row, cut to the central 50 s and 10 minutes, repaired or given up by name."""
+def read_sample(competition: Path, eeg_id: int, spectrogram_id: int, spectrogram_wanted: bool) -> Sample:
+    """Both recordings of a row, cut to the central 50 s and 10 minutes, repaired or given up by name.
+
+    The EEG is always read: a spectrogram may have to be rebuilt from it.
+    """
     unreadable, repaired = [], []
     eeg = spectrogram = rebuilt = None
     try:
@@ -2360,6 +2363,8 @@ def read_sample(competition: Path, eeg_id: int, spectrogram_id: int) -> Sample:
         repaired += [f"EEG: {finding}" for finding in central_findings(recording, WINDOW_SAMPLES)]
     except RecordingError as error:
         unreadable.append(f"EEG {error}")
+    if not spectrogram_wanted:
+        return Sample(eeg_id, eeg, None, tuple(unreadable), tuple(repaired))
     try:
         recording = read_spectrogram(competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet")
         spectrogram = central(recording.values, SPECTROGRAM_COLUMNS)
@@ -2485,7 +2490,8 @@ def submit(
     ids = list(zip(pairs["eeg_id"].to_list(), pairs["spectrogram_id"].to_list(), strict=True))
     answers: dict[int, np.ndarray] = {}
     batch: list[Sample] = []
-    samples = read_ahead(lambda pair: read_sample(competition, *pair), ids, ahead=2 * BATCH_SIZE)
+    wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
+    samples = read_ahead(lambda pair: read_sample(competition, *pair, wanted), ids, ahead=2 * BATCH_SIZE)
     for sample in tqdm(samples, total=len(ids), desc="predict", unit="EEG", mininterval=5):
         batch.append(sample)
         if len(batch) == BATCH_SIZE or len(answers) + len(batch) == len(ids):

@@ -1,0 +1,104 @@
+"""The pictures of docs/, from simulated EEG.
+
+    python docs/make_pictures.py                            simulates a competition first, in about a minute
+    python docs/make_pictures.py --competition DIR          the one that `simulate DIR --patients 24 --seed 3` made
+
+docs/inputs.md is read for its snippets: each [input] table is built and drawn into the picture below it.
+"""
+
+import argparse
+import re
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+from pydantic import TypeAdapter
+from scipy.spatial import cKDTree
+
+from common.draw import INK, LEFT, RIGHT, colours, new_figure
+from common.features import Windows, build_input
+from common.inputs import InputConfig
+from common.schema import PATTERNS
+from train.show_find import Recordings, find, read_recordings, read_tables
+from train.show_pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, page_figure
+from train.simulate.files import simulate_competition
+
+DOCS = Path(__file__).resolve().parent
+PATIENTS, SEED = 24, 3  # of the simulation that these EEGs are in
+PAGES = dict(
+    zip(PATTERNS, (3052791787, 3064383753, 4030181995, 3802714582, 3943202378, 3654412443), strict=True)
+)  # fmt: skip
+OF_THE_INPUTS = 3052791787  # the seizure
+SNIPPET = re.compile(r"```toml\n(?P<toml>.*?)```\n!\[(?P<shape>[\dx ]+)\]\((?P<path>\S+)\)", re.DOTALL)
+
+
+def snippets() -> list[tuple[Any, str, Path]]:
+    """Input config, shape as written, picture: of every snippet of docs/inputs.md."""
+    adapter: TypeAdapter[Any] = TypeAdapter(InputConfig)
+    text = (DOCS / "inputs.md").read_text(encoding="utf-8")
+    return [
+        (adapter.validate_python(tomllib.loads(found["toml"])["input"]), found["shape"], DOCS / found["path"])
+        for found in SNIPPET.finditer(text)
+    ]
+
+
+def palette() -> np.ndarray:
+    """The colours of all pictures, (112, 3) bytes: a third of the file, and the eye sees none of it."""
+    ramps = [np.linspace(np.ones(3), to_rgb(colour), 16) for colour in (INK, LEFT, RIGHT)]
+    every = np.concatenate([*ramps, colours()(np.linspace(0, 1, 64))[:, :3]])
+    return (every * 255).round().astype(np.uint8)
+
+
+def save_small(figure: Figure, path: Path) -> None:
+    """A PNG in the nearest colours of the palette; says its size."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    nearest = cKDTree(palette().astype(float)).query(pixels.astype(float))[1]
+    picture = Image.fromarray(nearest.astype(np.uint8))
+    picture.putpalette(palette().tobytes())
+    path.parent.mkdir(exist_ok=True)
+    picture.save(path, optimize=True)
+    print(f"{path.relative_to(DOCS)}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def recordings_of(competition: Path, eeg_id: int) -> Recordings:
+    return read_recordings(competition, find(competition, read_tables(competition, "train"), eeg_id, None))
+
+
+def draw_pages(competition: Path) -> None:
+    for pattern, eeg_id in PAGES.items():
+        eeg = recordings_of(competition, eeg_id).window().eeg
+        assert eeg is not None
+        title = pattern if pattern in ("seizure", "other") else pattern.upper()
+        save_small(page_figure(eeg[0].numpy(), f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
+
+
+def draw_inputs(windows: Windows) -> None:
+    for config, _, path in snippets():
+        figure = new_figure(COLUMN + 4, INPUT_HEIGHT + 18)
+        drawing = Drawing("", build_input(windows, config)[0].numpy(), config)
+        draw_one(figure, drawing, 20, 4, None)
+        save_small(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--competition", type=Path, metavar="DIR", help="that simulation, when it is there already")
+    given = parser.parse_args().competition
+    with tempfile.TemporaryDirectory() as temporary:
+        competition = given or Path(temporary) / "competition"
+        if given is None:
+            simulate_competition(competition, PATIENTS, SEED)
+        draw_pages(competition)
+        draw_inputs(recordings_of(competition, OF_THE_INPUTS).window())
+
+
+if __name__ == "__main__":
+    main()
