@@ -136,7 +136,7 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     for entry in manifest.folds:
         try:
             model, seen = load_fold(folder, entry, experiment)
-            models.append(model.to(device).to(memory_format=torch.channels_last))  # the fastest convolutions' order
+            models.append(model.to(device))
             inputs.append(seen)
         except WeightsError as error:
             if not forgiving:

@@ -121,18 +121,18 @@ def test_the_report_counts_and_names_the_first(outcome):
 
 def test_a_missing_spectrogram_is_rebuilt_in_its_centre(broken):
     number = ID["spectrogram gone"]
-    rebuilt = read_sample(broken, number, number).spectrogram
+    rebuilt = read_sample(broken, number, number, True).spectrogram
     there = np.isfinite(rebuilt)
     assert there[..., list(CENTRE_COLUMNS)].all() and there.sum() == 24 * 4 * 100
     # The base has the EEG in whole microvolts, the file was made before: equal up to that noise.
-    file = read_sample(broken, BASE, BASE).spectrogram[there]
+    file = read_sample(broken, BASE, BASE, True).spectrogram[there]
     strong = file > np.quantile(file, 0.5)
     np.testing.assert_allclose(rebuilt[there][strong], file[strong], rtol=0.2)
 
 
 def test_a_missing_region_alone_is_rebuilt(broken):
-    number, base = ID["no region"], read_sample(broken, BASE, BASE).spectrogram
-    sample = read_sample(broken, number, number).spectrogram
+    number, base = ID["no region"], read_sample(broken, BASE, BASE, True).spectrogram
+    sample = read_sample(broken, number, number, True).spectrogram
     np.testing.assert_array_equal(sample[:3], base[:3])  # LL, RL, RP as in the file
     assert np.isfinite(sample[3, 0]).sum() == 24
 

@@ -4,7 +4,7 @@
 # common.montage, common.sequences, common.spectra, common.wavelets, common.images, common.features,
 # common.models.cnn, common.models.sequence, common.models.build, common.weights, common.predict,
 # common.records, common.spectrogram, common.metric, infer.validate, infer.submit, infer.kernel.
-# sha256 of the sources: 848d8c44deaa36e21abea56723e2f8ac7f0cb8d7284c03e568a36cd062d22493
+# sha256 of the sources: 65e81ed06185d58a33990ba3a1b1906a2e3983787dc813a270cf091b5dd8764e
 # ruff: noqa
 
 
@@ -1822,7 +1822,7 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     for entry in manifest.folds:
         try:
             model, seen = load_fold(folder, entry, experiment)
-            models.append(model.to(device).to(memory_format=torch.channels_last))  # the fastest convolutions' order
+            models.append(model.to(device))
             inputs.append(seen)
         except WeightsError as error:
             if not forgiving:
