@@ -83,25 +83,36 @@ def match_columns(frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[st
     return numeric, findings
 
 
+def pick_columns(
+    path: Path, frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]
+) -> tuple[pl.DataFrame, list[str], list[str]]:
+    """The fields that the frame has, as Float32 columns, their names, and what is unusual. Raises RecordingError."""
+    first = max(frame.width - len(fields), 0)
+    columns = frame[:, first:]
+    as_written = tuple(columns.columns) == fields and set(frame.columns[:first]) <= set(beside)
+    if as_written and set(columns.dtypes) == {pl.Float32}:
+        return columns, list(fields), []  # looking 400 columns up by name takes longer than reading them
+    numeric, findings = match_columns(frame, fields, beside)
+    if not numeric:
+        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
+    # Beyond float32 becomes infinite, and that becomes missing.
+    return frame.select(numeric.values()).cast(pl.Float32, strict=False), list(numeric), findings
+
+
 def read_columns(
     path: Path, fields: tuple[str, ...], beside: tuple[str, ...] = ()
 ) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
     """The named columns as float32 (fields, rows), the whole frame, and what had to be repaired."""
     frame = load_frame(path)
-    numeric, findings = match_columns(frame, fields, beside)
-    if not numeric:
-        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
-    columns = frame.select(numeric.values())
-    if set(columns.dtypes) != {pl.Float32}:
-        columns = columns.cast(pl.Float32, strict=False)  # beyond float32 becomes infinite, and that becomes missing
+    columns, found, findings = pick_columns(path, frame, fields, beside)
     values = columns.to_numpy(order="fortran").T
     if not np.isfinite(values).all():
         infinite = np.isinf(values)
         findings += ["some values are NaN"] if np.isnan(values).any() else []
         findings += ["infinite values read as NaN"] if infinite.any() else []
         values = np.where(infinite, np.float32(np.nan), values)
-    if len(numeric) < len(fields):
-        there, known = [field in numeric for field in fields], values
+    if len(found) < len(fields):
+        there, known = [field in found for field in fields], values
         values = np.full((len(fields), frame.height), np.nan, dtype=np.float32)
         values[there] = known
     return values, frame, findings

@@ -49,13 +49,14 @@ def block_factors() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return basis, np.array(signs, dtype=np.float64), even @ basis.T, odd @ basis.T
 
 
-def multitaper_power(signal: Tensor) -> Tensor:
-    """(time,) microvolts, float64 -> (columns, 100) uV^2/Hz. One signal at a time fits the cache of a core."""
-    basis, signs, even, odd = (torch.from_numpy(array).to(signal.device) for array in block_factors())
-    blocks = signal.unfold(-1, TAPER_STEP, TAPER_STEP) @ basis.T  # (blocks, rank)
-    later, earlier = blocks[1:], blocks[:-1] * signs
+def multitaper_power(signals: Tensor) -> Tensor:
+    """(signals, time) microvolts, float64 -> (signals, columns, 100) uV^2/Hz."""
+    basis, signs, even, odd = (torch.from_numpy(array).to(signals.device) for array in block_factors())
+    blocks = signals.unfold(-1, TAPER_STEP, TAPER_STEP) @ basis.T  # (signals, blocks, rank)
+    later, earlier = blocks[:, 1:], blocks[:, :-1] * signs
     power = ((later + earlier) @ even.T).square_().add_(((later - earlier) @ odd.T).square_())
-    return power.unflatten(-1, (N_TAPERS, N_FREQUENCIES)).mean(dim=-2) / SFREQ
+    tapers = power.split(N_FREQUENCIES, dim=-1)
+    return functools.reduce(torch.Tensor.add_, tapers).div_(N_TAPERS * SFREQ)
 
 
 def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
@@ -71,9 +72,9 @@ def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
     eeg = torch.as_tensor(eeg)
     if eeg.shape[-1] < TAPER_SAMPLES:
         raise ValueError(f"a spectrogram column needs {TAPER_SAMPLES} samples (4 s), got {eeg.shape[-1]}")
-    differences = bipolar(eeg.double(), CHAIN_PAIRS)
-    power = torch.stack([multitaper_power(difference) for difference in differences])  # (16, columns, 100)
-    return power.unflatten(0, (len(REGIONS), -1)).nanmean(dim=1).transpose(-2, -1).float()
+    chains = bipolar(eeg.double(), CHAIN_PAIRS).chunk(len(REGIONS))  # one after the other, for the cache's sake
+    regions = [multitaper_power(differences).nanmean(dim=0) for differences in chains]  # (columns, 100) each
+    return torch.stack(regions).transpose(-2, -1).float()
 
 
 def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from common.errors import KitError
+from common.memory import keep_freed_memory
 from infer.validate import SubmissionError, score, validate
 
 DEFAULT_BLEND = Path(__file__).parent / "blend.json"
@@ -102,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     arguments = parser().parse_args()
+    keep_freed_memory()
     try:
         arguments.run(arguments)
     except (KitError, OSError) as error:

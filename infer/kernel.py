@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common.blend import parse_blend
 from common.errors import KitError
+from common.memory import keep_freed_memory
 from common.schema import TEST_TABLE
 from common.weights import MANIFEST_FILE
 from infer.submit import submit, write_report
@@ -33,6 +34,7 @@ def run_kernel(root: Path, blend_json: str) -> None:
     Datasets lie in input/SLUG or input/datasets/OWNER/SLUG, the competition in input/SLUG or
     input/competitions/SLUG; both layouts are in use. Strict, unless Kaggle runs the hidden test.
     """
+    keep_freed_memory()
     hidden_run = bool(os.environ.get("KAGGLE_IS_COMPETITION_RERUN"))
     inputs, working = root / "input", root / "working"
     competition = mounted(inputs, TEST_TABLE, (COMPETITION, f"competitions/{COMPETITION}"))[0]

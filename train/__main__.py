@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from common.errors import KitError
+from common.memory import keep_freed_memory
 
 
 def run_simulate(arguments: argparse.Namespace) -> None:
@@ -234,6 +235,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     arguments = parser().parse_args()
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an ended command clears up too
     try:
         arguments.run(arguments)

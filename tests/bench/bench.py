@@ -26,6 +26,8 @@ import submit_case
 import torch
 from gpu_rows import gpu_rows
 
+from common.memory import keep_freed_memory
+
 Row = dict[str, Any]
 CASES = {
     "P1": cases.mel_case,
@@ -131,6 +133,7 @@ def main() -> int:
     only = options.only.upper().split(",")
     if unknown := [name for name in only if name not in IDS]:
         parser.error(f"--only: no row {', '.join(unknown)}; there are {', '.join(IDS)}")
+    keep_freed_memory()  # as every command of the kit does
     started = time.monotonic()
     rates = {n: measure.measure_rates(n) for n in (1, 2)}
     with tempfile.TemporaryDirectory() as folder:

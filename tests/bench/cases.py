@@ -29,6 +29,7 @@ IMAGE_BOUND, SIGNAL_BOUND = 2e-5, 1e-5  # image units; share of the value
 MEL, KAGGLE, SEQUENCE = EegMelImage(), KaggleImage(), BipolarSequence(phase="causal")
 MEL_PIXELS = 4 * 128 * 256
 READ_AHEAD = 4
+AT_ONCE = 8  # windows of a batch
 STORED, STORED_SECONDS, BATCH = 24, 60, 32  # recordings, of 60 s each, and windows taken from them
 
 
@@ -62,18 +63,19 @@ def share_of_each(reference: Any, ours: Any) -> float:
 
 
 def mel_case(samples: Samples) -> Case:
-    window = samples.windows[0]
-    eeg, batch = references.by_electrode(window), torch.from_numpy(window)[None]
+    windows = samples.windows[:AT_ONCE]
+    eegs, batch = [references.by_electrode(window) for window in windows], torch.from_numpy(windows)
     return Case(
         id="P1",
         what="EEG mel image (512, 256) from (20, 10000) microvolts | librosa per signal",
         reach=20,
         cores=1,
-        reference=lambda: references.mel_image(eeg),
-        ours=lambda: build_input(Windows(batch, None), MEL)[0, 0].numpy(),
+        reference=lambda: np.stack([references.mel_image(eeg) for eeg in eegs]),
+        ours=lambda: build_input(Windows(batch, None), MEL)[:, 0].numpy(),
         error=largest_difference,
         bound=IMAGE_BOUND,
         work=mel_work(),
+        items=AT_ONCE,
     )
 
 
@@ -136,8 +138,8 @@ def percentile_case(samples: Samples) -> Case:
 
 
 def sequence_case(samples: Samples) -> Case:
-    window = samples.windows[0]
-    eeg, batch = references.by_electrode(window), torch.from_numpy(window)[None]
+    windows = samples.windows[:AT_ONCE]
+    eegs, batch = [references.by_electrode(window) for window in windows], torch.from_numpy(windows)
     # Four poles and five zeros: 9 multiplications and 8 additions a sample; electrodes read, 18 signals written.
     work = Work(float32=17 * 18 * WINDOW_SAMPLES, bytes=4 * (20 + 18) * WINDOW_SAMPLES)
     return Case(
@@ -145,11 +147,12 @@ def sequence_case(samples: Samples) -> Case:
         what="band-pass 0.5-20 Hz and clip of 18 differences | scipy butter and lfilter per signal",
         reach=5,
         cores=1,
-        reference=lambda: references.sequence(eeg),
-        ours=lambda: build_input(Windows(batch, None), SEQUENCE)[0].numpy(),
+        reference=lambda: np.stack([references.sequence(eeg) for eeg in eegs]),
+        ours=lambda: build_input(Windows(batch, None), SEQUENCE).numpy(),
         error=share_of_largest,
         bound=SIGNAL_BOUND,
         work=work,
+        items=AT_ONCE,
     )
 
 
