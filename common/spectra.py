@@ -4,9 +4,8 @@ A window is folded about its centre before it is transformed: its even part meet
 only sines, and products of half the length replace a zero-padded transform of which few bins are wanted.
 
 What a window of T seconds shows below B Hz is some 2 B T numbers, however many bins there are. So a few bins are
-computed in float64, and the others are interpolated between them in float32. That is both faster and far more
-exact than all of them in float32: next to a movement of millivolts, a rounding of 1e-7 would be heard in bins
-80 dB below it.
+computed in float64, and the others are interpolated between them in float32. It takes hardly longer than all
+of them in float32, where the rounding of a movement of millivolts would be heard in the bins 80 dB below it.
 """
 
 import functools

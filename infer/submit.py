@@ -1,7 +1,6 @@
 """test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once."""
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from common.blend import Blend, combine, model_weights
 from common.features import Windows, build_input
+from common.files import write_via
 from common.inputs import needs_eeg, needs_spectrogram
 from common.predict import pick_device, predict
 from common.records import Recording, RecordingError, central, read_ahead, read_eeg, read_spectrogram
@@ -201,9 +201,7 @@ def write_submission(path: Path, table: pl.DataFrame, answers: dict[int, np.ndar
     """One row per row of test.csv, in its order, with all digits (5 decimals fail the sum test)."""
     values = np.array([answers[eeg_id] for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
     columns = [table["eeg_id"], *(pl.Series(vote, values[:, k]) for k, vote in enumerate(VOTES))]
-    temporary = path.with_name(path.name + ".partial")
-    pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv(temporary)
-    os.replace(temporary, path)
+    write_via(path, pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv)
 
 
 def submit(
@@ -245,6 +243,5 @@ def submit(
 
 
 def write_report(path: Path, report: SubmissionReport) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps(asdict(report), indent=1) + "\n"
+    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -69,8 +69,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def run_blend(arguments: argparse.Namespace) -> None:
+    from common.files import write_via
     from train.blend import fit_blend, read_out_of_fold
-    from train.run_folder import write_via
 
     blend = fit_blend(read_out_of_fold(arguments.sources, arguments.labels, arguments.group))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

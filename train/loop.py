@@ -16,11 +16,12 @@ from tqdm import tqdm
 from common.config import Experiment, Stage
 from common.errors import KitError
 from common.features import build_input
+from common.files import write_via
 from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.schema import MANY_VOTES
 from train.augment import draw_shifts, mirror_some
-from train.run_folder import BEST, LAST, LOG, STATE, write_via
+from train.run_folder import BEST, LAST, LOG, STATE
 from train.windows import TrainingWindows
 
 VALIDATION_BATCH = 16

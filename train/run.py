@@ -11,6 +11,7 @@ import torch
 
 from common.config import Experiment
 from common.features import constants_wanted, measure_constants, with_constants
+from common.files import write_via
 from common.inputs import Constants
 from common.models.build import build_model
 from common.predict import pick_device
@@ -32,7 +33,6 @@ from train.run_folder import (
     probability_columns,
     read_table,
     write_json,
-    write_via,
 )
 from train.windows import TrainingWindows
 

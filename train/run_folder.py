@@ -7,8 +7,6 @@ RUNS/<name>/oof.parquet     out-of-fold predictions of the finished folds, of th
 """
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import polars as pl
 
 from common.config import Experiment, parse_experiment
 from common.errors import KitError
+from common.files import write_via
 from common.schema import PATTERNS
 
 CONFIG, FOLD, ROWS, OOF = "config.json", "fold.json", "rows.parquet", "oof.parquet"
@@ -24,13 +23,6 @@ LAST, BEST, STATE, LOG = "last.safetensors", "best.safetensors", "state.pt", "ep
 
 class RunError(KitError):
     """A run folder that does not fit what was asked. The message says what to do."""
-
-
-def write_via(path: Path, write: Callable[[Path], Any]) -> None:
-    """write(temporary name), then rename: a reader never meets half a file."""
-    temporary = path.with_name(path.name + ".partial")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

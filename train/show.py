@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from common.config import Experiment, Stage, load_experiment
 from common.features import Windows, build_input, constants_wanted, measure_constants, with_constants
+from common.files import write_via
 from common.schema import PATTERNS, SFREQ, VOTES, WINDOW_SECONDS
 from train.augment import draw_shifts, mirror_some
-from train.run_folder import write_via
 from train.show_find import (
     Found,
     Recordings,

@@ -3,9 +3,9 @@
 # In this order: common.errors, common.schema, common.inputs, common.config, common.blend, common.memory,
 # common.filters, common.montage, common.sequences, common.spectra, common.wavelets, common.images,
 # common.features, common.models.cnn, common.models.sequence, common.models.build, common.weights,
-# common.predict, common.records, common.spectrogram, common.metric, infer.validate, infer.submit,
-# infer.kernel.
-# sha256 of the sources: 135bfb474e516adb518309675433505d2026be32d9a340af2c926f6f5ac3dc9b
+# common.files, common.predict, common.records, common.spectrogram, common.metric, infer.validate,
+# infer.submit, infer.kernel.
+# sha256 of the sources: 781dd1f50574e8f4685d7c7da3d48e867b4bff966f7b8dcdf6df478c4d46222d
 # ruff: noqa
 
 
@@ -897,9 +897,8 @@ def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
 # only sines, and products of half the length replace a zero-padded transform of which few bins are wanted.
 #
 # What a window of T seconds shows below B Hz is some 2 B T numbers, however many bins there are. So a few bins are
-# computed in float64, and the others are interpolated between them in float32. That is both faster and far more
-# exact than all of them in float32: next to a movement of millivolts, a rounding of 1e-7 would be heard in bins
-# 80 dB below it.
+# computed in float64, and the others are interpolated between them in float32. It takes hardly longer than all
+# of them in float32, where the rounding of a movement of millivolts would be heard in the bins 80 dB below it.
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -1861,6 +1860,22 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(dropped))
 
 
+# %% common.files
+# Files that are whole or not there.
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_via(path: Path, write: Callable[[Path], Any]) -> None:
+    """write(temporary name), then rename: a reader never meets half a file."""
+    temporary = path.with_name(path.name + ".partial")
+    write(temporary)
+    os.replace(temporary, path)
+
+
 # %% common.predict
 # Model input to probabilities, the same for validation and for inference.
 
@@ -2324,7 +2339,6 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
 # test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once.
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -2506,9 +2520,7 @@ def write_submission(path: Path, table: pl.DataFrame, answers: dict[int, np.ndar
     """One row per row of test.csv, in its order, with all digits (5 decimals fail the sum test)."""
     values = np.array([answers[eeg_id] for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
     columns = [table["eeg_id"], *(pl.Series(vote, values[:, k]) for k, vote in enumerate(VOTES))]
-    temporary = path.with_name(path.name + ".partial")
-    pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv(temporary)
-    os.replace(temporary, path)
+    write_via(path, pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv)
 
 
 def submit(
@@ -2550,9 +2562,8 @@ def submit(
 
 
 def write_report(path: Path, report: SubmissionReport) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps(asdict(report), indent=1) + "\n"
+    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 # %% infer.kernel
