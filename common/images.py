@@ -179,7 +179,7 @@ def shrunk(waves: Tensor, columns: int) -> Tensor:
 def raw_image(eeg: Tensor, config: RawImage) -> Tensor:
     """(batch, 20, 10000) microvolts -> (batch, copies, rows, columns): the differences one below the other, crop
     below crop."""
-    waves = filtered_differences(eeg, config) / config.scale
+    waves = filtered_differences(eeg.double(), config).float() / config.scale
     crops = [central_time(waves, seconds * SFREQ) for seconds in config.crops]
     if config.rows == "folded":
         rows = [crop.unflatten(-1, (-1, config.columns)).flatten(1, 2) for crop in crops]

@@ -29,7 +29,8 @@ from common.images import join_images
 from common.inputs import CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Mel, Morlet, RawImage, Stft
 
 ATOL = 2e-5
-CASES = ("noise", "gap", "silent electrode", "constant difference", "900101", "900403")
+MOVEMENTS = "900601"  # of millivolts
+CASES = ("noise", "gap", "silent electrode", "constant difference", "900101", "900403", MOVEMENTS)
 
 
 def eeg_of(case):
@@ -80,7 +81,9 @@ def test_mel_image_equals_librosa(case):
     assert_same_image(made[0, 0].numpy(), np.concatenate(parts, axis=1))
 
 
-@pytest.mark.parametrize(("case", "wavelet"), [("gap", "db8"), ("900101", "haar"), ("900403", "db8")])
+@pytest.mark.parametrize(
+    ("case", "wavelet"), [("gap", "db8"), ("900101", "haar"), ("900403", "db8"), (MOVEMENTS, "db8")]
+)
 def test_denoised_mel_image_equals_librosa_and_pywt(case, wavelet):
     eeg = eeg_of(case)
     made = make(eeg[None], EegMelImage(denoise=wavelet, resize=(256, 200)))
@@ -95,7 +98,7 @@ def waves_by_mne(eeg, pairs, low=0.5, high=20.0, clip=1024.0):
     return np.clip(mne.filter.filter_data(rows, 200, low, high, verbose="error"), -clip, clip)
 
 
-@pytest.mark.parametrize("case", ["gap", "900101"])
+@pytest.mark.parametrize("case", ["gap", "900101", MOVEMENTS])
 def test_folded_rows_hold_every_sample_in_its_place(case):
     eeg = eeg_of(case)
     waves = waves_by_mne(eeg, DOUBLE_BANANA) / 32
@@ -151,7 +154,7 @@ def test_tiled_spectra_equal_scipy(case):
     assert_same_image(made, expected)
 
 
-@pytest.mark.parametrize("case", ["silent electrode", "900403"])
+@pytest.mark.parametrize("case", ["silent electrode", "900403", MOVEMENTS])
 def test_zooms_in_depth_equal_scipy(case):
     eeg = eeg_of(case)
     waves = waves_by_mne(eeg, DOUBLE_BANANA)
@@ -164,7 +167,7 @@ def test_zooms_in_depth_equal_scipy(case):
     assert_same_image(made, np.concatenate(expected, axis=1))
 
 
-@pytest.mark.parametrize("case", ["noise", "constant difference", "900403"])
+@pytest.mark.parametrize("case", ["noise", "constant difference", "900403", MOVEMENTS])
 def test_peak_scaled_mel_equals_librosa(case):
     eeg = eeg_of(case)
     pairs = [pair for chain in CHAINS.values() for pair in itertools.pairwise(chain.split())]

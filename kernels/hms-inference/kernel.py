@@ -5,7 +5,7 @@
 # common.features, common.models.cnn, common.models.sequence, common.models.build, common.weights,
 # common.files, common.predict, common.records, common.spectrogram, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 781dd1f50574e8f4685d7c7da3d48e867b4bff966f7b8dcdf6df478c4d46222d
+# sha256 of the sources: 665bea5da0cad5c21bc7b89f70dbf77408a564424cc31a1e265d7e0e3f39b52d
 # ruff: noqa
 
 
@@ -1361,7 +1361,7 @@ def shrunk(waves: Tensor, columns: int) -> Tensor:
 def raw_image(eeg: Tensor, config: RawImage) -> Tensor:
     """(batch, 20, 10000) microvolts -> (batch, copies, rows, columns): the differences one below the other, crop
     below crop."""
-    waves = filtered_differences(eeg, config) / config.scale
+    waves = filtered_differences(eeg.double(), config).float() / config.scale
     crops = [central_time(waves, seconds * SFREQ) for seconds in config.crops]
     if config.rows == "folded":
         rows = [crop.unflatten(-1, (-1, config.columns)).flatten(1, 2) for crop in crops]
