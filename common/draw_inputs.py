@@ -236,7 +236,7 @@ def draw_quality(axes: Axes, shares: np.ndarray) -> None:
     }
     for column, (name, values) in enumerate(zip(("missing", "flat", "clipped"), shares, strict=True)):
         x = 1.03 + 0.055 * column
-        axes.text(x, -1.2, name, rotation=0, ha="center", color=FAINT, **where)
+        axes.text(x, -1.2, name, ha="center", color=FAINT, **where)
         for lane, value in enumerate(values):
             axes.text(x, lane, f"{100 * value:.0f} %", ha="center", color=INK if value else FAINT, **where)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.cores import on_each_core
 from common.images import (
     eeg_mel_image,
     eeg_spectra,
@@ -41,6 +42,7 @@ from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLU
 from common.sequences import bipolar_sequence
 
 GPU_GROUP = 32  # windows that a GPU makes at once
+LARGEST = 1e9  # microvolts, or uV^2/Hz
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,24 @@ def make(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
     return makers[type(config)](raw, config)
 
 
+def make_exactly(config: Any, eeg: Tensor | None, spectrogram: Tensor | None) -> Tensor:
+    """make() on the CPU, in a thread that may not know that its caller wants no autocast."""
+    with torch.autocast("cpu", enabled=False):
+        return make(config, eeg, spectrogram)
+
+
+def check_shapes(eeg: Tensor | None, spectrogram: Tensor | None) -> None:
+    """Raises ValueError when the windows are none, or not of one number and of the shapes that Windows promises."""
+    wanted = {"eeg": (N_ELECTRODES, WINDOW_SAMPLES), "spectrogram": (len(REGIONS), N_FREQUENCIES, SPECTROGRAM_COLUMNS)}
+    given = {name: values for name, values in (("eeg", eeg), ("spectrogram", spectrogram)) if values is not None}
+    for name, values in given.items():
+        if tuple(values.shape[1:]) != wanted[name] or not len(values):
+            shape = ", ".join(map(str, wanted[name]))
+            raise ValueError(f"windows.{name} has the shape {tuple(values.shape)}, expected (at least 1, {shape})")
+    if len({len(values) for values in given.values()}) > 1:
+        raise ValueError(" and ".join(f"{len(values)} windows of {name}" for name, values in given.items()))
+
+
 @contextlib.contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
     """Float32 products in full, whatever a caller allows its nets: TF32 or half precision would bury weak bins."""
@@ -88,10 +108,13 @@ def exact_products(device: torch.device) -> Iterator[None]:
 
 
 def in_groups(values: Tensor | None, size: int) -> Iterator[Tensor | None]:
-    """Groups of `size` windows, float32, the last one filled up with silence; for None, None for ever."""
+    """Groups of `size` windows, float32, the last one filled up with silence; for None, None for ever.
+
+    What no amplifier or power can be is cut to the largest that nothing below overflows with.
+    """
     while values is None:
         yield None
-    for group in values.float().split(size):
+    for group in values.float().clamp(-LARGEST, LARGEST).split(size):
         missing = size - len(group)
         yield torch.cat([group, group.new_zeros(missing, *group.shape[1:])]) if missing else group
 
@@ -109,11 +132,16 @@ def build_input(windows: Windows, config: Any) -> Tensor:
     given = [values for values in (eeg, spectrogram) if values is not None]
     if not given:
         return make(config, eeg, spectrogram)  # says what is lacking
+    check_shapes(eeg, spectrogram)
     n_windows, device = len(given[0]), given[0].device
     size = GPU_GROUP if device.type == "cuda" else 1
+    groups = zip(range(0, n_windows, size), in_groups(eeg, size), in_groups(spectrogram, size), strict=False)
+    whole = [group for _, *group in groups]
     with exact_products(device):
-        groups = zip(range(0, n_windows, size), in_groups(eeg, size), in_groups(spectrogram, size), strict=False)
-        made = [make(config, *group) for _, *group in groups]
+        if device.type == "cuda":
+            made = [make(config, *group) for group in whole]
+        else:
+            made = on_each_core(lambda group: make_exactly(config, *group), whole)
     return torch.cat(made)[:n_windows]
 
 

@@ -55,7 +55,7 @@ class KaggleImage(Strict):
     standardise_features: Standardise | None = None  # of percentiles and global; None: as the image
     # Mean and deviation of the columns that are shown, or of all 300, as the EfficientNetB0 starter has them.
     standardise_over: Literal["columns", "window"] = "columns"
-    divide: float = Field(default=1.0, gt=0)  # after standardising
+    divide: float = Field(default=1.0, ge=1e-3)  # after standardising
     panel_rows: int = Field(default=100, ge=100, le=256, multiple_of=2)  # 0 above and below up to this height
     parts: Parts = ("image",)
     join: Side = "beside"
@@ -100,7 +100,7 @@ class BipolarSequence(EegSignal):
     """Differences over 50 s, band-passed, clipped, scaled, and thinned to `sfreq`."""
 
     kind: Literal["bipolar-sequence"] = "bipolar-sequence"
-    scale: float = Field(default=32.0, gt=0)  # microvolts that become 1
+    scale: float = Field(default=32.0, ge=1e-3)  # microvolts that become 1
     sfreq: Literal[200, 100, 50, 40] = 200  # where the band-pass leaves more than half of it, a low-pass goes before
     quality: bool = False  # behind the signals: each one's missing, flat and clipped share, constant in time
 
@@ -118,7 +118,7 @@ class RawImage(EegSignal):
     """The waves themselves as an image: every difference in rows of `columns` samples, one below the other."""
 
     kind: Literal["raw-image"] = "raw-image"
-    scale: float = Field(default=32.0, gt=0)  # microvolts that become 1
+    scale: float = Field(default=32.0, ge=1e-3)  # microvolts that become 1
     crops: Annotated[tuple[Seconds, ...], Field(min_length=1)] = (50,)  # one below the other
     columns: int = Field(default=500, ge=50, le=2000)
     # "folded": all samples, 50 s in 10,000 / columns rows; "resized": one row a difference, time shrunk to fit.
@@ -141,7 +141,7 @@ class Transform(Strict):
     """What all spectra share: one-sided density in uV^2/Hz, a column every `hop` samples."""
 
     hop: int = Field(default=40, ge=1, le=2000)  # samples at 200 Hz
-    low: float = Field(default=0.5, gt=0)  # Hz
+    low: float = Field(default=0.5, ge=0.1)  # Hz
     high: float = Field(default=20.0, gt=0, le=SFREQ / 2)  # Hz
 
     @model_validator(mode="after")
@@ -151,13 +151,16 @@ class Transform(Strict):
         return self
 
 
-def window_fits(window: int, n_fft: int, seconds_at_most: int = 10) -> None:
+LONGEST_WINDOW = 10 * SFREQ
+
+
+def window_fits(window: int, n_fft: int) -> None:
     if window % 2:
         raise ValueError(f"window = {window} samples must be even")
     if n_fft < window:
         raise ValueError(f"n_fft = {n_fft} is shorter than window = {window}")
-    if window > seconds_at_most * SFREQ:
-        raise ValueError(f"window = {window} samples is longer than the {seconds_at_most} s of the shortest crop")
+    if window > LONGEST_WINDOW:
+        raise ValueError(f"window = {window} samples is longer than {LONGEST_WINDOW}, the shortest crop's 10 s")
 
 
 class Stft(Transform):
@@ -165,7 +168,7 @@ class Stft(Transform):
 
     kind: Literal["stft"] = "stft"
     window: int = Field(default=100, ge=8)  # samples
-    n_fft: int = Field(default=200, ge=8)
+    n_fft: int = Field(default=200, ge=8, le=16384)
 
     @model_validator(mode="after")
     def fits(self) -> Self:
@@ -178,7 +181,7 @@ class Mel(Transform):
 
     kind: Literal["mel"] = "mel"
     window: int = Field(default=128, ge=8)  # samples
-    n_fft: int = Field(default=1024, ge=8)
+    n_fft: int = Field(default=1024, ge=8, le=16384)
     n_mels: int = Field(default=64, ge=4, le=256)
 
     @model_validator(mode="after")
@@ -192,7 +195,7 @@ class Multitaper(Transform):
 
     kind: Literal["multitaper"] = "multitaper"
     window: int = Field(default=400, ge=8)  # samples
-    n_fft: int = Field(default=512, ge=8)
+    n_fft: int = Field(default=512, ge=8, le=16384)
     time_bandwidth: float = Field(default=2.0, ge=1)  # half bandwidth in Hz times the window's seconds
     tapers: int = Field(default=3, ge=1)
 
@@ -209,7 +212,7 @@ class Morlet(Transform):
 
     kind: Literal["morlet"] = "morlet"
     frequencies: int = Field(default=40, ge=2, le=256)
-    bandwidth: float = Field(default=1.5, gt=0)  # of exp(-t^2 / bandwidth), t in periods
+    bandwidth: float = Field(default=1.5, ge=0.1, le=50)  # of exp(-t^2 / bandwidth), t in periods
 
 
 AnyTransform = Annotated[Stft | Mel | Multitaper | Morlet, Field(discriminator="kind")]
@@ -232,7 +235,7 @@ class EegSpectra(EegSignal):
     # "log": ln of the density, minus mean, over deviation: fixed; "peak": decibels below each map's maximum.
     scale: Literal["log", "peak"] = "log"
     mean: float = 0.0
-    deviation: float = Field(default=2.0, gt=0)
+    deviation: float = Field(default=2.0, ge=1e-3)
     layout: Literal["tiled", "depth"] = "tiled"
     tiles: int = Field(default=1, ge=1, le=18)  # in a row, when tiled
     join: Side = "beside"  # how the crops are joined

@@ -1,11 +1,12 @@
 """Model input to probabilities, the same for validation and for inference."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from common.cores import on_each_core
 
 
 def pick_device() -> torch.device:
@@ -30,14 +31,7 @@ def predict_on_cpu(model: nn.Module, images: Tensor) -> Tensor:
         with torch.inference_mode():  # which is a thread's own
             return model(image[None].contiguous(memory_format=torch.channels_last))
 
-    cores = torch.get_num_threads()
-    if cores == 1:
-        return torch.cat([logits(image) for image in images])
-    try:
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return torch.cat(list(pool.map(logits, images)))
-    finally:
-        torch.set_num_threads(cores)  # threads that others start later would have only one, too
+    return torch.cat(on_each_core(logits, images.unbind()))
 
 
 @torch.inference_mode()

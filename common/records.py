@@ -23,6 +23,7 @@ from common.schema import (
     WINDOW_SAMPLES,
 )
 
+LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
 READERS = 4  # threads that read ahead; polars leaves the interpreter free while it decodes
 
 Item = TypeVar("Item")
@@ -124,6 +125,9 @@ def read_eeg(path: Path) -> Recording:
     Raises RecordingError when the file is missing, is no parquet, has no electrode or nothing finite.
     """
     values, _, findings = read_columns(path, ELECTRODES)
+    if max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)) > LARGEST_MICROVOLTS:
+        values = np.where(np.abs(values) > LARGEST_MICROVOLTS, np.float32(np.nan), values)
+        findings.append(f"values beyond {LARGEST_MICROVOLTS:g} microvolts read as NaN")
     if np.isnan(values).all():
         raise RecordingError(f"{path.name}: not one finite sample")
     n_time = values.shape[1]

@@ -134,6 +134,11 @@ def mel_taps(n_fft: int, bins: range, n_mels: int, low: float, high: float) -> t
     rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
     weights = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
+    if len(empty := np.flatnonzero(weights.sum(axis=0) == 0)):
+        raise ValueError(
+            f"{len(empty)} of {n_mels} mels between {low} and {high} Hz hold no bin of {SFREQ}/{n_fft} Hz; "
+            "raise n_fft, or ask for fewer mels"
+        )
     n_taps = int((weights > 0).sum(axis=0).max())
     largest = np.sort(np.argsort(weights, axis=0, kind="stable")[-n_taps:], axis=0)
     return np.ascontiguousarray(largest.T), np.ascontiguousarray(np.take_along_axis(weights, largest, axis=0).T)
@@ -145,9 +150,9 @@ def mel_power(signal: Tensor, window: int, hop: int, n_fft: int, n_mels: int, lo
     Equal to librosa.feature.melspectrogram(sr=200, win_length=window, center=True, fmin=low, fmax=high).
     """
     bins = range(max(int(np.floor(low * n_fft / SFREQ)), 1), int(np.ceil(high * n_fft / SFREQ)))  # > 0, < high
+    positions, weights = mel_taps(n_fft, bins, n_mels, low, high)
     padded = torch.nn.functional.pad(signal, (window // 2, window // 2))
     power = hann_power(padded, window, hop, n_fft, bins)
-    positions, weights = mel_taps(n_fft, bins, n_mels, low, high)
     bags = torch.from_numpy(positions).to(signal.device)
     shares = torch.from_numpy(weights).to(signal.device, power.dtype)
     mels = torch.nn.functional.embedding_bag(bags, power.flatten(1), per_sample_weights=shares, mode="sum")

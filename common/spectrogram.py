@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.cores import on_each_core
 from common.montage import CHAIN_PAIRS, bipolar
 from common.schema import (
     N_FREQUENCIES,
@@ -72,8 +73,8 @@ def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
     eeg = torch.as_tensor(eeg)
     if eeg.shape[-1] < TAPER_SAMPLES:
         raise ValueError(f"a spectrogram column needs {TAPER_SAMPLES} samples (4 s), got {eeg.shape[-1]}")
-    chains = bipolar(eeg.double(), CHAIN_PAIRS).chunk(len(REGIONS))  # one after the other, for the cache's sake
-    regions = [multitaper_power(differences).nanmean(dim=0) for differences in chains]  # (columns, 100) each
+    chains = bipolar(eeg.double(), CHAIN_PAIRS).chunk(len(REGIONS))
+    regions = on_each_core(lambda differences: multitaper_power(differences).nanmean(dim=0), chains)  # (columns, 100)
     return torch.stack(regions).transpose(-2, -1).float()
 
 

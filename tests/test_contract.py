@@ -88,7 +88,7 @@ def transform(kind, **options):
         (spectra(transform={"hop": 8}), "transform.kind: missing; one of stft, mel, multitaper, morlet"),
         (transform("stft", window=101, n_fft=256), "window = 101 samples must be even"),
         (transform("mel", window=200, n_fft=128), "n_fft = 128 is shorter than window = 200"),
-        (transform("stft", window=2002, n_fft=4096), "longer than the 10 s of the shortest crop"),
+        (transform("stft", window=2002, n_fft=4096), "longer than 2000, the shortest crop's 10 s"),
         (transform("multitaper", tapers=5), "tapers = 5: only the first 4 are concentrated"),
         (transform("morlet", low=20.0), "low = 20.0 Hz must be below high = 20.0 Hz"),
         ({"input": {"kind": "eeg-spectra", "tiles": 3}}, "tiles = 3 in a row do not divide the 16 differences"),

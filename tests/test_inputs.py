@@ -11,6 +11,7 @@ from eeg_samples import (
     INPUTS,
     broken_eegs,
     broken_spectrograms,
+    eeg_like,
     every_input,
     read_real_spectrogram,
     real_eeg,
@@ -21,7 +22,7 @@ from eeg_samples import (
 from common import features
 from common.config import KINDS
 from common.features import Windows, build_input, input_shape
-from common.inputs import Crop, EegMelImage, Strict
+from common.inputs import CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Mel, RawImage, Strict
 
 SHAPES = {
     "kaggle": (1, 400, 900),
@@ -187,3 +188,29 @@ def test_input_names_the_recording_it_lacks():
         build_input(Windows(None, torch.zeros(1, 4, 100, 300)), EegMelImage())
     with pytest.raises(ValueError, match="KaggleImage needs the spectrogram"):
         build_input(Windows(torch.zeros(1, 20, 10_000), None), INPUTS["two-sources"])
+
+
+@pytest.mark.parametrize("name", every_input())
+def test_absurd_values_never_become_nan(name):
+    config = every_input()[name]
+    eeg, power = np.full((3, 20, 10_000), 3e38, dtype=np.float32), np.full((3, 4, 100, 300), 3e38, dtype=np.float32)
+    eeg[0] *= np.resize([1, -1, 1, 1, -1], (20, 1))
+    eeg[1, :, ::2] = -np.inf
+    eeg[2], eeg[2, 0, 5000], eeg[2, 4, 5000] = eeg_like(3), 3e38, -3e38
+    assert build_input(windows_for(config, eeg, power), config).isfinite().all()
+
+
+def test_windows_of_another_shape_are_refused():
+    eeg, power = torch.zeros(2, 20, 10_000), torch.ones(1, 4, 100, 300)
+    both = CombinedImage(images=(KaggleImage(resize=(64, 64)), RawImage(resize=(64, 64))))
+    with pytest.raises(ValueError, match="2 windows of eeg and 1 windows of spectrogram"):
+        build_input(Windows(eeg, power), both)
+    for wrong in (eeg[:0], eeg[:, :19], eeg[..., :9000], eeg[0]):
+        with pytest.raises(ValueError, match=r"windows\.eeg has the shape .* expected \(at least 1, 20, 10000\)"):
+            build_input(Windows(wrong, None), RawImage())
+
+
+def test_mels_without_a_bin_are_refused():
+    for mel, message in ((Mel(n_fft=128, low=0.6, high=0.9), "64 of 64 mels"), (Mel(n_fft=128), "41 of 64 mels")):
+        with pytest.raises(ValueError, match=f"{message} .* hold no bin of 200/128 Hz; raise n_fft"):
+            input_shape(EegSpectra(crops=(Crop(transform=mel),)))

@@ -150,6 +150,9 @@ def train_fold(experiment: Experiment, data: FoldData, model: nn.Module, folder:
             order = rows[torch.randperm(len(rows), generator=generator).numpy()]
             train_kl = train_epoch(model, data, order, stage, experiment, tools)
             kl = kl_divergence(target, predict_rows(model, data, data.validation, experiment))
+            if not np.isfinite(kl).all():
+                where = data.validation[~np.isfinite(kl)].tolist()
+                raise TrainingError(f"no finite prediction for label rows {where[:20]}: lower the learning rate")
             history.append(
                 {
                     "stage": number,

@@ -60,12 +60,17 @@ class RecordingStore:
         Starts and length in samples or columns.
         """
         windows = torch.empty(len(recordings), *self.half.shape, length, device=self.values.device)
-        for window, recording, start in zip(windows, recordings, starts, strict=True):
+        # Copied by numpy on the CPU: torch would share each copy between cores, and wait where they are busy.
+        on_cpu = windows.device.type == "cpu"
+        for target, recording, start in zip(windows, recordings, starts, strict=True):
+            window, values = target, self.recording(recording)
+            if on_cpu:
+                window, values = target.numpy(), values.numpy()
             n_time = self.entries[recording].n_time
             first = min(max(start, 0), n_time)
             last = max(min(start + length, n_time), first)
             window[..., : first - start] = torch.nan
-            window[..., first - start : last - start] = self.recording(recording)[..., first:last]
+            window[..., first - start : last - start] = values[..., first:last]
             window[..., last - start :] = torch.nan
         return windows
 

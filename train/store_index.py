@@ -148,6 +148,9 @@ def read_entries(path: Path, half: Half, whole: bool) -> dict[int, Entry]:
         expected = head["recordings"] if (head["format"], head["half"]) == (FORMAT, half.name) else -1
         for line in lines[1:]:
             values = json.loads(line) if line else {}
+            numbers = [values.get(name, 0) for name in ("id", "offset", "n_time", "file_bytes", "file_mtime_ns")]
+            if not all(isinstance(number, int) and number >= 0 for number in numbers):
+                raise ValueError("not an entry")
             if values:
                 entries[values["id"]] = Entry(**values | {"findings": tuple(values["findings"])})
     except (ValueError, TypeError, KeyError, AttributeError):
