@@ -47,8 +47,10 @@ def interpolated(rows: np.ndarray) -> Interpolated:
     triangle, order = scipy.linalg.qr(rows.T, mode="r", pivoting=True)
     size = np.abs(np.diag(triangle))
     rank = int((size > NEGLIGIBLE_ROW * size[0]).sum())
-    chosen = np.sort(order[: rank + -rank % 8])  # products of a multiple of 8 rows are the fastest
-    return rows[chosen], np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)[0].T
+    chosen = np.sort(order[:rank])
+    weights = np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)[0].T
+    empty = -rank % 8  # products of a multiple of 8 rows are the fastest
+    return np.pad(rows[chosen], ((0, empty), (0, 0))), np.pad(weights, ((0, 0), (0, empty)))
 
 
 @functools.cache

@@ -5,7 +5,7 @@
 # common.images, common.features, common.models.cnn, common.models.sequence, common.models.build,
 # common.weights, common.files, common.predict, common.records, common.spectrogram, common.metric,
 # infer.validate, infer.submit, infer.kernel.
-# sha256 of the sources: 1bb39fdb81c45333d3b76ec82d6620cf0ae7ea40c3226d6e0e5f5cdc36a01b35
+# sha256 of the sources: 8cb3fdb111e96695103a279ac667b91263d6c0856a287ec21760018e4bc1f3a1
 # ruff: noqa
 
 
@@ -971,8 +971,10 @@ def interpolated(rows: np.ndarray) -> Interpolated:
     triangle, order = scipy.linalg.qr(rows.T, mode="r", pivoting=True)
     size = np.abs(np.diag(triangle))
     rank = int((size > NEGLIGIBLE_ROW * size[0]).sum())
-    chosen = np.sort(order[: rank + -rank % 8])  # products of a multiple of 8 rows are the fastest
-    return rows[chosen], np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)[0].T
+    chosen = np.sort(order[:rank])
+    weights = np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)[0].T
+    empty = -rank % 8  # products of a multiple of 8 rows are the fastest
+    return np.pad(rows[chosen], ((0, empty), (0, 0))), np.pad(weights, ((0, 0), (0, empty)))
 
 
 @functools.cache
