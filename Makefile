@@ -11,7 +11,7 @@ INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py 
 
 .PHONY: help demo test test-newest check bench clean
 help:
-	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, score it (6 minutes)"
+	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, score it (5 minutes)"
 	@echo "make test    all tests"
 	@echo "make test-newest   model inputs with the newest versions of all libraries, in .venv-newest, against the pinned ones"
 	@echo "make check   lint, format, types, and whether the committed kernel is what the sources build"
