@@ -10,6 +10,7 @@ from common.config import explain
 from common.errors import KitError
 from common.inputs import Strict
 from common.schema import PATTERNS
+from common.training import Published
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -36,6 +37,7 @@ class Blend(Strict):
     prior: tuple[Share, ...]  # mean vote shares of the rows with at least 10 votes
     candidates: tuple[Candidate, ...] = ()
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
+    published: Published | None = None  # what others reported of the same blend
 
     @model_validator(mode="after")
     def sums_to_one(self) -> Self:

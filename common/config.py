@@ -7,10 +7,11 @@ carried as JSON beside the weights, from where inference reads it back. Frozen; 
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from common.architectures import IMAGE_MODELS, ModelConfig, SpectrogramCnnConfig, WaveNetConfig
 from common.errors import KitError
 from common.inputs import (
     AnyTransform,
@@ -21,61 +22,26 @@ from common.inputs import (
     KaggleImage,
     SingleImage,
     Strict,
+    needs_eeg,
+)
+from common.training import (
+    Augment,
+    CutMix,
+    DropElectrodes,
+    FewVotes,
+    MixUp,
+    NarrowBand,
+    Published,
+    RandomGaps,
+    RowSelection,
+    Stage,
+    Training,
+    XYMask,
 )
 
 
 class ConfigError(KitError):
     """A config that cannot be used. The message names the file, the key and what is allowed."""
-
-
-class SpectrogramCnnConfig(Strict):
-    kind: Literal["spectrogram-cnn"] = "spectrogram-cnn"
-    backbone: str = "efficientnet_b0"  # any timm name
-    pretrained: bool = True
-    pooling: Literal["average", "gem"] = "average"
-    drop_path: float = Field(default=0.2, ge=0, lt=1)  # the seed's drop head: .2 in the backbone,
-    dropout: float = Field(default=0.3, ge=0, lt=1)  # .3 before the classifier
-
-
-class WaveNetConfig(Strict):
-    kind: Literal["wave-net"] = "wave-net"
-    width: int = Field(default=64, ge=8, multiple_of=2)  # channels of the trunk; half of them in each direction of time
-    kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
-    dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)  # 2.5 s
-    drop_channel: float = Field(default=0.1, ge=0, lt=1)  # share of differences silenced while training
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def kernel_has_a_centre(self) -> Self:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
-        return self
-
-
-ModelConfig = Annotated[SpectrogramCnnConfig | WaveNetConfig, Field(discriminator="kind")]
-
-
-class Stage(Strict):
-    """One stretch of training; a later stage starts from the weights of the one before."""
-
-    epochs: int = Field(default=6, ge=1)
-    min_votes: int = Field(default=1, ge=1)  # label rows with fewer votes are left out
-    batch_size: int = Field(default=32, ge=1)
-    mirror: float = Field(default=0.0, ge=0, le=1)  # share of windows whose hemispheres are exchanged
-    shift: float = Field(default=0.0, ge=0, le=20)  # seconds; windows start up to so much earlier or later
-    learning_rate: float = Field(default=1e-3, gt=0)  # the peak of the one-cycle schedule
-    weight_decay: float = Field(default=1e-2, ge=0)
-    warm_up: float = Field(default=0.1, ge=0, lt=1)  # share of the steps on the way up to the peak
-    div_factor: float = Field(default=25.0, ge=1)  # starts at learning_rate / div_factor
-    final_div_factor: float = Field(default=100.0, ge=1)  # ends at the starting rate / final_div_factor
-
-
-class Training(Strict):
-    folds: int = Field(default=5, ge=2)
-    seed: int = Field(default=42, ge=0, lt=2**31)
-    # "last" is honest; "best" is chosen on the fold that scores it, and every table labels it so.
-    checkpoint: Literal["last", "best"] = "last"
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (Stage(),)
 
 
 class Experiment(Strict):
@@ -86,17 +52,30 @@ class Experiment(Strict):
     model: ModelConfig = SpectrogramCnnConfig()
     training: Training = Training()
 
+    published: Published | None = None
+
     @model_validator(mode="after")
     def model_fits_input(self) -> Self:
         sequence = isinstance(self.input, BipolarSequence)
-        if sequence != isinstance(self.model, WaveNetConfig):
-            wanted = "wave-net" if sequence else "spectrogram-cnn"
-            raise ValueError(f"input {self.input.kind!r} goes with model {wanted!r}, not {self.model.kind!r}")
-        if isinstance(self.input, BipolarSequence):
+        if sequence == isinstance(self.model, IMAGE_MODELS):
+            wanted = "wave-net or wave-squeezeformer" if sequence else "spectrogram-cnn or spectrogram-transformer"
+            raise ValueError(f"input {self.input.kind!r} goes with model {wanted}, not {self.model.kind!r}")
+        if isinstance(self.input, BipolarSequence) and isinstance(self.model, WaveNetConfig):
             if self.input.sfreq % 50:
                 raise ValueError(f"model 'wave-net' works at 50 Hz: input.sfreq = {self.input.sfreq} is no multiple")
             if self.input.montage == "chains":
                 raise ValueError("model 'wave-net' looks at the midline too: input.montage = 'chains' lacks it")
+        return self
+
+    @model_validator(mode="after")
+    def augmentation_fits_input(self) -> Self:
+        of_image, of_eeg = ("cutmix", "mosaic", "mask"), ("drop_electrodes", "narrow_band", "gaps")
+        for number, stage in enumerate(self.training.stages):
+            wanted = {name for name in (*of_image, *of_eeg) if getattr(stage.augment, name)}
+            if isinstance(self.input, BipolarSequence) and (lost := wanted & set(of_image)):
+                raise ValueError(f"stages.{number}: augment.{min(lost)} changes images, the input is a sequence")
+            if not needs_eeg(self.input) and (lost := wanted & set(of_eeg)):
+                raise ValueError(f"stages.{number}: augment.{min(lost)} changes the EEG, which the input does not see")
         return self
 
 
@@ -135,6 +114,9 @@ def explain(error: ValidationError) -> str:
 def keys_beside(location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed where pydantic found an unknown one."""
     tables: dict[str, Any] = {"training": Training, "stages": Stage, "crops": Crop, "standardise": Constants}
+    tables |= {"rows": RowSelection, "augment": Augment, "drop_electrodes": DropElectrodes, "narrow_band": NarrowBand}
+    tables |= {"gaps": RandomGaps, "mixup": MixUp, "cutmix": CutMix, "mask": XYMask}
+    tables |= {"few_votes": FewVotes, "published": Published}
     tables |= {kind: table for kinds in KINDS.values() for kind, table in kinds.items()}
     for part in reversed(location[:-1]):
         if part in tables:

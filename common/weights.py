@@ -1,8 +1,9 @@
 """A model's folds with their recipe: one flat folder that is uploaded as a Kaggle dataset.
 
 config.json         the experiment
-fold0.safetensors   weights of fold 0, and so on
-manifest.json       sha256 and bytes of each file, scores and row counts of each fold, versions
+fold0.safetensors   weights of fold 0, and so on; fold0-seed1.safetensors of a second seed, full.safetensors of a
+                    model trained on all rows. All of them count alike
+manifest.json       sha256 and bytes of each file, scores and row counts of each model, versions
 """
 
 import hashlib
@@ -34,11 +35,12 @@ class FoldEntry(Strict):
     file: str
     sha256: str
     bytes: int
-    fold: int
+    fold: int | None  # held out; None: trained on all rows, so that nothing is left to score it
+    seed: int = 0
     train_rows: int
-    validation_rows: int
-    last_kl: float  # out of fold, all label rows, after the last epoch
-    best_kl: float  # of the best epoch, chosen on this fold: optimistic
+    validation_rows: int = 0
+    last_kl: float | None = None  # out of fold, all label rows, after the last epoch
+    best_kl: float | None = None  # of the best epoch, chosen on this fold: optimistic
     constants: tuple[Constants, ...] = ()  # measured on this fold's training rows, where the input asks for them
 
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +41,19 @@ PLACES = {
 GAP_TO_CLOSE = 0.30  # of the way from the prior to the floor, on the hidden test
 
 
+def is_ours(word: str | Path) -> bool:
+    return isinstance(word, Path) and word.is_relative_to(ROOT)
+
+
 def command(stage: str, seconds: dict[str, float], *words: str | Path) -> None:
     """Run one command in the project's root, shown as a user would type it; ends the demo if it fails."""
-    shown = [str(word.relative_to(ROOT)) if isinstance(word, Path) else word for word in words]
+    shown = [str(word.relative_to(ROOT) if is_ours(word) else word) for word in words]
     print(f"\n$ python {shlex.join(shown)}", flush=True)
     started = time.monotonic()
     done = subprocess.run([sys.executable, *shown], cwd=ROOT)
     seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started
     if done.returncode:
-        sys.exit(f"demo: the command above ended with exit code {done.returncode}")
+        sys.exit(f"the command above ended with exit code {done.returncode}")
 
 
 def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
@@ -71,9 +76,7 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
     submission = demo / "sandbox" / "submission.csv"
     command("validate and score", seconds, *infer, "validate", submission, "--competition", competition)
     command("validate and score", seconds, *infer, "score", submission, truth / "solution.csv")
-    alone_blend = demo / "alone" / "blend.json"  # no model named: the one that is given counts alone
-    alone_blend.parent.mkdir()
-    alone_blend.write_text(Blend(models={}, prior=load_blend(blend).prior).model_dump_json(), encoding="utf-8")
+    alone_blend = write_blend_of_one(demo, blend)
     for dataset in datasets:  # each model alone, for the table
         alone = demo / "alone" / f"{dataset.name}.csv"
         command(
@@ -93,40 +96,51 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
     return seconds
 
 
+def write_blend_of_one(demo: Path, blend: Path) -> Path:
+    """A blend that names no model: the one that is given counts alone."""
+    file = demo / "alone" / "blend.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(Blend(models={}, prior=load_blend(blend).prior).model_dump_json(), encoding="utf-8")
+    return file
+
+
 def hidden_kl(competition: Path, answer: np.ndarray) -> float:
     """KL on the hidden test of one and the same answer (6,) for every row."""
     solution = pl.read_csv(competition / "truth" / "solution.csv").select(VOTES).to_numpy()
     return float(kl_divergence(solution, np.tile(answer, (len(solution), 1))).mean())
 
 
-def result_table(demo: Path) -> pl.DataFrame:
-    """Rows: floor, each model, blend, class prior, uniform. Columns: what, oof_all, oof_many, hidden_test."""
+def result_table(demo: Path, names: Sequence[str], submission: Path) -> pl.DataFrame:
+    """Rows: floor, each model, blend, class prior, uniform. Columns: what, oof_all, oof_many, hidden_test.
+
+    `submission` is the blend's answer to the hidden test, demo/alone/hms-NAME.csv each model's.
+    """
     competition, truth = demo / "competition", demo / "competition" / "truth"
     solution = truth / "solution.csv"
-    run_folders = [demo / "runs" / name for name in EXPERIMENTS]
-    oof = {row["what"]: row for row in evaluate(run_folders, truth / "train_probabilities.csv").iter_rows(named=True)}
+    run_folders = [demo / "runs" / name for name in names]
+    scores = evaluate(run_folders, truth / "train_probabilities.csv").scores
+    oof = {row["what"]: row for row in scores.iter_rows(named=True)}
     blend = load_blend(demo / "blend.json")
     chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
     together = read_out_of_fold(run_folders, None, None)
     nested = nested_kl(together, fitted=chosen == "convex")
     floor, prior, uniform = (oof[what] for what in (FLOOR, PRIOR, "uniform"))
     lines = [("floor", floor["kl_all"], floor["kl_many"], score(truth / "probabilities.csv", solution)[0])]
-    for name in EXPERIMENTS:
+    for name in names:
         row = oof[f"{name} (last epoch)"]
         alone = demo / "alone" / f"hms-{name}.csv"
         lines.append((name, row["kl_all"], row["kl_many"], score(alone, solution)[0]))
-    submission = demo / "sandbox" / "submission.csv"
     lines.append(("blend (nested)", nested.mean(), nested[together.many].mean(), score(submission, solution)[0]))
     lines.append(("class prior", prior["kl_all"], prior["kl_many"], hidden_kl(competition, np.array(blend.prior))))
     lines.append(("uniform", uniform["kl_all"], uniform["kl_many"], hidden_kl(competition, UNIFORM)))
     return pl.DataFrame(lines, schema=["what", "oof_all", "oof_many", "hidden_test"], orient="row")
 
 
-def verdict(table: pl.DataFrame) -> tuple[list[str], bool]:
+def verdict(table: pl.DataFrame, names: Sequence[str]) -> tuple[list[str], bool]:
     """What the hidden test says, and whether it is what the demo promises."""
     hidden = dict(zip(table["what"], table["hidden_test"], strict=True))
     closed = (hidden["class prior"] - hidden["blend (nested)"]) / (hidden["class prior"] - hidden["floor"])
-    worse = [name for name in (*EXPERIMENTS, "blend (nested)") if hidden[name] >= hidden["class prior"]]
+    worse = [name for name in (*names, "blend (nested)") if hidden[name] >= hidden["class prior"]]
     lines = [f"On the hidden test the blend closes {closed:.0%} of the gap from the prior to the floor."]
     lines += [f"NOT better than the class prior there: {', '.join(worse)}"] if worse else []
     return lines, not worse and closed >= GAP_TO_CLOSE
@@ -151,8 +165,8 @@ def main() -> int:
     shutil.rmtree(demo, ignore_errors=True)
     demo.mkdir()
     seconds = walk_the_road(demo, options.patients, options.seed)
-    table = result_table(demo)
-    lines, kept = verdict(table)
+    table = result_table(demo, EXPERIMENTS, demo / "sandbox" / "submission.csv")
+    lines, kept = verdict(table, EXPERIMENTS)
     show(table)
     print("\n" + "\n".join(lines))
     print("\nminutes: " + ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items()))

@@ -54,16 +54,20 @@ def transform(kind, **options):
     return spectra(transform={"kind": kind, **options})
 
 
+def stages(*tables, **training):
+    return {"training": {"stages": list(tables), **training}}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"trainning": {}}, "trainning: unknown key; did you mean 'training'?"),
         ({"input": {"kind": "kaggle-image", "standardize": "panel"}}, "did you mean 'standardise'?"),
         ({"training": {"stages": [{"epoch": 2}]}}, "training.stages.0.epoch: unknown key; did you mean 'epochs'?"),
-        ({"training": {"zzz": 2}}, "training.zzz: unknown key; known keys: folds, seed, checkpoint, stages"),
+        ({"training": {"zzz": 2}}, "training.zzz: unknown key; known keys: labels, folds, seed"),
         ({"model": {"kind": "spectrogram-cnn", "dilations": [1]}}, "spectrogram-cnn.dilations: unknown key"),
         ({"input": {"parts": ["image"]}}, f"input.kind: missing; one of {', '.join(INPUT_KINDS)}"),
-        ({"model": {"width": 8}}, "model.kind: missing; one of spectrogram-cnn, wave-net"),
+        ({"model": {"width": 8}}, "model.kind: missing; one of spectrogram-cnn, spectrogram-transformer, wave"),
         ({"input": {"kind": "kaggle-imago"}}, str(INPUT_KINDS)[1:-1]),
         ({"input": {"kind": "kaggle-image", "parts": []}}, "parts"),
         ({"input": {"kind": "kaggle-image", "parts": ["mosaic"]}}, "'image', 'percentiles' or 'global'"),
@@ -73,9 +77,27 @@ def transform(kind, **options):
         ({"training": {"stages": [{"learning_rate": float("nan")}]}}, "learning_rate: Input should be a finite number"),
         ({"training": {"stages": [{"weight_decay": float("inf")}]}}, "weight_decay: Input should be a finite number"),
         ({"training": {"stages": [{"warm_up": 1}]}}, "warm_up: Input should be less than 1"),
-        ({"training": {"stages": [{"mirror": 1.5}]}}, "mirror"),
-        ({"input": {"kind": "bipolar-sequence"}}, "goes with model 'wave-net', not 'spectrogram-cnn'"),
-        ({"model": {"kind": "wave-net"}}, "goes with model 'spectrogram-cnn', not 'wave-net'"),
+        (stages({"augment": {"mirror": 1.5}}), "training.stages.0.augment.mirror"),
+        (stages({"augment": {"miror": 0.5}}), "augment.miror: unknown key; did you mean 'mirror'?"),
+        (stages({"augment": {"cutmix": {"treshold": 0.5}}}), "treshold: unknown key; did you mean 'threshold'?"),
+        (stages({"augment": {"cutmix": {"largest": 260}}}), "bands of 25 to 260 steps with margin = 50 do not fit 300"),
+        (stages({"rows": {"min_vote": 10}}), "rows.min_vote: unknown key; did you mean 'min_votes'?"),
+        (stages({"rows": {"min_votes": 5, "max_votes": 4}}), "max_votes = 4 is below min_votes = 5"),
+        (stages({"rows": {"at_max": "divided"}}), "give max_votes too"),
+        (stages({"loss": "vote-lok"}), "'kl', 'vote-log', 'xloss', 'modified' or 'vote-share'"),
+        (stages({"carry_on": True}), "stages.0: carry_on and start speak of the stage before"),
+        (stages({}, {"carry_on": True, "learning_rate": 1e-4}), "goes on with learning_rate = 0.001; repeat it here"),
+        (stages({}, {"carry_on": True, "start": "best"}), "carry_on goes on from the last weights: leave start out"),
+        (stages({"accumulate": 2}, selection="as-published"), "accumulate must be 1"),
+        (stages({"augment": {"gaps": {}}}), "augment.gaps changes the EEG, which the input does not see"),
+        (SEQUENCE | stages({"augment": {"mosaic": True}}), "augment.mosaic changes images, the input is a sequence"),
+        ({"model": {"kind": "wave-squeezeformer", "width": 100, "heads": 3}}, "must be a multiple of twice heads = 3"),
+        ({"published": {"source": "x", "bug": []}}, "published.bug: unknown key; did you mean 'bugs'?"),
+        (
+            {"input": {"kind": "bipolar-sequence"}},
+            "goes with model wave-net or wave-squeezeformer, not 'spectrogram-cnn'",
+        ),
+        ({"model": {"kind": "wave-net"}}, "goes with model spectrogram-cnn or spectrogram-transformer, not 'wave-net'"),
         (SEQUENCE | {"input": {"kind": "bipolar-sequence", "low": 30.0}}, "low = 30.0 Hz must be below high = 20.0 Hz"),
         (SEQUENCE | {"input": {"kind": "bipolar-sequence", "high": 30.0, "sfreq": 50}}, "would alias it"),
         (SEQUENCE | {"input": {"kind": "bipolar-sequence", "sfreq": 60}}, "sfreq"),

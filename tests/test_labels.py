@@ -1,6 +1,6 @@
-"""Label rows, folds, the loss and the first weights: what a training starts from."""
+"""Label rows, which of them a stage wants, and the first weights: what a training starts from."""
 
-import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,18 +10,17 @@ import torch
 from safetensors.torch import save_file
 
 from common.config import Experiment
-from common.metric import kl_divergence
 from common.models.build import build_model
-from common.schema import VOTES
-from train.folds import FoldError, check_folds, make_folds
-from train.labels import LabelError, label_rows
-from train.loop import kl_loss
+from common.schema import MANY_VOTES, VOTES
+from common.training import RowSelection
+from train.labels import ROW_KEYS, LabelError, label_rows, prior_shares, select_rows, vote_totals
 from train.pretrained import PretrainedError, initialise
 
 HEAD = (
     "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
     "expert_consensus,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
 )
+REAL_VOTES = Path(__file__).resolve().parents[2] / "shared" / "data" / "iiic" / "votes.parquet"
 
 # ---- label rows
 
@@ -87,56 +86,120 @@ def test_absent_and_empty_train_table(tmp_path):
         label_rows(train_table(tmp_path))
 
 
-# ---- folds
+# ---- one row per EEG, one per window
+
+EEGS = (
+    "7,0,70,4,901,3,Seizure,10,0,0,0,0,2",
+    "5,0,50,0,903,1,LPD,0,3,0,0,0,1",
+    "5,2,50,2,902,1,LPD,0,3,0,0,0,1",
+    "5,9,50,9,904,1,LPD,0,3,0,0,0,1",
+    "5,13,50,17,905,1,Other,0,1,0,0,0,4",
+    "7,2,70,6,906,3,LPD,9,0,0,0,0,1",
+)
 
 
-def patients_table(seed, n_patients=40):
-    rng = np.random.default_rng(seed)
-    patient = rng.integers(0, n_patients, 400)
-    return pl.DataFrame({"patient_id": patient, "expert_consensus": rng.choice(["LPD", "GPD", "Other"], 400)})
+def test_span_is_from_the_first_window_to_the_last(tmp_path):
+    competition = train_table(tmp_path, *EEGS)
+    assert label_rows(competition)["span_seconds"].to_list() == [0, 9, 0, 0]  # of EEG 5 the windows at 0, 2 and 9 s
+    assert label_rows(competition, "eeg")["span_seconds"].to_list() == [13, 2]
+    assert label_rows(competition, "window")["span_seconds"].to_list() == [0] * 6
 
 
-def test_folds_tear_no_patient_and_are_deterministic():
-    rows = patients_table(0)
-    fold = make_folds(rows, 5)
-    assert set(fold) == set(range(5)) and np.bincount(fold).min() > 40
-    for patient in rows["patient_id"].unique():
-        assert len(set(fold[(rows["patient_id"] == patient).to_numpy()])) == 1
-    np.random.seed(1)  # scikit-learn's own source of chance
-    np.testing.assert_array_equal(make_folds(rows, 5), fold)
-    shares = [np.mean(rows["expert_consensus"].to_numpy()[fold == k] == "LPD") for k in range(5)]
-    assert max(shares) - min(shares) < 0.08  # stratified
+def test_rows_of_whole_eegs_by_hand(tmp_path):
+    rows = label_rows(train_table(tmp_path, *EEGS), "eeg")
+    assert rows["eeg_id"].to_list() == [5, 7]
+    # EEG 5: 10 of its 17 votes are LPD, 7 other; its largest panel has 5. EEG 7: 19 and 3 of 22, the largest has 12.
+    assert rows["total_votes"].to_list() == [5, 12]
+    expected = [[0, 5 * 10 / 17, 0, 0, 0, 5 * 7 / 17], [12 * 19 / 22, 0, 0, 0, 0, 12 * 3 / 22]]
+    np.testing.assert_allclose(rows.select(VOTES).to_numpy(), expected, rtol=1e-12)
+    assert rows["label_id"].to_list() == [903, 901]
+    assert rows["expert_consensus"].to_list() == ["LPD", "Seizure"]
+    assert rows["patient_id"].to_list() == [1, 3] and rows["spectrogram_id"].to_list() == [50, 70]
+    assert rows["eeg_start"].to_list() == [1300, 200]  # 200 (0 + 13) / 2, 200 (0 + 2) / 2
+    assert rows["spectrogram_start"].to_list() == [4, 2]  # (0 + 17) // 4, (4 + 6) // 4
 
 
-def test_too_few_patients_and_torn_patients_are_refused():
-    with pytest.raises(FoldError, match=r"5 folds need as many patients, train\.csv has 4"):
-        make_folds(patients_table(0, n_patients=4), 5)
-    check_folds(np.array([1, 1, 2]), np.array([0, 0, 1]))
-    with pytest.raises(FoldError, match="patient 2 is in 2 folds"):
-        check_folds(np.array([1, 2, 2]), np.array([0, 0, 1]))
+def test_rows_of_windows_are_those_of_the_table(tmp_path):
+    competition = train_table(tmp_path, *EEGS)
+    rows = label_rows(competition, "window")
+    assert rows["label_id"].to_list() == [903, 902, 904, 905, 901, 906]  # by EEG and time
+    assert rows["eeg_start"].to_list() == [0, 400, 1800, 2600, 0, 400]
+    assert rows["spectrogram_start"].to_list() == [0, 1, 4, 8, 2, 3]
+    table = pl.read_csv(competition / "train.csv")
+    same = rows.select("label_id", "eeg_id", *VOTES).sort("label_id")
+    assert same.equals(table.select("label_id", "eeg_id", *VOTES).sort("label_id"))
 
 
-# ---- loss
+@pytest.mark.parametrize("labels", ROW_KEYS)
+def test_all_kinds_of_rows_have_the_same_columns_and_one_order(tmp_path, labels):
+    rows = label_rows(train_table(tmp_path, *EEGS), labels)
+    schema = label_rows(tmp_path).schema
+    assert list(rows.schema) == list(schema)
+    differing = {name for name in schema if rows.schema[name] != schema[name]}
+    assert differing == (set(VOTES) if labels == "eeg" else set())
+    assert rows.schema["span_seconds"] == pl.Float64 and rows["label_id"].is_unique().all()
+    np.testing.assert_array_equal(vote_totals(rows.select(VOTES).to_numpy()), rows["total_votes"])
+    keys = [name for name in rows.columns if name not in ("label_id", "expert_consensus")]
+    moved = train_table(tmp_path, *reversed(EEGS))  # the file's order decides only which window names a row
+    assert label_rows(moved, labels).select(keys).equals(rows.select(keys))
 
 
-def test_loss_is_the_metric():
+def test_a_label_id_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(LabelError, match="label_id 903 stands twice"):
+        label_rows(train_table(tmp_path, *EEGS, EEGS[1].replace("5,0,50", "5,4,50")))
+
+
+# ---- rows of a stage
+
+# N12 of the seed repository trains first on the rows with less than 4 votes and the divided ones with 4.
+FIRST, SECOND = RowSelection(max_votes=4, at_max="divided"), RowSelection(min_votes=4, at_min="unanimous")
+
+
+def test_selection_by_hand():
+    votes = np.array(
+        [[1, 0, 0, 0, 0, 0], [0, 1, 2, 0, 0, 0], [0, 4, 0, 0, 0, 0], [0, 3, 1, 0, 0, 0], [0, 0, 0, 0, 5, 5]]
+    )
+    for selection, chosen in (
+        (RowSelection(), [0, 1, 2, 3, 4]),
+        (RowSelection(min_votes=4), [2, 3, 4]),
+        (RowSelection(max_votes=4), [0, 1, 2, 3]),
+        (RowSelection(min_votes=3, max_votes=4), [1, 2, 3]),
+        (FIRST, [0, 1, 3]),
+        (SECOND, [2, 4]),
+        (RowSelection(min_votes=10), [4]),
+        (RowSelection(min_votes=11), []),
+        (RowSelection(min_votes=10, at_min="unanimous"), []),
+        (RowSelection(min_votes=1, max_votes=10, at_max="divided"), [0, 1, 2, 3, 4]),
+    ):
+        assert np.flatnonzero(select_rows(votes, selection)).tolist() == chosen, selection
+
+
+@pytest.mark.parametrize("kind", ["counts", "rounded"])
+def test_published_stages_divide_the_rows(kind):
     rng = np.random.default_rng(0)
-    target = rng.dirichlet(np.full(6, 0.3), 50)
-    target[0] = [0, 0, 1, 0, 0, 0]
-    logits = torch.from_numpy(rng.normal(size=(50, 6)) * 3)
-    probabilities = logits.softmax(dim=1)
-    by_torch = torch.nn.functional.kl_div(probabilities.log(), torch.from_numpy(target), reduction="none").sum(dim=1)
-    loss = kl_loss(logits, torch.from_numpy(target))
-    torch.testing.assert_close(loss, by_torch)
-    np.testing.assert_allclose(loss, kl_divergence(target, probabilities.numpy()), rtol=1e-9)
-    assert loss[0].item() == pytest.approx(-math.log(probabilities[0, 2].item()))
+    votes = rng.multinomial(rng.integers(1, 29, 4000), rng.dirichlet(np.full(6, 0.3), 4000))
+    totals, agreed = votes.sum(axis=1), votes.max(axis=1) == votes.sum(axis=1)
+    if kind == "rounded":  # as rows of whole EEGs are
+        votes = votes / totals[:, None] / 3 * 3 * totals[:, None] * (1 + rng.choice([-1, 1], (4000, 1)) * 1e-12)
+    first, second = select_rows(votes, FIRST), select_rows(votes, SECOND)
+    np.testing.assert_array_equal(first, (totals < 4) | ((totals == 4) & ~agreed))
+    np.testing.assert_array_equal(second, (totals > 4) | ((totals == 4) & agreed))
+    assert (first ^ second).all() and (first & (totals == 4)).any() and (second & (totals == 4)).any()
 
 
-def test_loss_is_finite_where_a_probability_vanishes():
-    logits = torch.tensor([[200.0, -200, 0, 0, 0, 0]], requires_grad=True)
-    loss = kl_loss(logits, torch.tensor([[0.0, 1, 0, 0, 0, 0]]))
-    loss.sum().backward()
-    assert loss.item() == pytest.approx(400) and logits.grad.isfinite().all()
+def test_prior_counts_rows_whose_votes_carry_rounding_errors():
+    votes = np.array([[10 * (1 - 1e-12), 0, 0, 0, 0, 0], [0, 3, 0, 0, 0, 0]])
+    np.testing.assert_allclose(prior_shares(votes, 10), [1, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.skipif(not REAL_VOTES.is_file(), reason="no real votes beside the project")
+def test_stages_of_real_votes():
+    votes = pl.read_parquet(REAL_VOTES).select(pl.col(VOTES).cast(pl.Int64)).to_numpy()
+    totals = votes.sum(axis=1)
+    first, second = select_rows(votes, FIRST), select_rows(votes, SECOND)
+    assert (first ^ second).all()
+    # 1 to 7 experts, or a panel of 10 and more: nobody is between, and many votes are many votes
+    np.testing.assert_array_equal(select_rows(votes, RowSelection(min_votes=8)), totals >= MANY_VOTES)
 
 
 # ---- pretrained weights

@@ -18,7 +18,7 @@ from infer.__main__ import parser as infer_parser
 from infer.validate import SubmissionError, score
 from train.export import export
 from train.labels import label_rows
-from train.run import run_experiment, run_fold
+from train.run import RunOptions, run_experiment, run_fold
 from train.run_folder import RunError, read_run, read_table
 from train.windows import TrainingWindows
 
@@ -126,6 +126,6 @@ def test_a_finished_fold_can_be_blended_though_the_next_one_fails(road, tmp_path
 
     monkeypatch.setattr("train.run.run_fold", fail_in_fold_1)
     with pytest.raises(KeyboardInterrupt):
-        run_experiment(read_run(road.runs[1]), road.competition, tmp_path, "all", False, None)
+        run_experiment(read_run(road.runs[1]), road.competition, tmp_path, RunOptions())
     table = read_table(tmp_path / road.runs[1].name / "oof.parquet")
     assert table["fold"].unique().to_list() == [0]

@@ -4,18 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-from eeg_samples import ready
 
+from common.architectures import SpectrogramCnnConfig, WaveNetConfig
 from common.config import (
     ConfigError,
     Experiment,
-    SpectrogramCnnConfig,
-    WaveNetConfig,
     load_experiment,
     parse_experiment,
 )
-from common.features import Windows, build_input
+from common.features import Windows, build_input, input_shape
 from common.inputs import BipolarSequence, CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Multitaper
 from common.models.build import build_model
 from common.models.cnn import GemPooling, SpectrogramCNN
@@ -39,40 +38,109 @@ def wave_net(sequence=BipolarSequence(sfreq=50), **changes):  # noqa: B008
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_makes_a_net_that_fits_its_input(path):
+    """Without memory and without a computation: on torch's meta device shapes alone are worked out."""
     experiment = load_experiment(path)
+    shape = input_shape(experiment.input)
+    with torch.device("meta"), torch.no_grad():
+        model = build_model(experiment).eval()
+        assert model(torch.empty(2, *shape)).shape == (2, 6)
+
+
+# ---- backbones of convolutions
+
+FAMILIES = ["test_efficientnet", "test_convnext", "mixnet_s", "test_resnet", "resnet34d", "mobilenetv3_small_050"]
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_plain_head_answers_as_timm_does(backbone):
     torch.manual_seed(0)
-    model = build_model(experiment).eval()
-    answer = predict(model, build_input(windows(), ready(experiment.input)))
-    assert answer.shape == (2, 6) and (answer.sum(axis=1) - 1 < 1e-12).all() and (answer > 0).all()
+    theirs = timm.create_model(backbone, num_classes=6, in_chans=2)
+    for weight in theirs.parameters():  # what starts at 0, as ConvNeXt's last biases, must count too
+        torch.nn.init.normal_(weight, std=0.1)
+    config = SpectrogramCnnConfig(backbone=backbone, drop_path=0, dropout=0)
+    ours, weights = SpectrogramCNN(config, (2, 64, 96)), theirs.state_dict()
+    last = theirs.pretrained_cfg["classifier"]
+    ours.classifier.load_state_dict({part: weights.pop(f"{last}.{part}") for part in ("weight", "bias")})
+    ours.backbone.load_state_dict(weights)
+    image = torch.randn(2, 2, 64, 96)
+    with torch.inference_mode():
+        answer, expected = ours.eval()(image), theirs.eval()(image)
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_gem_at_exponent_one_is_the_average_of_what_is_positive(backbone):
+    """Put where the backbone's own pooling stands: what follows it, a norm or a wider layer, is the same."""
+    torch.manual_seed(0)
+    config = SpectrogramCnnConfig(backbone=backbone, pooling="gem")
+    model = SpectrogramCNN(config, (1, 64, 96)).eval()
+    model.pooling.exponent.data.fill_(1.0)
+    average = SpectrogramCNN(config.model_copy(update={"pooling": "average"}), (1, 64, 96)).eval()
+    average.load_state_dict({k: v for k, v in model.state_dict().items() if k != "pooling.exponent"})
+    compute = average.backbone.forward_features
+    average.backbone.forward_features = lambda image: compute(image).clamp(min=1e-6)
+    image = torch.randn(2, 1, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(image), average(image), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("backbone", "pooling"),
+    ("backbone", "parameters"),  # with six classes and one channel, in millions; published for the first three
+    [("efficientnet_b0", 4.01), ("efficientnet_b2", 7.71), ("efficientnet_b4", 17.56), ("efficientnet_b5", 28.35)],
+)
+def test_backbones_of_the_published_runs_have_their_size(backbone, parameters):
+    with torch.device("meta"):
+        model = SpectrogramCNN(SpectrogramCnnConfig(backbone=backbone), (1, 400, 300))
+    assert sum(weight.numel() for weight in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.006)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("pooling", ["average", "gem"])
+@pytest.mark.parametrize("backbone", ["mixnet_l", "convnext_base", "inception_next_tiny", "caformer_s18"])
+def test_large_backbones_take_an_image_of_any_size(backbone, pooling):
+    with torch.device("meta"), torch.no_grad():
+        model = SpectrogramCNN(SpectrogramCnnConfig(backbone=backbone, pooling=pooling), (3, 160, 1000)).eval()
+        assert model(torch.empty(2, 3, 160, 1000)).shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
     [
-        ("test_efficientnet", "gem"),
-        ("mobilenetv3_small_050", "average"),  # its features grow after the pooling
-        ("test_convnext", "average"),
-        ("test_vit2", "average"),
+        ({"backbone": "efficientnet_b99"}, r"no model named 'efficientnet_b99'; names like it: "),
+        ({"backbone": "swin_tiny_patch4_window7_224"}, r"makes no features of 1 x 400 x 304 images .*224.*resize"),
+        ({"backbone": "densenet121"}, r"densenet121 with drop_path = 0\.2 makes no features .*drop_path_rate"),
+        ({"backbone": "vit_tiny_patch16_224"}, r"makes no features .*\(224\).* there is 'spectrogram-transformer'"),
+        (
+            {"backbone": "test_vit2", "pooling": "gem"},
+            r"'gem' pools maps of .*; test_vit2 makes 476 x 64: take",
+        ),
+        ({"backbone": "test_mambaout", "pooling": "gem"}, r"test_mambaout makes 13 x 10 x \d+: take 'average'"),
     ],
 )
-def test_backbones_of_other_families(backbone, pooling):
-    config = SpectrogramCnnConfig(backbone=backbone, pooling=pooling, pretrained=False)
-    model = SpectrogramCNN(config, channels=1).eval()
-    size = 64 if backbone == "test_vit2" else 96
-    assert model(torch.randn(2, 1, size, size)).shape == (2, 6)
+def test_backbones_that_do_not_fit_are_refused(options, message):
+    with torch.device("meta"), pytest.raises(ConfigError, match=message):
+        SpectrogramCNN(SpectrogramCnnConfig(**options), (1, 400, 304))
 
 
 def test_gem_is_the_average_at_exponent_one_and_nears_the_maximum():
     pooling, features = GemPooling(), torch.rand(2, 3, 5, 7) + 0.1
+    assert pooling(features).shape == (2, 3, 1, 1)
+    torch.testing.assert_close(pooling(features)[..., 0, 0], features.pow(3).mean(dim=(-2, -1)) ** (1 / 3))
     pooling.exponent.data.fill_(1.0)
-    torch.testing.assert_close(pooling(features), features.mean(dim=(-2, -1)))
+    torch.testing.assert_close(pooling(features)[..., 0, 0], features.mean(dim=(-2, -1)))
     pooling.exponent.data.fill_(60.0)
-    torch.testing.assert_close(pooling(features), features.amax(dim=(-2, -1)), rtol=0.1, atol=0)
+    torch.testing.assert_close(pooling(features)[..., 0, 0], features.amax(dim=(-2, -1)), rtol=0.1, atol=0)
 
 
-def test_unknown_backbone_is_refused_with_names_like_it():
-    with pytest.raises(ConfigError, match=r"no model named 'efficientnet_b99'; names like it: "):
-        SpectrogramCNN(SpectrogramCnnConfig(backbone="efficientnet_b99"), channels=1)
+@pytest.mark.parametrize("level", [0.0, -3.0, 1e-7, 100.0])
+def test_gem_is_finite_in_half_precision(level):
+    """0 is raised to 1e-6, whose cube half precision takes for 0; 100 cubed it takes for infinite."""
+    pooling, features = GemPooling(), torch.full((1, 2, 3, 3), level, dtype=torch.float16, requires_grad=True)
+    pooled = pooling(features)
+    pooled.sum().backward()
+    torch.testing.assert_close(pooled.float(), torch.full((1, 2, 1, 1), max(level, 1e-6)), rtol=1e-3, atol=1e-7)
+    assert features.grad.isfinite().all() and pooling.exponent.grad.isfinite()
 
 
 def test_answer_does_not_depend_on_the_batch():

@@ -19,10 +19,10 @@ from common.draw import new_figure, place
 from common.draw_eeg import GROUPS, LINES, PAGE_HEIGHT, PAGE_PAIRS, display_traces, eeg_page, sensitivity
 from common.features import Windows, input_shape
 from common.inputs import KaggleImage
-from train.show import with_own_constants
 from train.show_find import ShowError, find, read_tables
+from train.show_inputs import with_own_constants
 
-SHIFTED = "[[training.stages]]\nepochs = 1\nmirror = 0.5\nshift = 10.0\n"
+SHIFTED = "[[training.stages]]\nepochs = 1\naugment.mirror = 0.5\naugment.shift = 10.0\n"
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from common.config import KaggleImage
 from common.inputs import BipolarSequence
 from common.records import cut
 from train import __main__ as train_main
-from train.augment import draw_shifts
 from train.labels import label_rows
 from train.store import RecordingStore
 from train.store_index import EEGS, HALVES, SPECTROGRAMS, StoreError, read_index, values_file
@@ -126,14 +125,6 @@ def test_windows_are_shifted_in_seconds(competition, config):
         for window, row, step in zip(raw, chosen, steps[first:], strict=False):
             expected = store.window(100 + row, step, store.half.length)
             assert torch.equal(window.nan_to_num(7e30), expected.nan_to_num(7e30))
-
-
-def test_shifts_are_uniform_and_none_is_drawn_for_none():
-    torch.manual_seed(1)
-    shifts = draw_shifts(4000, 5.0)
-    assert -5 <= shifts.min() < -4.9 and 4.9 < shifts.max() <= 5 and abs(shifts.mean()) < 0.2
-    before = torch.get_rng_state()
-    assert draw_shifts(4000, 0.0) is None and torch.equal(torch.get_rng_state(), before)
 
 
 # ---- memory

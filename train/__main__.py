@@ -1,6 +1,7 @@
 """python -m train VERB: from a competition folder to weights and a blend."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -29,22 +30,35 @@ def run_store(arguments: argparse.Namespace) -> None:
         print(f"{values_file(store, half)}: {len(entries)} recordings, {size}")
 
 
+def run_folds(arguments: argparse.Namespace) -> None:
+    from train.folds import write_folds
+
+    write_folds(arguments.competition, arguments.out, arguments.published, arguments.folds)
+
+
 def run_train(arguments: argparse.Namespace) -> None:
     from common.config import load_experiment
-    from train.run import run_experiment
+    from train.published import as_published
+    from train.run import RunOptions, run_experiment
 
     experiment = load_experiment(arguments.config)
-    run = run_experiment(
-        experiment,
-        arguments.competition,
-        arguments.out,
-        arguments.folds,
-        arguments.resume,
-        arguments.pretrained,
-        arguments.store,
-        arguments.store_on_gpu,
+    if arguments.as_published:
+        experiment = as_published(experiment)
+    options = RunOptions(
+        folds=arguments.folds,
+        seeds=arguments.seeds,
+        resume=arguments.resume,
+        pretrained=arguments.pretrained,
+        store=arguments.store,
+        store_on_gpu=arguments.store_on_gpu,
+        fold_table=arguments.fold_table,
+        pseudo=arguments.pseudo,
+        tensorboard=arguments.tensorboard,
+        one_fold_a_process=arguments.spread == "folds",
     )
-    print(f"wrote {run}; see how it did: python -m train evaluate {run}")
+    run = run_experiment(experiment, arguments.competition, arguments.out, options)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"wrote {run}; see how it did: python -m train evaluate {run}")
 
 
 def run_show(arguments: argparse.Namespace) -> None:
@@ -62,10 +76,40 @@ def run_show(arguments: argparse.Namespace) -> None:
     )
 
 
-def run_evaluate(arguments: argparse.Namespace) -> None:
-    from train.evaluate import as_text, evaluate
+def run_experiments(arguments: argparse.Namespace) -> None:
+    from train.experiments import as_markdown, as_text, table_of
 
-    print(as_text(evaluate(arguments.runs, arguments.truth)))
+    table = table_of(arguments.runs, arguments.truth)
+    print(as_markdown(table) if arguments.markdown else as_text(table))
+
+
+def run_measure(arguments: argparse.Namespace) -> None:
+    from train.cost import as_markdown, as_text, as_values, measure_costs
+    from train.measure import MeasureError
+    from train.run_folder import write_json
+
+    costs, failed = measure_costs(arguments.configs, arguments.steps, arguments.batch_size)
+    if costs:
+        print(as_markdown(costs) if arguments.markdown else as_text(costs))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.json, as_values(costs))
+        print(f"wrote {arguments.json}", file=sys.stderr)
+    if failed:
+        raise MeasureError(f"{len(failed)} of {len(arguments.configs)} configs were not measured: {', '.join(failed)}")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    from train.evaluate import as_values, evaluate
+    from train.run_folder import write_json
+    from train.score_text import as_text
+
+    evaluation = evaluate(arguments.runs, arguments.truth)
+    print(as_text(evaluation))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.json, as_values(evaluation))
+        print(f"wrote {arguments.json}")
 
 
 def run_blend(arguments: argparse.Namespace) -> None:
@@ -74,7 +118,7 @@ def run_blend(arguments: argparse.Namespace) -> None:
 
     blend = fit_blend(read_out_of_fold(arguments.sources, arguments.labels, arguments.group))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    text = blend.model_dump_json(indent=1) + "\n"
+    text = blend.model_dump_json(indent=1, exclude_none=True) + "\n"
     write_via(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
     print(f"{blend.rows} rows with many votes; nested KL, each fold scored by weights fitted on the others:")
     for candidate in blend.candidates:
@@ -130,6 +174,21 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=run_store)
 
     verb = verbs.add_parser(
+        "folds",
+        help="a table of the folds, patient by patient",
+        description=(
+            "Write patient_id and fold of every patient of train.csv to FILE, stratified by consensus, or with "
+            "--published as in the seed repository, to compare with its scores. "
+            "Example: python -m train folds --competition data/hms --out folds.csv --published"
+        ),
+    )
+    verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write, e.g. folds.csv")
+    verb.add_argument("--published", action="store_true", help="the seed repository's folds, hardly stratified")
+    verb.add_argument("--folds", type=int, default=5, metavar="N", help="how many, from 2 (default: 5)")
+    verb.set_defaults(run=run_folds)
+
+    verb = verbs.add_parser(
         "show",
         help="pictures of EEGs and of what models see of them",
         description=(
@@ -153,10 +212,28 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--runs", type=Path, nargs="+", default=[], metavar="RUN", help="adds out-of-fold predictions")
     verb.add_argument(
-        "--augmented", action="store_true", help="also SHOWN/EEG_ID-augmented.png: what training makes of the window"
+        "--augmented",
+        action="store_true",
+        help="also SHOWN/EEG_ID-augmented.png: what training makes of the window, beside other EEGs of its class",
     )
     verb.add_argument("--out", type=Path, default=Path("shown"), metavar="SHOWN", help="where they go (default: shown)")
     verb.set_defaults(run=run_show)
+
+    verb = verbs.add_parser(
+        "experiments",
+        help="all configs: what was published of them, and local results",
+        description=(
+            "A line for each config of train/configs and each published ensemble of train/blends: input, model, loss, "
+            "augmentation, epochs, published scores, and out-of-fold KL of its run in RUNS beside the class prior. "
+            "Example: python -m train experiments --runs runs"
+        ),
+    )
+    verb.add_argument("--runs", type=Path, metavar="RUNS", help="folder of run folders: adds their results")
+    verb.add_argument(
+        "--truth", type=Path, metavar="CSV", help="a simulation's truth/train_probabilities.csv: adds the floor"
+    )
+    verb.add_argument("--markdown", action="store_true", help="as a table of markdown, as in docs/experiments.md")
+    verb.set_defaults(run=run_experiments)
 
     verb = verbs.add_parser(
         "run",
@@ -175,8 +252,24 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--store-on-gpu", action="store_true", help="copy them to the GPU whole: no reading while training"
     )
-    verb.add_argument("--folds", default="all", help="'all' or some of them, as in 0,1 (default: all)")
-    verb.add_argument("--resume", action="store_true", help="continue RUNS/<config name> after its last whole epoch")
+    verb.add_argument(
+        "--folds",
+        default="all",
+        help="'all' or some of them, as in 0,1; 'full': one model of all rows; 'pairs': models that never saw two "
+        "folds, for pseudo labels (default: all)",
+    )
+    verb.add_argument("--seeds", type=at_least_one, default=1, metavar="N", help="models of each (default: 1)")
+    verb.add_argument("--fold-table", type=Path, metavar="FILE", help="patient_id, fold (csv or parquet): other folds")
+    verb.add_argument("--as-published", action="store_true", help="bring back the faults of the published run")
+    verb.add_argument("--pseudo", type=Path, metavar="RUN", help="pseudo labels from the models of another run")
+    verb.add_argument("--resume", action="store_true", help="continue RUNS/<config name>, or add folds and seeds to it")
+    verb.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's files to the run folder")
+    verb.add_argument(
+        "--spread",
+        choices=("batches", "folds"),
+        default="batches",
+        help="under torchrun: all processes share each batch, or each trains models of its own (default: batches)",
+    )
     verb.add_argument(
         "--pretrained",
         type=Path,
@@ -186,17 +279,44 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=run_train)
 
     verb = verbs.add_parser(
+        "measure",
+        help="what configs cost on this machine",
+        description=(
+            "Time some steps of each config's training, each in a process of its own, on noise that lies on the device "
+            "(no competition is needed), and extrapolate to the competition: rows a second, memory, hours of all "
+            "folds. Example: python -m train measure train/configs/kaggle-*.toml --steps 20"
+        ),
+    )
+    verb.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="TOML files, e.g. from train/configs")
+    verb.add_argument("--steps", type=at_least_one, default=5, metavar="N", help="measured of each kind (default: 5)")
+    verb.add_argument(
+        "--batch-size", type=at_least_one, metavar="B", help="instead of the configs' own, to save memory or time"
+    )
+    verb.add_argument("--json", type=Path, metavar="FILE", help="also write every number there")
+    verb.add_argument("--markdown", action="store_true", help="as a table of markdown, as in docs/real-data.md")
+    verb.set_defaults(run=run_measure)
+
+    verb = verbs.add_parser(
         "evaluate",
         help="out-of-fold scores beside prior and uniform",
         description=(
-            "KL of each run's out-of-fold predictions, last and best epoch apart, beside the class prior and uniform. "
+            "KL of each run's out-of-fold predictions, last and best epoch apart, beside the class prior and uniform: "
+            "on all label rows, on those with at least 10 votes (with a 95 % interval over patients), on one row per "
+            "EEG, by class and by fold; of several runs also how far each is from the first. "
             "Example: python -m train evaluate runs/kaggle-b2 runs/wave-bipolar"
         ),
     )
-    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders of the same competition")
+    verb.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="run folders of the same competition; the first is compared to",
+    )
     verb.add_argument(
         "--truth", type=Path, metavar="CSV", help="a simulation's truth/train_probabilities.csv: adds the floor"
     )
+    verb.add_argument("--json", type=Path, metavar="FILE", help="also write every number there")
     verb.set_defaults(run=run_evaluate)
 
     verb = verbs.add_parser(

@@ -13,10 +13,9 @@ from train.run_folder import (
     CONFIG,
     FOLD,
     OOF,
-    ROWS,
+    Member,
     RunError,
-    finished_folds,
-    fold_folder,
+    finished_members,
     probability_columns,
     read_run,
     read_table,
@@ -44,28 +43,43 @@ def owner_of(file: Path) -> str:
     return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
 
 
-def read_facts(run: Path, fold: int) -> dict[str, Any]:
-    """What training noted of a fold: where its first weights came from, versions, measured constants."""
-    return json.loads((fold_folder(run, fold) / FOLD).read_text(encoding="utf-8"))
+def read_facts(run: Path, member: Member) -> dict[str, Any]:
+    """What training noted of a model: where its first weights came from, versions, measured constants."""
+    return json.loads((run / member.name / FOLD).read_text(encoding="utf-8"))
 
 
-def fold_entry(run: Path, fold: int, file: Path) -> FoldEntry:
-    rows, oof = read_table(run / ROWS), read_table(fold_folder(run, fold) / OOF)
-    kl = {
-        checkpoint: kl_columns(oof.select(VOTES).to_numpy(), oof.select(probability_columns(checkpoint)).to_numpy())[0]
-        for checkpoint in ("last", "best")
-    }
+def fold_entry(run: Path, member: Member, file: Path) -> FoldEntry:
+    """The manifest's entry of one model; the full fit has no score."""
+    facts, scores = read_facts(run, member), {}
+    if member.held_out:
+        oof = read_table(run / member.name / OOF)
+        votes = oof.select(VOTES).to_numpy()
+        for checkpoint in ("last", "best"):
+            kl = kl_columns(votes, oof.select(probability_columns(checkpoint)).to_numpy())[0]
+            scores[f"{checkpoint}_kl"] = round(kl, 6)
+        scores["validation_rows"] = oof.height
     return FoldEntry(
         file=file.name,
         sha256=sha256_of(file),
         bytes=file.stat().st_size,
-        fold=fold,
-        train_rows=rows.height - oof.height,
-        validation_rows=oof.height,
-        last_kl=round(kl["last"], 6),
-        best_kl=round(kl["best"], 6),
-        constants=read_facts(run, fold)["constants"],
+        fold=member.held_out[0] if member.held_out else None,
+        seed=member.seed,
+        train_rows=facts["train_rows"],
+        constants=facts["constants"],
+        **scores,
     )
+
+
+def weights_of(run: Path, checkpoint: str) -> dict[Member, Path]:
+    """The file of each finished model that is exported: the full fit's after its last epoch, for it has no rows to
+    choose the best by. Raises RunError."""
+    members = [member for member in finished_members(run) if member.exported]
+    files = {m: run / m.name / f"{checkpoint if m.held_out else 'last'}.safetensors" for m in members}
+    if not files:
+        raise RunError(f"{run}: no fold and no full fit is finished; `python -m train run ... --resume` goes on")
+    if missing := [str(file) for file in files.values() if not file.is_file()]:
+        raise RunError(f"{', '.join(missing)} missing: train this model again")
+    return files
 
 
 def export(run: Path, out: Path) -> Path:
@@ -73,19 +87,17 @@ def export(run: Path, out: Path) -> Path:
     experiment = read_run(run)
     slug = dataset_slug(experiment.name)
     checkpoint = experiment.training.checkpoint
-    files = {fold: fold_folder(run, fold) / f"{checkpoint}.safetensors" for fold in finished_folds(run)}
-    if missing := [str(file) for file in files.values() if not file.is_file()]:  # before anything is written
-        raise RunError(f"{', '.join(missing)} missing: train this fold again")
+    files = weights_of(run, checkpoint)  # before anything is written
     folder, temporary = out / slug, out / f".{slug}.partial"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     shutil.copyfile(run / CONFIG, temporary / CONFIG_FILE)
     entries = []
-    for fold, source in files.items():
-        file = temporary / f"fold{fold}.safetensors"
+    for member, source in files.items():
+        file = temporary / f"{member.name}.safetensors"
         shutil.copyfile(source, file)
-        entries.append(fold_entry(run, fold, file))
-    facts = read_facts(run, entries[0].fold)
+        entries.append(fold_entry(run, member, file))
+    facts = read_facts(run, next(iter(files)))
     manifest = Manifest(
         name=experiment.name,
         config_sha256=sha256_of(temporary / CONFIG_FILE),

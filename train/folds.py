@@ -1,10 +1,17 @@
-"""Folds: stratified by consensus, grouped by patient."""
+"""Folds: stratified by consensus, grouped by patient; made here, as the seed repository's, or from a table."""
+
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from sklearn.model_selection import StratifiedGroupKFold
 
 from common.errors import KitError
+from common.files import write_via
+from train.labels import label_rows
+
+PUBLISHED_SEED = 42
+COLUMNS = ("patient_id", "fold")
 
 
 class FoldError(KitError):
@@ -18,22 +25,143 @@ def make_folds(rows: pl.DataFrame, n_folds: int) -> np.ndarray:
     fixed late in 2025), without it every version gives the same folds.
     """
     patients = rows["patient_id"].to_numpy()
-    if len(np.unique(patients)) < n_folds:
-        raise FoldError(f"{n_folds} folds need as many patients, train.csv has {len(np.unique(patients))}")
+    check_enough(patients, n_folds)
     fold = np.full(rows.height, -1)
     splitter = StratifiedGroupKFold(n_folds, shuffle=False)
     for k, (_, held_out) in enumerate(splitter.split(fold, rows["expert_consensus"].to_numpy(), patients)):
         fold[held_out] = k
     check_folds(patients, fold)
-    empty = sorted(set(range(n_folds)) - set(fold))
-    if empty:
-        raise FoldError(f"fold {empty[0]} got no rows: too few patients for {n_folds} folds")
+    check_filled(fold, n_folds)
     return fold
 
 
-def check_folds(patients: np.ndarray, fold: np.ndarray) -> None:
-    """Raises FoldError when a patient is in two folds."""
+def published_folds(rows: pl.DataFrame, n_folds: int = 5) -> np.ndarray:
+    """The seed repository's fold of each label row, (rows,); `rows` are those by votes. Raises FoldError.
+
+    They are what scikit-learn's StratifiedGroupKFold(shuffle=True, random_state=42) gave until it was mended
+    (pull request 32540): it shuffled the patients' class counts but not the patients, so that each patient goes
+    where another one's counts were wanted. No patient is torn, but hardly anything is stratified: use these to
+    compare with published scores only. 20,183 rows give folds of 3579, 4372, 3685, 4268 and 4279.
+    """
+    names, patient = np.unique(rows["patient_id"].to_numpy(), return_inverse=True)
+    classes, consensus = np.unique(rows["expert_consensus"].to_numpy(), return_inverse=True)
+    check_enough(names, n_folds)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (patient, consensus), 1)
+    in_class = counts.sum(axis=0)
+    np.random.RandomState(PUBLISHED_SEED).shuffle(counts)
+    fold_of_patient = np.empty(len(names), dtype=np.int64)
+    filled = np.zeros((n_folds, len(classes)))  # rows of each class in each fold so far
+    for place in np.argsort(-counts.std(axis=1), kind="stable"):  # the most lopsided patient first
+        best = emptiest_of_the_most_even(filled, counts[place], in_class)
+        filled[best] += counts[place]
+        fold_of_patient[place] = best
+    fold = fold_of_patient[patient]
+    check_filled(fold, n_folds)
+    return fold
+
+
+def emptiest_of_the_most_even(filled: np.ndarray, added: np.ndarray, in_class: np.ndarray) -> int:
+    """The fold where a patient's class counts leave the classes spread most evenly over the folds.
+
+    filled: (folds, classes); added, in_class: (classes,). Of about equal folds the one with fewer rows. They are
+    asked one after the other, each against the best so far: where rounding decides, the order is part of the result.
+    """
+    best, best_spread = 0, np.inf
+    for k in range(len(filled)):
+        tried = filled.copy()
+        tried[k] += added
+        spread = (tried / in_class).std(axis=0).mean()
+        emptier = filled[k].sum() < filled[best].sum()
+        if spread < best_spread or (np.isclose(spread, best_spread) and emptier):
+            best, best_spread = k, spread
+    return best
+
+
+# ---- tables of folds
+
+
+def read_fold_table(path: Path) -> pl.DataFrame:
+    """patient_id and fold (both Int64), one row per patient, from a csv or parquet file. Raises FoldError."""
+    try:
+        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise FoldError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
+    absent = [name for name in COLUMNS if name not in table.columns]
+    if absent:
+        raise FoldError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
+    if table.height == 0:
+        raise FoldError(f"{path}: no rows; expected a patient_id and a fold in each")
+    numbers = table.select(pl.col(COLUMNS).cast(pl.Float64, strict=False)).to_numpy()  # a text reads as NaN
+    wrong = ~(np.isfinite(numbers) & (numbers % 1 == 0)).all(axis=1) | (numbers[:, 1] < 0)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        found = ", ".join(f"{name} {table[name][row]}" for name in COLUMNS)
+        raise FoldError(
+            f"{path}: {found} in data row {row + 1} ({wrong.sum()} such rows); expected whole numbers, folds from 0"
+        )
+    table = table.select(pl.col(COLUMNS).cast(pl.Int64)).unique().sort(COLUMNS)
+    check_folds(table["patient_id"].to_numpy(), table["fold"].to_numpy(), f"{path}: ")
+    there = sorted(set(table["fold"]))
+    if there != list(range(len(there))):
+        raise FoldError(f"{path}: its folds are {there}; expected 0 to {len(there) - 1} without a gap")
+    return table
+
+
+def folds_from_table(rows: pl.DataFrame, table: pl.DataFrame) -> np.ndarray:
+    """The fold of each label row, (rows,), by its patient. Patients without rows do not matter. Raises FoldError."""
+    found = rows.select("patient_id").join(table, on="patient_id", how="left", maintain_order="left")
+    lacking = found.filter(pl.col("fold").is_null())["patient_id"].unique().sort()
+    if len(lacking):
+        some = ", ".join(str(patient) for patient in lacking[:5])
+        raise FoldError(
+            f"the table of folds lacks {len(lacking)} patients of train.csv: {some}{', ...' * (len(lacking) > 5)}"
+        )
+    fold = found["fold"].to_numpy()
+    check_filled(fold, int(table["fold"].max()) + 1)
+    return fold
+
+
+def fold_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """patient_id and fold of each patient of label rows that have a column `fold`. Raises FoldError."""
+    check_folds(rows["patient_id"].to_numpy(), rows["fold"].to_numpy())
+    return rows.select(COLUMNS).unique().sort(COLUMNS)
+
+
+def write_folds(competition: Path, out: Path, published: bool, n_folds: int) -> None:
+    """Make folds of the label rows by votes, write their table as csv, print what is in each. Raises FoldError."""
+    rows = label_rows(competition)
+    fold = published_folds(rows, n_folds) if published else make_folds(rows, n_folds)
+    table = fold_table(rows.with_columns(fold=pl.Series(fold)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_via(out, table.write_csv)
+    for k in range(n_folds):
+        print(f"fold {k}: {(fold == k).sum()} label rows, {(table['fold'] == k).sum()} patients")
+    print(f"wrote {out}")
+
+
+# ---- refusals
+
+
+def check_enough(patients: np.ndarray, n_folds: int) -> None:
+    """Raises FoldError when there are fewer patients than folds, or nothing to train on beside the only fold."""
+    if n_folds < 2:
+        raise FoldError(f"{n_folds} folds: at least 2 are needed, one to score and the others to train on")
+    if len(np.unique(patients)) < n_folds:
+        raise FoldError(f"{n_folds} folds need as many patients, train.csv has {len(np.unique(patients))}")
+
+
+def check_filled(fold: np.ndarray, n_folds: int) -> None:
+    """Raises FoldError when a fold has no label rows."""
+    empty = sorted(set(range(n_folds)) - set(fold.tolist()))
+    if empty:
+        raise FoldError(f"fold {empty[0]} of 0 to {n_folds - 1} got no rows: too few patients for {n_folds} folds")
+
+
+def check_folds(patients: np.ndarray, fold: np.ndarray, source: str = "") -> None:
+    """Raises FoldError when a patient is in two folds; its message begins with `source`."""
     seen = pl.DataFrame({"patient_id": patients, "fold": fold}).group_by("patient_id").agg(pl.col("fold").n_unique())
-    torn = seen.filter(pl.col("fold") > 1)
+    torn = seen.filter(pl.col("fold") > 1).sort("patient_id")
     if torn.height:
-        raise FoldError(f"patient {torn['patient_id'][0]} is in {torn['fold'][0]} folds ({torn.height} such patients)")
+        patient, n_folds = torn.row(0)
+        raise FoldError(f"{source}patient {patient} is in {n_folds} folds ({torn.height} such patients)")

@@ -1,4 +1,4 @@
-"""train.csv to label rows: one row per distinct vote vector inside an EEG."""
+"""train.csv to label rows, and which of them a stage trains on."""
 
 from pathlib import Path
 
@@ -7,9 +7,16 @@ import polars as pl
 
 from common.errors import KitError
 from common.schema import CONSENSUS, SFREQ, SPECTROGRAM_STEP_SECONDS, TRAIN_TABLE, VOTES
+from common.training import RowSelection
 
 IDS = ("eeg_id", "spectrogram_id", "patient_id", "label_id")
 OFFSETS = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
+# What makes windows of train.csv one label row, and the order of these rows.
+ROW_KEYS = {
+    "votes": ("eeg_id", *VOTES),
+    "eeg": ("eeg_id",),
+    "window": ("eeg_id", OFFSETS[0], "label_id"),
+}
 
 
 class LabelError(KitError):
@@ -39,34 +46,70 @@ def read_train_table(competition: Path) -> pl.DataFrame:
     strange = set(table["expert_consensus"].unique()) - set(CONSENSUS)
     if strange:
         raise LabelError(f"{path}: expert_consensus {sorted(map(str, strange))}; expected {', '.join(CONSENSUS)}")
+    repeated = ids["label_id"].is_duplicated()
+    if repeated.any():
+        twice = ids["label_id"].filter(repeated)[0]
+        raise LabelError(f"{path}: label_id {twice:.0f} stands twice; it names a label row and must be unique")
     return table.with_columns(*votes.cast(pl.Int64), *ids.cast(pl.Int64), *offsets)
 
 
-def label_rows(competition: Path) -> pl.DataFrame:
-    """One row per (eeg_id, vote vector), in the order of these keys.
+def label_rows(competition: Path, labels: str = "votes") -> pl.DataFrame:
+    """One row per (eeg_id, vote vector), per EEG or per window of train.csv: `labels` is a key of ROW_KEYS.
 
-    Columns: label_id (the first window's), eeg_id, spectrogram_id, patient_id, expert_consensus, six
-    votes, total_votes, eeg_start (samples) and spectrogram_start (columns of 2 s): the window half-way
-    between the first and the last that got these votes. Source: the seed repository's label rows.
+    Columns: eeg_id, six votes (Int64, of whole EEGs Float64), label_id (the first window's in the file, so unique),
+    spectrogram_id, patient_id, expert_consensus (that window's), eeg_start (samples) and spectrogram_start (columns
+    of 2 s): the window half-way between the first and the last of the row's windows; total_votes; span_seconds:
+    from the first to the last by eeg offset, 0 for a single window. A window of the row may be drawn up to
+    span_seconds / 2 to either side of eeg_start, the spectrogram's with it. Sorted by the keys. Source of "votes":
+    the seed repository's label rows. Raises LabelError.
     """
     eeg, spectrogram = OFFSETS
+    one_window = pl.sum_horizontal(VOTES)
+    # An EEG's target is the share of all its windows' votes, as in the public EfficientNet-B0 starter. But N says
+    # how many experts looked, and stages, weights and scores go by it: votes added up over windows would turn three
+    # experts and four windows into the 12 votes of a large panel. So the shares are those of N imagined votes, N
+    # being the largest number that any one window got.
+    shared = pl.col(VOTES).sum() / one_window.sum() * one_window.max()
     rows = (
         read_train_table(competition)
-        .group_by("eeg_id", *VOTES)
+        .sort(ROW_KEYS[labels], maintain_order=True)
+        .group_by(row=pl.struct(ROW_KEYS[labels]), maintain_order=True)
         .agg(
+            pl.col("eeg_id").first(),
+            shared if labels == "eeg" else pl.col(VOTES).first(),
             pl.col("label_id", "spectrogram_id", "patient_id", "expert_consensus").first(),
             eeg_start=((pl.col(eeg).min() + pl.col(eeg).max()) / 2 * SFREQ).cast(pl.Int64),
             spectrogram_start=(
                 (pl.col(spectrogram).min() + pl.col(spectrogram).max()) // (2 * SPECTROGRAM_STEP_SECONDS)
             ).cast(pl.Int64),
-            total_votes=pl.sum_horizontal(pl.col(vote).first() for vote in VOTES),
+            total_votes=one_window.max(),
+            span_seconds=pl.col(eeg).max() - pl.col(eeg).min(),
         )
     )
-    return rows.sort("eeg_id", *VOTES)
+    return rows.drop("row")
+
+
+def vote_totals(votes: np.ndarray) -> np.ndarray:
+    """The number of votes N (rows,) of `votes` (rows, 6): whole, though rows by EEG carry rounding errors."""
+    return np.rint(votes.sum(axis=1)).astype(np.int64)
+
+
+def select_rows(votes: np.ndarray, selection: RowSelection) -> np.ndarray:
+    """Which rows of `votes` (rows, 6) a stage wants, (rows,) of bool. Unanimous: one class has all votes."""
+    totals = vote_totals(votes)
+    unanimous = (votes > 0).sum(axis=1) == 1
+    chosen = totals >= selection.min_votes
+    if selection.at_min == "unanimous":
+        chosen &= unanimous | (totals > selection.min_votes)
+    if selection.max_votes is not None:
+        chosen &= totals <= selection.max_votes
+        if selection.at_max == "divided":
+            chosen &= ~unanimous | (totals < selection.max_votes)
+    return chosen
 
 
 def prior_shares(votes: np.ndarray, min_votes: int) -> np.ndarray:
     """Mean vote shares (6,) of the rows of `votes` (rows, 6) with at least min_votes; of all if there are none."""
-    totals = votes.sum(axis=1)
+    totals = vote_totals(votes)
     chosen = totals >= min_votes if (totals >= min_votes).any() else totals > 0
     return (votes[chosen] / totals[chosen, None]).mean(axis=0)

@@ -1,30 +1,37 @@
-"""The training loop of one fold, in plain torch."""
+"""The training loop of one model, in plain torch.
 
-import pickle
+Everything drawn at random in a step follows from (seed, stage, epoch, batch) alone. So a run that was
+ended at any step and continued from its last saved state ends with the same weights, and several processes
+draw the same for the batch they share.
+"""
+
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from common.config import Experiment, Stage
+from common.config import Experiment
 from common.errors import KitError
-from common.features import build_input
-from common.files import write_via
-from common.metric import kl_divergence, vote_shares
+from common.features import Windows, build_input
 from common.predict import predict
-from common.schema import MANY_VOTES
-from train.augment import draw_shifts, mirror_some
-from train.run_folder import BEST, LAST, LOG, STATE
+from common.training import Stage
+from train.augment import change_signals, draw_shifts, draw_signal_changes
+from train.labels import vote_totals
+from train.losses import row_loss, soft_target
+from train.mixing import mix_images, mix_windows
+from train.optimisation import Optimisation
+from train.team import Team
 from train.windows import TrainingWindows
 
 VALIDATION_BATCH = 16
+LOSSES_AT_ONCE = 16  # batches between two looks at the losses
+ORDER, PLACES, CHANGES, DROPOUT = 1, 2, 3, 4  # what is drawn; each process has a dropout of its own
 
 
 class TrainingError(KitError):
@@ -33,149 +40,225 @@ class TrainingError(KitError):
 
 @dataclass(frozen=True)
 class FoldData:
-    """What a fold's training needs to know of the label rows. votes: (rows, 6) counts."""
+    """What training a model needs to know of the label rows. votes: (rows, 6), as counts."""
 
     windows: TrainingWindows
     votes: np.ndarray
     train: np.ndarray  # row numbers
-    validation: np.ndarray
+    validation: np.ndarray  # row numbers; none for the full fit
+    pseudo: np.ndarray | None = None  # (rows, 6) probabilities, NaN for rows without (train/pseudo.py)
 
 
 @dataclass
-class Optimisation:
-    """What moves the weights; the one-cycle schedule is stepped after every batch."""
+class Fit:
+    """A model being trained, and where it stands."""
 
-    optimiser: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.OneCycleLR
-    scaler: torch.amp.GradScaler
+    experiment: Experiment
+    data: FoldData
+    model: nn.Module
+    folder: Path
+    seed: int
+    title: str
+    team: Team
+    precision: torch.dtype | None
+    board: Any = None  # a TensorBoard writer
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: float = float("inf")
+    stage: int = 0
+    epoch: int = 0  # within the stage
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def label_ids(self) -> np.ndarray:
+        return self.data.windows.rows["label_id"].to_numpy()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.experiment.training.stages
 
 
-def kl_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """KL(target || softmax(logits)) of each row, (batch,). 0 ln 0 = 0."""
-    return (torch.xlogy(target, target) - target * logits.log_softmax(dim=1)).sum(dim=1)
+@dataclass(frozen=True)
+class Batch:
+    """Rows that move the weights together with `rows_in_step` rows: those of all batches and processes of a step."""
+
+    number: int
+    rows: np.ndarray  # this process's
+    counted: np.ndarray  # 1, or 0 for a row that only fills up
+    places: np.ndarray  # of these rows in the whole batch
+    size: int  # rows of the whole batch
+    rows_in_step: int
+    last_of_step: bool
 
 
-def predict_rows(model: nn.Module, data: FoldData, rows: np.ndarray, experiment: Experiment) -> np.ndarray:
-    """Probabilities (rows, 6) of label rows, through the same functions as inference."""
-    device = next(model.parameters()).device
-    model.eval()
-    batches = data.windows.batches(rows, VALIDATION_BATCH, device)
-    return np.concatenate([predict(model, build_input(windows, experiment.input)) for _, windows in batches])
+@dataclass
+class Epoch:
+    """One pass over the rows of a stage, as far as it has come."""
+
+    stage: int
+    number: int  # within the stage
+    next_batch: int = 0
+    rows: int = 0  # that it has seen
+    loss: float = 0.0  # weighted, summed over these rows
+    unread: list[tuple[Batch, Tensor]] = field(default_factory=list)  # losses that are still on the device
+
+    def read_losses(self, label_ids: np.ndarray) -> None:
+        """Fetch the losses of the last batches, all at once: each by itself would make a GPU wait.
+
+        Raises TrainingError naming the first batch whose loss is not a number.
+        """
+        values = torch.stack([loss for _, loss in self.unread]).tolist() if self.unread else []
+        for (batch, _), value in zip(self.unread, values, strict=True):
+            if not np.isfinite(value):
+                raise TrainingError(
+                    f"stage {self.stage}, epoch {self.number}, batch {batch.number}: the loss is {value} in the batch "
+                    f"with label_id {label_ids[batch.rows[batch.counted > 0]].tolist()}: lower learning_rate, set "
+                    "clip_norm, or look at these windows (python -m train show)"
+                )
+            self.loss += value
+            self.rows += int(batch.counted.sum())
+        self.unread.clear()
 
 
-def make_optimisation(model: nn.Module, stage: Stage, n_rows: int) -> Optimisation:
-    """AdamW, one cycle over all steps of the stage, and fp16 gradient scaling where there is a GPU."""
-    steps = stage.epochs * -(-n_rows // stage.batch_size)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        max_lr=stage.learning_rate,
-        total_steps=steps,
-        pct_start=stage.warm_up if stage.warm_up * steps > 1 else 0.0,  # no way up in less than a step
-        div_factor=stage.div_factor,
-        final_div_factor=stage.final_div_factor,
+def seed_of(seed: int, stage: int, epoch: int, batch: int, purpose: int) -> int:
+    """Always five numbers, the last not 0: shorter lists would mean the same as with zeros behind them."""
+    return int(
+        np.random.SeedSequence((seed, stage, epoch, batch, purpose)).generate_state(1, np.uint64)[0] >> np.uint64(1)
     )
-    device = next(model.parameters()).device.type
-    return Optimisation(optimiser, scheduler, torch.amp.GradScaler(device, enabled=device == "cuda"))
 
 
-def train_epoch(
-    model: nn.Module, data: FoldData, rows: np.ndarray, stage: Stage, experiment: Experiment, tools: Optimisation
-) -> float:
-    """One pass over `rows`; mean training KL. Raises TrainingError when the loss is not a number."""
-    device = next(model.parameters()).device
-    model.train()
-    total = 0.0
-    shifts = draw_shifts(len(rows), stage.shift)
-    for chosen, windows in data.windows.batches(rows, stage.batch_size, device, shifts):
-        inputs = build_input(mirror_some(windows, stage.mirror), experiment.input)
-        target = torch.from_numpy(vote_shares(data.votes[chosen])).float().to(device)
-        with torch.autocast(device.type, torch.float16, enabled=tools.scaler.is_enabled()):
-            logits = model(inputs)
-        loss = kl_loss(logits.float(), target).mean()
-        if not torch.isfinite(loss):
-            raise TrainingError(f"the loss is {loss.item()} in a batch with label rows {chosen.tolist()}")
-        tools.optimiser.zero_grad(set_to_none=True)
-        tools.scaler.scale(loss).backward()
-        tools.scaler.step(tools.optimiser)
-        tools.scaler.update()
-        tools.scheduler.step()
-        total += loss.item() * len(chosen)
-    return total / len(rows)
+def generator(*numbers: int) -> torch.Generator:
+    """Random numbers that follow from those of seed_of alone, drawn on the CPU: the same on every device."""
+    return torch.Generator().manual_seed(seed_of(*numbers))
 
 
-def stage_rows(votes: np.ndarray, train: np.ndarray, stage: Stage, title: str) -> np.ndarray:
-    """Those of the training rows that a stage wants. Raises TrainingError when there are none."""
-    rows = train[votes[train].sum(axis=1) >= stage.min_votes]
-    if not len(rows):
-        raise TrainingError(f"{title}: no training row has the {stage.min_votes} votes that a stage asks for")
-    return rows
+def count_batches(n_rows: int, stage: Stage) -> int:
+    return -(-n_rows // stage.batch_size)
 
 
-def load_state(path: Path, device: torch.device) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise TrainingError(f"{path} is damaged: remove it, and this fold starts again") from error
+def count_steps(n_rows: int, stage: Stage) -> int:
+    """Steps of the optimiser in a stage."""
+    return stage.epochs * -(-count_batches(n_rows, stage) // stage.accumulate)
 
 
-def train_fold(experiment: Experiment, data: FoldData, model: nn.Module, folder: Path, seed: int, title: str) -> None:
-    """Train `model` on data.train, score every epoch on data.validation, leave LAST, BEST and LOG in `folder`.
-
-    A state file from an interrupted run in `folder` is continued. Every epoch draws from its own
-    seed, so a continued run ends with the same weights as one that was never interrupted.
-    """
-    stages = experiment.training.stages
-    state_file = folder / STATE
-    state: dict[str, Any] = {"history": [], "best": float("inf"), "stage": -1}
-    if state_file.is_file():
-        state = load_state(state_file, next(model.parameters()).device)
-        model.load_state_dict(state["model"])
-    history: list[dict[str, Any]] = state["history"]
-    target = vote_shares(data.votes[data.validation])
-    many = data.votes[data.validation].sum(axis=1) >= MANY_VOTES
-    total_epochs = sum(stage.epochs for stage in stages)
-    progress = tqdm(total=total_epochs, initial=len(history), desc=title, unit="epoch")
-    last_epoch = 0
-    for number, stage in enumerate(stages):
-        last_epoch += stage.epochs
-        rows = stage_rows(data.votes, data.train, stage, title)
-        tools = make_optimisation(model, stage, len(rows))
-        if state["stage"] == number:
-            for name, tool in vars(tools).items():
-                tool.load_state_dict(state[name])
-        while len(history) < last_epoch:
-            started = time.monotonic()
-            generator = torch.manual_seed(seed + len(history))
-            order = rows[torch.randperm(len(rows), generator=generator).numpy()]
-            train_kl = train_epoch(model, data, order, stage, experiment, tools)
-            kl = kl_divergence(target, predict_rows(model, data, data.validation, experiment))
-            if not np.isfinite(kl).all():
-                where = data.validation[~np.isfinite(kl)].tolist()
-                raise TrainingError(f"no finite prediction for label rows {where[:20]}: lower the learning rate")
-            history.append(
-                {
-                    "stage": number,
-                    "epoch": len(history),
-                    "train_kl": train_kl,
-                    "validation_kl": float(kl.mean()),
-                    "validation_kl_many": float(kl[many].mean()) if many.any() else None,
-                    "learning_rate": tools.scheduler.get_last_lr()[0],
-                    "seconds": round(time.monotonic() - started, 2),
-                }
+def cut_batches(order: np.ndarray, stage: Stage, team: Team) -> list[Batch]:
+    """An epoch's batches, of which this process sees its part."""
+    batches, in_step = [], stage.batch_size * stage.accumulate
+    n_batches = count_batches(len(order), stage)
+    for number in range(n_batches):
+        whole = order[number * stage.batch_size : (number + 1) * stage.batch_size]
+        places, counted = team.part_of(len(whole))
+        step_starts = number // stage.accumulate * in_step
+        batches.append(
+            Batch(
+                number,
+                whole[places],
+                counted,
+                places,
+                len(whole),
+                rows_in_step=min(in_step, len(order) - step_starts),
+                last_of_step=(number + 1) % stage.accumulate == 0 or number + 1 == n_batches,
             )
-            if kl.mean() < state["best"]:
-                state["best"] = float(kl.mean())
-                write_via(folder / BEST, lambda path: save_file(model.state_dict(), path))
-            write_via(folder / LOG, pl.DataFrame(history).write_csv)
-            moving = {name: tool.state_dict() for name, tool in vars(tools).items()}
-            state = {"model": model.state_dict(), "history": history, "best": state["best"], "stage": number, **moving}
-            write_via(state_file, lambda path, state=state: torch.save(state, path))
-            progress.update()
-            progress.set_postfix(train=f"{train_kl:.3f}", validation=f"{kl.mean():.3f}", refresh=False)
-    progress.close()
-    write_via(folder / LAST, lambda path: save_file(model.state_dict(), path))
+        )
+    return batches
 
 
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    model.load_state_dict(load_file(path))
+def targets_of(data: FoldData, rows: np.ndarray, stage: Stage, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Target shares (batch, 6), float32, and numbers of votes (batch,) of label rows."""
+    votes = torch.from_numpy(data.votes[rows].astype(np.float64))
+    n_votes, target = votes.sum(dim=1), soft_target(votes, stage.smoothing)
+    if data.pseudo is not None and stage.pseudo:
+        few = torch.from_numpy(vote_totals(data.votes[rows]) < stage.pseudo_below)
+        mixed = (1 - stage.pseudo) * target + stage.pseudo * torch.from_numpy(data.pseudo[rows])
+        target = torch.where(few[:, None], mixed, target)  # the pseudo labels of the other rows are NaN
+    return target.float().to(device), n_votes.float().to(device)
+
+
+def read_epoch(
+    data: FoldData, order: np.ndarray, stage: Stage, draws: torch.Generator, team: Team, first_batch: int
+) -> Iterator[tuple[Batch, Windows]]:
+    """Batches of an epoch from `first_batch` on, and their raw windows on the device."""
+    batches = cut_batches(order, stage, team)
+    spans = data.windows.rows["span_seconds"].to_numpy()[order]
+    drawn = draw_shifts(stage.augment, spans, draws)
+    shifts = None
+    if drawn is not None:
+        first = np.cumsum([0] + [batch.size for batch in batches])
+        shifts = np.concatenate([drawn[first[b.number] + b.places] for b in batches[first_batch:]] or [drawn[:0]])
+    rows = np.concatenate([batch.rows for batch in batches[first_batch:]] or [order[:0]])
+    # Only an epoch's last batch may be smaller, on every process alike, so equal slices are the batches.
+    size = len(batches[first_batch].rows) if first_batch < len(batches) else 1
+    read = data.windows.batches(rows, size, team.device, shifts)
+    for batch, (_, windows) in zip(batches[first_batch:], read, strict=True):
+        yield batch, windows
+
+
+def train_batch(
+    net: nn.Module, batch: Batch, windows: Windows, fit: Fit, stage: Stage, draws: torch.Generator, at: float
+) -> Tensor:
+    """The weighted loss of one batch, summed over this process's rows; `at`: how much of the stage is done, 0 to 1."""
+    device = fit.team.device
+    changes = draw_signal_changes(stage.augment, batch.size, draws).part(batch.places)
+    target, n_votes = targets_of(fit.data, batch.rows, stage, device)
+    windows, target, n_votes = mix_windows(change_signals(windows, changes), target, n_votes, stage.augment, draws)
+    inputs = build_input(windows, fit.experiment.input)
+    inputs, target, n_votes = mix_images(inputs, target, n_votes, stage.augment, draws)
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, fit.precision, enabled=fit.precision is not None):
+        logits = net(inputs)
+    losses = row_loss(logits.float(), target, n_votes, stage, at)
+    return (losses * torch.from_numpy(batch.counted).to(device)).sum()
+
+
+def train_epoch(net: nn.Module, fit: Fit, order: np.ndarray, epoch: Epoch, tools: Optimisation) -> Iterator[None]:
+    """What is left of one pass over `order`; yields after every step of the optimiser, when a state may be saved.
+
+    Raises TrainingError when a loss is not a number or memory does not suffice.
+    """
+    stage, team = fit.stages[epoch.stage], fit.team
+    here = (fit.seed, epoch.stage, epoch.number)
+    n_batches = count_batches(len(order), stage)
+    places = generator(*here, 0, PLACES)
+    for batch, windows in read_epoch(fit.data, order, stage, places, team, epoch.next_batch):
+        net.train()
+        torch.manual_seed(seed_of(*here, batch.number, DROPOUT + team.rank))
+        draws = generator(*here, batch.number, CHANGES)
+        at = (epoch.number * n_batches + batch.number) / max(1, stage.epochs * n_batches - 1)  # 1: the last batch
+        waits = team.size > 1 and not batch.last_of_step  # gradients are averaged once a step
+        try:
+            with net.no_sync() if waits else nullcontext():
+                loss = train_batch(net, batch, windows, fit, stage, draws, at)
+                # DistributedDataParallel averages over the processes what should be summed.
+                tools.scaler.scale(loss * (team.size / batch.rows_in_step)).backward()
+            if batch.last_of_step:
+                tools.step()
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(out_of_memory(epoch.stage, stage, team)) from error
+        epoch.unread.append((batch, loss.detach()))
+        epoch.next_batch = batch.number + 1
+        if len(epoch.unread) == LOSSES_AT_ONCE:
+            epoch.read_losses(fit.label_ids)
+        if batch.last_of_step:
+            yield
+
+
+def out_of_memory(number: int, stage: Stage, team: Team) -> str:
+    smaller = f"batch_size = {stage.batch_size // 2} and accumulate = {stage.accumulate * 2}"
+    halves = f"in training.stages set {smaller} (the same step in two halves), or take"
+    return (
+        f"stage {number}: a batch of {stage.batch_size} does not fit in the memory of {team.device}: "
+        f"{halves if stage.batch_size > 1 else 'take'} a smaller backbone or input"
+    )
+
+
+def predict_rows(model: nn.Module, data: FoldData, rows: np.ndarray, experiment: Experiment, team: Team) -> np.ndarray:
+    """Probabilities (rows, 6) of label rows, through the same functions as inference; known to every process."""
+    model.eval()
+    mine = rows[team.rank :: team.size]
+    batches = data.windows.batches(mine, VALIDATION_BATCH, team.device)
+    found = [predict(model, build_input(windows, experiment.input)) for _, windows in batches]
+    parts = team.gather(np.concatenate(found) if found else np.empty((0, 6)))
+    whole = np.empty((len(rows), 6))
+    for rank, part in enumerate(parts):
+        whole[rank :: team.size] = part
+    return whole

@@ -1,12 +1,22 @@
-"""The folder of a run: one experiment on one competition.
+"""A run folder: RUNS/<experiment name>/.
 
-RUNS/<name>/config.json     the experiment
-RUNS/<name>/rows.parquet    label rows with their fold
-RUNS/<name>/fold0/          last.safetensors, best.safetensors, epochs.csv, fold.json, oof.parquet
-RUNS/<name>/oof.parquet     out-of-fold predictions of the finished folds, of the config's checkpoint
+config.json               the experiment
+rows.parquet              its label rows, each with its fold
+folds.csv                 patient_id, fold: the same folds for other runs (--fold-table)
+oof.parquet               label_id, eeg_id, fold, votes and six probabilities of all finished folds
+fold0/                    one model: held out fold 0, first seed. Further seeds: fold0-seed1/; trained on all rows:
+                          full/; held out two folds, for pseudo labels: fold0and1/. In each of them
+  fold.json               where the first weights and pseudo labels came from, versions, constants of the training rows
+  epochs.csv              losses and rates of each epoch
+  last.safetensors        after the last epoch
+  best.safetensors        of the epoch that scored best on the fold: chosen on it, so its score is optimistic
+  oof.parquet             label_id, eeg_id, fold, votes and the probabilities of both
+  state.pt                to continue an interrupted run; gone when the model is finished
 """
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +27,41 @@ from common.errors import KitError
 from common.files import write_via
 from common.schema import PATTERNS
 
-CONFIG, FOLD, ROWS, OOF = "config.json", "fold.json", "rows.parquet", "oof.parquet"
+CONFIG, FOLD, ROWS, OOF, FOLD_TABLE = "config.json", "fold.json", "rows.parquet", "oof.parquet", "folds.csv"
 LAST, BEST, STATE, LOG = "last.safetensors", "best.safetensors", "state.pt", "epochs.csv"
 
 
 class RunError(KitError):
     """A run folder that does not fit what was asked. The message says what to do."""
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """One trained model of a run: which folds it never saw (none: the full fit), and which seed."""
+
+    held_out: tuple[int, ...]
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        data = "fold" + "and".join(map(str, self.held_out)) if self.held_out else "full"
+        return f"{data}-seed{self.seed}" if self.seed else data
+
+    @property
+    def exported(self) -> bool:
+        """Models that saw neither of two folds only make pseudo labels."""
+        return len(self.held_out) < 2
+
+
+MEMBER_NAME = re.compile(r"(?:full|fold(\d+)(?:and(\d+))?)(?:-seed(\d+))?")
+
+
+def member_of(name: str) -> Member | None:
+    """The member whose folder has this name, if it is one's."""
+    if not (found := MEMBER_NAME.fullmatch(name)):
+        return None
+    held_out = tuple(int(fold) for fold in found.groups()[:2] if fold is not None)
+    return Member(held_out, int(found.group(3) or 0))
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -37,24 +76,44 @@ def read_table(path: Path) -> pl.DataFrame:
         raise RunError(f"{path}: not a readable parquet file ({str(error).strip().splitlines()[0]})") from error
 
 
-def fold_folder(run: Path, fold: int) -> Path:
-    return run / f"fold{fold}"
-
-
 def probability_columns(checkpoint: str) -> list[str]:
     """Names of the six probabilities of a checkpoint in a fold's oof.parquet: seizure_last ..."""
     return [f"{pattern}_{checkpoint}" for pattern in PATTERNS]
 
 
 def read_run(run: Path) -> Experiment:
-    """The experiment of a run folder with at least one finished fold. Raises RunError."""
-    if not (run / CONFIG).is_file() or not (run / OOF).is_file():
-        raise RunError(f"{run}: no {CONFIG} and {OOF} here; give a folder that `python -m train run` finished")
+    """The experiment of a run folder with at least one finished model. Raises RunError."""
+    if not (run / CONFIG).is_file() or not finished_members(run):
+        raise RunError(f"{run}: no {CONFIG} and no finished model here; give a folder that `python -m train run` wrote")
     try:
         return parse_experiment(json.loads((run / CONFIG).read_bytes()), str(run / CONFIG))
     except ValueError as error:
         raise RunError(f"{run / CONFIG} is damaged ({error}): train this run again") from error
 
 
-def finished_folds(run: Path) -> list[int]:
-    return sorted(int(part.parent.name.removeprefix("fold")) for part in run.glob(f"fold*/{OOF}"))
+def is_finished(folder: Path) -> bool:
+    """The state goes last: until then something is left to do."""
+    return (folder / LAST).is_file() and not (folder / STATE).is_file()
+
+
+def finished_members(run: Path) -> list[Member]:
+    folders = run.iterdir() if run.is_dir() else ()
+    members = [member_of(folder.name) for folder in folders if is_finished(folder)]
+    return sorted(member for member in members if member)
+
+
+def read_oof(run: Path) -> pl.DataFrame:
+    """Out-of-fold predictions of both checkpoints for the label rows of all finished folds, the mean over a
+    fold's seeds. Raises RunError."""
+    folds: dict[int, list[pl.DataFrame]] = {}
+    for member in finished_members(run):
+        if len(member.held_out) == 1:
+            folds.setdefault(member.held_out[0], []).append(read_table(run / member.name / OOF))
+    if not folds:
+        raise RunError(f"{run}: no fold is finished; `python -m train run ... --resume` goes on")
+    names = [*probability_columns("last"), *probability_columns("best")]
+    means = []
+    for parts in folds.values():
+        mean = sum(part.select(names).to_numpy() for part in parts) / len(parts)
+        means.append(parts[0].with_columns(pl.Series(name, mean[:, k]) for k, name in enumerate(names)))
+    return pl.concat(means)

@@ -1,5 +1,6 @@
 """The pictures of `python -m train show`: the EEG with its spectrograms and votes, and its model inputs."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,7 @@ SPECTRA_CAPTION = (
 )
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_GAP = 48, 30, 6
 INPUT_WIDTH, INPUT_HEIGHT = 132, 100  # of one input's axes
+TITLE_LETTERS = 90  # in a line above it
 COLUMN = INPUT_WIDTH + 38  # from input to input
 
 
@@ -173,7 +175,7 @@ def page_figure(eeg: np.ndarray, title: str) -> Figure:
 def draw_one(figure: Figure, drawing: Drawing, left: float, top: float, limits: tuple[float, float] | None) -> None:
     """One input with its title, its axes' upper left corner at left, top (mm)."""
     axes = place(figure, left, top, INPUT_WIDTH, INPUT_HEIGHT)
-    write_at(figure, left, top - 4.5, drawing.title, SMALL + 1)
+    write_at(figure, left, top - 1.5, textwrap.fill(drawing.title, TITLE_LETTERS), SMALL + 1, va="bottom")
     shown = draw_input(axes, drawing.values, drawing.config, limits)
     if shown is not None:
         colour_bar(figure, shown, (left + INPUT_WIDTH + 2, top, INPUT_HEIGHT), "")

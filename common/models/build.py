@@ -2,11 +2,14 @@
 
 from torch import nn
 
-from common.config import ConfigError, Experiment, WaveNetConfig
+from common.architectures import SpectrogramCnnConfig, SpectrogramTransformerConfig, WaveNetConfig
+from common.config import ConfigError, Experiment
 from common.features import input_shape
 from common.inputs import BipolarSequence
 from common.models.cnn import SpectrogramCNN
 from common.models.sequence import WaveNet
+from common.models.squeezeformer import WaveSqueezeformer
+from common.models.transformer import SpectrogramTransformer
 
 
 def build_model(experiment: Experiment) -> nn.Module:
@@ -14,11 +17,16 @@ def build_model(experiment: Experiment) -> nn.Module:
 
     Raises ConfigError when the parts of the input do not fit each other, or the net does not fit the input.
     """
+    config = experiment.model
     try:
         shape = input_shape(experiment.input)
     except ValueError as error:
         raise ConfigError(f"{experiment.name}: input: {error}") from error
-    if isinstance(experiment.model, WaveNetConfig):
-        assert isinstance(experiment.input, BipolarSequence)  # Experiment.model_fits_input
-        return WaveNet(experiment.model, experiment.input)
-    return SpectrogramCNN(experiment.model, channels=shape[0])
+    if isinstance(config, SpectrogramCnnConfig):
+        return SpectrogramCNN(config, shape)
+    if isinstance(config, SpectrogramTransformerConfig):
+        return SpectrogramTransformer(config, shape)
+    assert isinstance(experiment.input, BipolarSequence)  # Experiment.model_fits_input
+    if isinstance(config, WaveNetConfig):
+        return WaveNet(config, experiment.input)
+    return WaveSqueezeformer(config, experiment.input)

@@ -1,12 +1,14 @@
 """A timm backbone over a spectrogram image."""
 
+import functools
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from common.config import ConfigError, SpectrogramCnnConfig
+from common.architectures import SpectrogramCnnConfig
+from common.config import ConfigError
 from common.schema import PATTERNS
 
 
@@ -17,8 +19,41 @@ class GemPooling(nn.Module):
         super().__init__()
         self.exponent = nn.Parameter(torch.tensor(3.0))
 
-    def forward(self, features: Tensor) -> Tensor:  # (batch, features, height, width) -> (batch, features)
-        return features.clamp(min=1e-6).pow(self.exponent).mean(dim=(-2, -1)).pow(1 / self.exponent)
+    def forward(self, features: Tensor) -> Tensor:  # (batch, features, height, width) -> (batch, features, 1, 1)
+        # Powers leave the range of half precision: 0 to the third is raised from 1e-6, and 50 to it is beyond 65504.
+        powers = features.float().clamp(min=1e-6).pow(self.exponent.float())
+        return powers.mean(dim=(-2, -1), keepdim=True).pow(1 / self.exponent.float()).to(features.dtype)
+
+
+def check_backbone(name: str) -> None:
+    """Raises ConfigError when timm does not know the name."""
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name[:8]}*")[:3]
+        hint = f"; names like it: {', '.join(close)}" if close else ""
+        raise ConfigError(f"model.backbone: timm has no model named {name!r}{hint}")
+
+
+@functools.cache
+def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tuple[torch.Size, int]:
+    """Shape of the backbone's features of one image, and their number behind its pooling.
+
+    Asked of a backbone without memory (the meta device), as timm's families answer by different attributes.
+    Raises ConfigError when the backbone does not take such images.
+    """
+    with torch.device("meta"), torch.no_grad():
+        try:
+            sketch: Any = timm.create_model(
+                config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
+            ).eval()
+            features = sketch.forward_features(torch.empty(1, *shape))
+            return features.shape, sketch.forward_head(features, pre_logits=True).shape[1]
+        except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            size = " x ".join(map(str, shape))
+            raise ConfigError(
+                f"model.backbone: {config.backbone} with drop_path = {config.drop_path} makes no features of "
+                f"{size} images ({error}); take another one, or give the input the size it wants (resize); "
+                "for vision transformers there is 'spectrogram-transformer'"
+            ) from error
 
 
 class SpectrogramCNN(nn.Module):
@@ -26,27 +61,29 @@ class SpectrogramCNN(nn.Module):
 
     backbone without its classifier, pooled, dropout, linear: the seed's drop head. Weights start
     random here; training loads pretrained ones (train/pretrained.py), inference its own.
+    Raises ConfigError when backbone, pooling and images of `shape` (channels, height, width) do not fit.
     """
 
-    def __init__(self, config: SpectrogramCnnConfig, channels: int) -> None:
+    def __init__(self, config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
-        if not timm.is_model(config.backbone):
-            close = timm.list_models(f"*{config.backbone[:8]}*")[:3]
-            hint = f"; names like it: {', '.join(close)}" if close else ""
-            raise ConfigError(f"model.backbone: timm has no model named {config.backbone!r}{hint}")
+        check_backbone(config.backbone)
+        features, n_pooled = feature_shapes(config, shape)
         backbone: Any = timm.create_model(
-            config.backbone, pretrained=False, in_chans=channels, num_classes=0, drop_path_rate=config.drop_path
+            config.backbone, pretrained=False, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
         )
+        if config.pooling == "gem" and (len(features) != 4 or features[1] != backbone.num_features):
+            raise ConfigError(
+                f"model.pooling: 'gem' pools maps of features x height x width; {config.backbone} makes "
+                f"{' x '.join(map(str, features[1:]))}: take 'average'"
+            )
         self.backbone = backbone
+        # The backbone's own average leaves a map of one point as it is; what it does behind its pooling (ConvNeXt
+        # normalises, MobileNet widens) then follows GeM as it follows the average.
         self.pooling = GemPooling() if config.pooling == "gem" else nn.Identity()
-        self.pooled_by_backbone = config.pooling == "average"  # whatever the layout of its features
-        n_features = backbone.head_hidden_size if self.pooled_by_backbone else backbone.num_features
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(n_features, len(PATTERNS))
+        self.classifier = nn.Linear(n_pooled, len(PATTERNS))
 
     def forward(self, image: Tensor) -> Tensor:
         backbone: Any = self.backbone
-        features = backbone.forward_features(image)
-        if self.pooled_by_backbone:
-            features = backbone.forward_head(features, pre_logits=True)
-        return self.classifier(self.dropout(self.pooling(features)))
+        features = self.pooling(backbone.forward_features(image))
+        return self.classifier(self.dropout(backbone.forward_head(features, pre_logits=True)))

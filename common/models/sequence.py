@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.config import WaveNetConfig
+from common.architectures import WaveNetConfig
 from common.inputs import BipolarSequence
 from common.montage import LEFT, MONTAGES, RIGHT, neighbours
 from common.schema import LABELLED_SECONDS, MIDLINE, PATTERNS, WINDOW_SECONDS

@@ -140,6 +140,8 @@ def main() -> int:
         rows = measure_rows(only, Path(folder), rates)
     show(rows, rates)
     extra = gpu_rows() if torch.cuda.is_available() else []
+    if not extra:
+        print("\nno GPU here: rows G1 to G6 (inputs and training on one) are left out")
     for row in extra:
         print(f"  {row['id']}  {row['what']}: {row['value']:.3g} {row['unit']}")
     facts = {"rates": {str(n): vars(rate) for n, rate in rates.items()}, "gpu": extra}

@@ -1,4 +1,4 @@
-"""Extra rows where a GPU is at hand: inputs a second, and what making them adds to a training step."""
+"""Extra rows where a GPU is at hand: inputs a second, what making them adds to a training step, training itself."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from samples import cut_windows, simulate_recording
 
-from common.config import Experiment, SpectrogramCnnConfig
+from common.architectures import SpectrogramCnnConfig
+from common.config import Experiment
 from common.features import Windows, build_input
 from common.inputs import BipolarSequence, Crop, EegMelImage, EegSpectra, Stft
 from common.models.build import build_model
+from train.measure import measure_experiment
 
 BATCH, WARM_UP, REPEATS = 32, 5, 20
 INPUTS = {
@@ -18,6 +20,9 @@ INPUTS = {
     "STFT of the central 10 s": EegSpectra(crops=(Crop(seconds=10, transform=Stft(hop=10)),)),
     "sequence (18, 10000)": BipolarSequence(),
 }
+TRAINED = EegMelImage(parts=("image", "percentiles"))  # 512 x 512
+TRAINING_BATCH = 64
+TRAINING_REACH = {"efficientnet_b0": 1100, "efficientnet_b2": 700}  # images a second on an H200
 
 
 def seconds_each(function: Callable[[], Any]) -> float:
@@ -53,6 +58,22 @@ def training_step(images: torch.Tensor) -> Callable[[], None]:
     return step
 
 
+def training_row(
+    number: int, backbone: str, reach: float, device: torch.device, batch: int = TRAINING_BATCH, steps: int = REPEATS
+) -> dict[str, Any]:
+    """Images a second of the engine's own steps, from raw windows on the device to moved weights."""
+    model = SpectrogramCnnConfig(backbone=backbone, pretrained=False)
+    stages = {"stages": [{"batch_size": batch}]}
+    experiment = Experiment(name="bench-training", input=TRAINED, model=model, training=stages)
+    [step] = measure_experiment(experiment, steps, None, device).times
+    limit = "making the input" if step.outside > 0.5 else "the net"
+    what = (
+        f"training {backbone} on 512 x 512 from raw windows, batch {batch}, AMP, channels_last (reach on an H200: "
+        f"{reach:,}); {step.outside:.0%} of the time outside the net, most in {limit}"
+    )
+    return {"id": f"G{number}", "what": what, "value": step.rows_per_second, "unit": "images/s"}
+
+
 def gpu_rows() -> list[dict[str, Any]]:
     """Rows {"id", "what", "value", "unit"}; needs a GPU. Windows are on it already, as a loader leaves them."""
     windows = cut_windows(simulate_recording(0))
@@ -67,4 +88,6 @@ def gpu_rows() -> list[dict[str, Any]]:
     making = seconds_each(lambda: build_input(batch, EegMelImage()))
     step = seconds_each(training_step(build_input(batch, EegMelImage())))
     what = f"making the mel image, share of a B0 training step with it (batch {BATCH}, AMP, channels_last)"
-    return [*rows, {"id": "G4", "what": what, "value": 100 * making / (making + step), "unit": "%"}]
+    rows.append({"id": "G4", "what": what, "value": 100 * making / (making + step), "unit": "%"})
+    trained = enumerate(TRAINING_REACH.items(), start=5)
+    return [*rows, *(training_row(number, *goal, torch.device("cuda")) for number, goal in trained)]

@@ -15,8 +15,9 @@ from measure import Work, seconds
 from safetensors.torch import save_file
 from samples import cut_windows, simulate_recording, write_test_set
 
+from common.architectures import SpectrogramCnnConfig
 from common.blend import Blend
-from common.config import Experiment, SpectrogramCnnConfig
+from common.config import Experiment
 from common.features import Windows, build_input
 from common.inputs import EegMelImage
 from common.models.build import build_model

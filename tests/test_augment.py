@@ -1,0 +1,288 @@
+"""Changes of raw windows: what each keeps, how often it happens, that a window is changed by its own draws alone."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from eeg_samples import NAMES, eeg_like
+
+from common.features import Windows, build_input
+from common.inputs import KaggleImage
+from common.montage import mirror_eeg, mirror_spectrogram, permute_chains, reverse_time
+from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
+from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes, pass_band
+
+ALL = Augment(
+    mirror=0.5,
+    swap_chains=0.5,
+    reverse=0.5,
+    drop_electrodes=DropElectrodes(),
+    narrow_band=NarrowBand(chance=0.5),
+    gaps=RandomGaps(chance=0.5),
+)
+EKG = NAMES.index("EKG")
+
+
+def drawing(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def some_windows(n_rows, seed=0):
+    """EEG and spectrogram, with a stretch that is missing in both."""
+    eeg = torch.from_numpy(np.stack([eeg_like(seed + k) for k in range(n_rows)]))
+    spectrogram = torch.rand(n_rows, 4, 100, 300, generator=drawing(seed))
+    eeg[:, 4, 2000:2300] = torch.nan
+    spectrogram[:, 1, :, 40:50] = torch.nan
+    return Windows(eeg, spectrogram)
+
+
+def same(made, expected):
+    return torch.equal(made.nan_to_num(7e30), expected.nan_to_num(7e30))
+
+
+def alike(made, expected):
+    """But for the rounding of the FFT, which differs between one signal and several; microvolts."""
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-4, equal_nan=True)
+
+
+# ---- shifts
+
+
+def test_shifts_are_uniform_and_none_is_drawn_for_none():
+    draws, spans = drawing(), np.full(4000, 12.0)
+    shifts = draw_shifts(Augment(shift=5.0), spans, draws)
+    assert -5 <= shifts.min() < -4.9 and 4.9 < shifts.max() <= 5 and abs(shifts.mean()) < 0.2
+    assert shifts.var() == pytest.approx(25 / 3, rel=0.05)
+    before = draws.get_state()
+    assert draw_shifts(Augment(), spans, draws) is None
+    assert draw_shifts(Augment(any_window=True), np.zeros(9), draws) is None
+    assert torch.equal(draws.get_state(), before)
+
+
+def test_any_window_reaches_as_far_as_each_label_row_goes():
+    spans = np.tile([0.0, 4.0, 40.0], 3000)
+    shifts = draw_shifts(Augment(any_window=True), spans, drawing()).reshape(-1, 3)
+    np.testing.assert_allclose(shifts.max(axis=0), [0, 2, 20], rtol=0.01)
+    np.testing.assert_allclose(shifts.min(axis=0), [0, -2, -20], rtol=0.01)
+    both = draw_shifts(Augment(any_window=True, shift=3.0), spans, drawing()).reshape(-1, 3)
+    np.testing.assert_allclose(both.var(axis=0), [3, 3 + 4 / 3, 3 + 400 / 3], rtol=0.08)
+    assert np.array_equal(draw_shifts(ALL.model_copy(update={"shift": 1.0}), spans, drawing(5)),
+                          draw_shifts(Augment(shift=1.0), spans, drawing(5)))  # fmt: skip
+
+
+# ---- hemispheres, chains, time
+
+
+def test_mirror_is_that_of_the_montage_and_twice_is_nothing():
+    windows = some_windows(2)
+    changes = draw_signal_changes(Augment(mirror=1.0), 2, drawing())
+    once = change_signals(windows, changes)
+    assert same(once.eeg, mirror_eeg(windows.eeg)) and same(once.spectrogram, mirror_spectrogram(windows.spectrogram))
+    twice = change_signals(once, changes)
+    assert same(twice.eeg, windows.eeg) and same(twice.spectrogram, windows.spectrogram)
+
+
+def test_a_mirrored_window_exchanges_the_panels_of_its_image():
+    windows = Windows(None, some_windows(1).spectrogram)
+    mirrored = change_signals(windows, draw_signal_changes(Augment(mirror=1.0), 1, drawing()))
+    plain, seen = (build_input(kind, KaggleImage()).reshape(4, 100, 300) for kind in (windows, mirrored))
+    assert torch.equal(seen, plain[[1, 0, 3, 2]]) and not torch.equal(seen, plain)
+
+
+def test_swapped_chains_are_one_of_three_arrangements_without_a_mirror():
+    n_rows = 400
+    one = some_windows(1)
+    windows = Windows(one.eeg[..., :50].expand(n_rows, -1, -1), one.spectrogram[..., :5, :].expand(n_rows, -1, -1, -1))
+    swapped = change_signals(windows, draw_signal_changes(Augment(swap_chains=0.5), n_rows, drawing()))
+    sides = itertools.product((("LL", "LP"), ("LP", "LL")), (("RL", "RP"), ("RP", "RL")))
+    found = []
+    for (left, left_other), (right, right_other) in sides:
+        arrangement = (left, right, right_other, left_other)
+        eeg, panels = permute_chains(windows.eeg[0], windows.spectrogram[0], arrangement)
+        of_eeg = (swapped.eeg.nan_to_num(7e30) == eeg.nan_to_num(7e30)).flatten(1).all(dim=1)
+        of_panels = (swapped.spectrogram.nan_to_num(7e30) == panels.nan_to_num(7e30)).flatten(1).all(dim=1)
+        assert torch.equal(of_eeg, of_panels)
+        found.append(int(of_eeg.sum()))
+    assert sum(found) == n_rows and all(70 < number < 130 for number in found)  # a quarter each: 100 +- 9
+
+
+def test_mirror_and_swap_together_reach_all_eight_arrangements():
+    changes = draw_signal_changes(Augment(mirror=0.5, swap_chains=0.5), 800, drawing())
+    windows = Windows(None, torch.arange(4.0)[None, :, None, None].expand(800, 4, 1, 1))
+    orders = [tuple(row) for row in change_signals(windows, changes).spectrogram.flatten(1).int().tolist()]
+    expected = {(0, 1, 2, 3), (3, 1, 2, 0), (0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (1, 3, 0, 2), (2, 0, 3, 1),
+                (2, 3, 0, 1)}  # fmt: skip
+    assert set(orders) == expected and all(60 < orders.count(order) < 140 for order in expected)
+
+
+def test_reversed_windows_run_backwards_in_both():
+    windows = some_windows(3)
+    changes = draw_signal_changes(Augment(reverse=1.0), 3, drawing())
+    made = change_signals(windows, changes)
+    assert same(made.eeg, reverse_time(windows.eeg)) and same(made.spectrogram, reverse_time(windows.spectrogram))
+    again = change_signals(made, changes)
+    assert same(again.eeg, windows.eeg) and same(again.spectrogram, windows.spectrogram)
+
+
+# ---- electrodes
+
+
+def test_so_many_electrodes_of_so_many_windows_as_the_config_says():
+    n_rows = 4000
+    for name, option in (
+        ("drop_electrodes", DropElectrodes(chance=0.3, most=3)),
+        ("narrow_band", NarrowBand(chance=0.3, most=3)),
+        ("gaps", RandomGaps(chance=0.3, most=3)),
+    ):
+        drawn = draw_signal_changes(Augment(**{name: option}), n_rows, drawing())
+        kinds = {"drop_electrodes": drawn.missing, "narrow_band": drawn.narrowed, "gaps": drawn.gapped}
+        chosen = kinds.pop(name)
+        assert not any(other.any() for other in kinds.values()) and not drawn.arrangement.any()
+        numbers = chosen.sum(dim=1).bincount(minlength=5).tolist()
+        assert numbers[0] == pytest.approx(0.7 * n_rows, abs=120) and numbers[4] == 0
+        assert all(count == pytest.approx(0.1 * n_rows, abs=80) for count in numbers[1:4])
+        each = chosen.sum(dim=0)
+        assert each[EKG] == 0
+        assert all(count == pytest.approx(0.6 * n_rows / 19, abs=50) for count in each[:EKG].tolist())
+
+
+def test_missing_electrodes_are_nan_and_the_rest_is_as_it_was():
+    windows = some_windows(40)
+    changes = draw_signal_changes(Augment(drop_electrodes=DropElectrodes()), 40, drawing())
+    made = change_signals(windows, changes)
+    assert changes.missing.any()
+    assert made.eeg[changes.missing].isnan().all()
+    assert same(made.eeg[~changes.missing], windows.eeg[~changes.missing])
+    assert same(made.spectrogram, windows.spectrogram)
+
+
+def test_gaps_are_as_long_as_drawn_and_lie_anywhere():
+    n_rows = 300
+    option = RandomGaps(chance=1.0, most=4, seconds=5.0)
+    changes = draw_signal_changes(Augment(gaps=option), n_rows, drawing())
+    first, end = changes.gap.unbind(dim=1)
+    length = end - first
+    assert 1 <= length.min() <= 20 and 980 <= length.max() <= 1000 and first.min() < 150 and end.max() > 9_850
+    assert length.float().mean() == pytest.approx(500, abs=50) and first.min() >= 0 and end.max() <= 10_000
+    made = change_signals(Windows(torch.zeros(20, 20, 10_000), None), changes.part(slice(20)))
+    for row, electrode in itertools.product(range(20), range(20)):
+        missing = made.eeg[row, electrode].isnan().nonzero()[:, 0].tolist()
+        gap = list(range(int(first[row]), int(end[row])))
+        assert missing == (gap if changes.gapped[row, electrode] else [])
+    whole = draw_signal_changes(Augment(gaps=RandomGaps(seconds=50.0)), 500, drawing()).gap
+    assert whole[:, 1].max() <= 10_000 and (whole[:, 1] - whole[:, 0]).max() > 9_800
+
+
+# ---- narrower bands
+
+
+def sine(hertz, n_time=10_000):
+    return 100 * torch.sin(2 * torch.pi * hertz * torch.arange(n_time) / 200 + 0.3)
+
+
+def test_a_narrow_band_passes_what_is_inside_and_nothing_else_of_the_chosen_electrode():
+    windows = Windows((sine(4) + sine(12) + 3000).expand(2, 20, -1).clone(), None)
+    narrowed = torch.zeros(2, 20, dtype=torch.bool)
+    narrowed[1, NAMES.index("C3")] = True
+    changes = SignalChanges(
+        torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.bool), ~narrowed & False, narrowed,
+        torch.tensor([[2.0, 8.0], [2.0, 8.0]]), ~narrowed & False, torch.zeros(2, 2, dtype=torch.long),
+    )  # fmt: skip
+    made = change_signals(windows, changes).eeg
+    assert torch.equal(made[~narrowed], windows.eeg[~narrowed])
+    inside = slice(600, -600)
+    assert (made[narrowed] - sine(4))[0, inside].abs().max() < 1
+
+
+@pytest.mark.parametrize(
+    ("band", "hertz", "gain"),
+    [
+        ((0.5, 20.0), 1, 1),
+        ((0.5, 20.0), 20, 1),
+        ((0.5, 20.0), 22.5, 0.5),  # half-way down
+        ((0.5, 20.0), 26, 0),
+        ((2.0, 10.0), 1, 0.5),
+        ((5.0, 8.0), 2.9, 0),
+        ((5.0, 8.0), 4, 0.5),
+        ((5.0, 8.0), 5, 1),
+        ((5.0, 8.0), 10.1, 0),
+    ],
+)
+def test_edges_of_the_band_are_where_they_should_be(band, hertz, gain):
+    passed = pass_band(sine(hertz)[None], torch.tensor([band]))[0, 2000:-2000]
+    expected = gain * sine(hertz)[2000:-2000]
+    assert (passed - expected).abs().max() < 1.5  # of 100 microvolts
+
+
+def test_a_drift_does_not_ring_at_the_ends():
+    slope = torch.linspace(-2000, 2000, 10_000)
+    assert pass_band(slope[None], torch.tensor([[2.0, 8.0]])).abs().max() < 1
+
+
+def test_an_offset_does_not_ring_around_a_gap():
+    signal = sine(4) + 3000
+    signal[4000:4500] = torch.nan
+    left = (pass_band(signal[None], torch.tensor([[2.0, 8.0]]))[0] - sine(4)).abs()
+    assert left[600:-600].nan_to_num().max() < 150 and left[1000:3500].max() < 2 and left[5000:9000].max() < 2
+
+
+def test_gaps_stay_gaps_in_a_narrow_band_and_each_signal_has_its_own():
+    signals = torch.from_numpy(eeg_like(3)[:4].copy())
+    signals[1, 3000:3400] = torch.nan
+    signals[2] = torch.nan
+    bands = torch.tensor([[1.0, 8.0], [1.0, 8.0], [0.5, 20.0], [0.5, 20.0]])
+    passed = pass_band(signals, bands)
+    assert torch.equal(passed.isnan(), signals.isnan())
+    power = torch.fft.rfft(passed[[0, 3]]).abs().square()
+    high = slice(12 * 50, 20 * 50)  # bins of 12 to 20 Hz
+    assert power[0, high].sum() < 1e-3 * power[1, high].sum()
+    before = signals.clone()
+    assert same(pass_band(signals, bands), passed) and same(signals, before)
+
+
+def test_bands_lie_between_what_the_config_and_the_kit_say():
+    for high, (lowest, highest) in ((8.0, (8, 20)), (30.0, (20, 30)), (20.0, (20, 20))):
+        band = draw_signal_changes(Augment(narrow_band=NarrowBand(low=3.0, high=high)), 2000, drawing()).band
+        assert band.min(dim=0).values.tolist() == pytest.approx([0.5, lowest], abs=0.05)
+        assert band.max(dim=0).values.tolist() == pytest.approx([3.0, highest], abs=0.05)
+
+
+# ---- all together
+
+
+def test_nothing_drawn_gives_the_same_object_and_nothing_given_is_written_to():
+    windows = some_windows(6)
+    kept = Windows(windows.eeg.clone(), windows.spectrogram.clone())
+    assert change_signals(windows, draw_signal_changes(Augment(), 6, drawing())) is windows
+    never = ALL.model_copy(update={"mirror": 0.0, "swap_chains": 0.0, "reverse": 0.0})
+    never = never.model_copy(update={name: getattr(ALL, name).model_copy(update={"chance": 0.0})
+                                     for name in ("drop_electrodes", "narrow_band", "gaps")})  # fmt: skip
+    assert change_signals(windows, draw_signal_changes(never, 6, drawing())) is windows
+    made = change_signals(windows, draw_signal_changes(ALL, 6, drawing()))
+    assert not same(made.eeg, kept.eeg)
+    assert same(windows.eeg, kept.eeg) and same(windows.spectrogram, kept.spectrogram)
+
+
+@pytest.mark.parametrize("part", [slice(3, 6), np.array([5, 0, 5]), slice(2, 3)])
+def test_a_window_is_changed_by_its_own_draws_alone(part):
+    windows, changes = some_windows(8), draw_signal_changes(ALL, 8, drawing(4))
+    whole = change_signals(windows, changes)
+    of_part = change_signals(Windows(windows.eeg[part], windows.spectrogram[part]), changes.part(part))
+    alike(of_part.eeg, whole.eeg[part])
+    assert same(of_part.spectrogram, whole.spectrogram[part])
+    alone = change_signals(Windows(None, windows.spectrogram), changes)
+    assert alone.eeg is None and same(alone.spectrogram, whole.spectrogram)
+    alone = change_signals(Windows(windows.eeg, None), changes)
+    assert alone.spectrogram is None and same(alone.eeg, whole.eeg)
+
+
+def test_draws_come_from_the_generator_that_is_given_and_no_other():
+    before = torch.get_rng_state()
+    first, again, other = (vars(draw_signal_changes(ALL, 64, drawing(seed))) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+    shares = draw_signal_changes(Augment(mirror=0.3, reverse=0.8), 4000, drawing())
+    assert (shares.arrangement == 4).float().mean() == pytest.approx(0.3, abs=0.03)
+    assert shares.reversed.float().mean() == pytest.approx(0.8, abs=0.03)

@@ -1,0 +1,156 @@
+"""CutMix and mosaic against slow, literal second implementations by loops, the published mistake included."""
+
+import numpy as np
+import pytest
+import torch
+from test_mixing import WHOLE, drawing, some_votes
+
+from common.training import Augment, CutMix
+from train.mixing import cut_bands, draw_cuts, mix_images
+
+
+def numbered_images(n_rows, height=400, width=300, channels=1):
+    """Every pixel has its own number: those of row 0 first, in order, exactly."""
+    shape = n_rows, channels, height, width
+    return torch.arange(n_rows * channels * height * width, dtype=torch.float64).reshape(shape)
+
+
+# ---- CutMix
+
+
+def cutmix_by_loops(images, target, config, cuts):
+    """As the notebooks do it, row by row, in numpy."""
+    original, result = images.numpy(), images.numpy().copy()
+    for c in range(6):
+        rows = np.flatnonzero(target[:, c].numpy() >= config.threshold)
+        if len(rows) < 2:
+            continue
+        permuted = rows[np.argsort(cuts.keys[c, rows].numpy())]
+        start, size = int(cuts.start[c]), int(cuts.size[c])
+        for begin in (start, start + config.length) if config.second_cut else (start,):
+            band = slice(begin, begin + size)
+            for i, source in zip(rows, permuted, strict=True):
+                if config.axis == "time":
+                    result[i, :, :, band] = original[source, :, :, band]
+                else:
+                    result[i, :, band, :] = original[source, :, band, :]
+    return result
+
+
+@pytest.mark.parametrize("axis", ["time", "frequency"])
+@pytest.mark.parametrize("second_cut", [False, True])
+@pytest.mark.parametrize("shape", [(1, 400, 600), (3, 130, 260)])
+def test_cutmix_is_what_the_loops_make(axis, second_cut, shape):
+    config = CutMix(axis=axis, second_cut=second_cut)
+    channels, height, width = shape
+    moved = 0
+    for seed in range(5):
+        images, (target, _) = numbered_images(16, height, width, channels), some_votes(16, seed)
+        cuts = draw_cuts(config, 16, drawing(seed))
+        made = cut_bands(images, target, config, cuts).numpy()
+        assert np.array_equal(made, cutmix_by_loops(images, target, config, cuts))
+        moved += (made != images.numpy()).sum()
+    assert moved > 0
+
+
+def rows_and_columns_touched(config, n_seeds, height, width):
+    """By how often something else came there, over many batches of one class: (height,), (width,)."""
+    images = numbered_images(4, height, width)
+    augment, votes = Augment(cutmix=config), torch.ones(4)
+    touched = np.zeros((height, width), dtype=int)
+    for seed in range(n_seeds):
+        made = mix_images(images, WHOLE.expand(4, 6), votes, augment, drawing(seed))[0]
+        touched += (made != images).any(dim=0)[0].numpy()
+    return touched.any(axis=1), touched.any(axis=0), touched
+
+
+def test_the_published_cutmix_cuts_frequency_and_never_reaches_the_last_panel():
+    rows, columns, touched = rows_and_columns_touched(CutMix(chance=1, axis="frequency"), 300, 400, 60)
+    assert columns.all()  # the whole width, the percentiles' half too
+    assert (touched == touched[:, :1]).all()
+    assert rows[:110].all() and rows[185:290].all()
+    assert not rows[125:175].any() and not rows[300:].any()
+
+
+def test_the_published_second_cut_reaches_only_the_last_panel():
+    config = CutMix(chance=1, axis="frequency", second_cut=True)
+    images, target = numbered_images(2), WHOLE.expand(2, 6)
+    for start, size, last in ((0, 25, 325), (50, 75, 400), (175, 75, None), (225, 75, None)):
+        cuts = draw_cuts(config, 2, drawing())
+        cuts.keys[0] = torch.tensor([0.9, 0.1])  # they exchange
+        cuts.start[0], cuts.size[0] = start, size
+        touched = (cut_bands(images, target, config, cuts) != images).any(dim=0)[0].all(dim=1).nonzero()[:, 0].tolist()
+        second = list(range(300 + start, last)) if last else []
+        assert touched == list(range(start, start + size)) + second
+
+
+def test_the_right_cutmix_cuts_time_and_its_second_cut_the_other_half():
+    rows, columns, touched = rows_and_columns_touched(CutMix(chance=1), 300, 40, 600)
+    assert rows.all() and (touched == touched[:1]).all()
+    assert columns[:110].all() and columns[185:290].all() and not columns[125:175].any() and not columns[300:].any()
+    _, columns, _ = rows_and_columns_touched(CutMix(chance=1, second_cut=True), 100, 40, 600)
+    assert np.array_equal(columns[:300], columns[300:])
+
+
+def test_cutmix_takes_from_the_class_and_keeps_the_targets():
+    target = torch.zeros(40, 6)
+    target[:15, 2], target[15:39, 4], target[39, 1] = 0.5, 0.8, 1.0  # the last is alone in its class
+    target[:15, 3] = target[15:39, 3] = 0.49
+    images, votes = numbered_images(40), torch.arange(40.0)
+    made, same_target, same_votes = mix_images(images, target, votes, Augment(cutmix=CutMix(chance=1)), drawing(3))
+    assert same_target is target and same_votes is votes
+    giver = (made // 120_000).long()[:, 0, 0]
+    assert torch.equal(made % 120_000, images % 120_000)  # every pixel from its own place
+    assert (giver[:15] < 15).all() and ((giver[15:39] >= 15) & (giver[15:39] < 39)).all() and (giver[39] == 39).all()
+    for column in range(300):  # a permutation: nobody gives twice
+        assert sorted(giver[:, column].tolist()) == list(range(40))
+    assert (giver != torch.arange(40)[:, None]).any(dim=1).sum() > 30
+
+
+def test_bands_have_the_sizes_and_places_of_the_notebooks():
+    cuts = [draw_cuts(CutMix(), 2, drawing(seed)) for seed in range(700)]
+    start, size = torch.cat([c.start for c in cuts]), torch.cat([c.size for c in cuts])
+    assert sorted(size.unique().tolist()) == list(range(25, 76))
+    assert sorted(start.unique().tolist()) == [*range(51), *range(175, 226)]
+    assert (start < 100).float().mean() == pytest.approx(0.5, abs=0.03)
+    other = CutMix(smallest=2, largest=3, margin=0, length=10)
+    assert {int(s) for seed in range(20) for s in draw_cuts(other, 2, drawing(seed)).start} == {0, 7}
+
+
+# ---- mosaic
+
+
+def test_mosaic_is_what_loops_over_columns_make():
+    n_rows = 5
+    images = torch.randn(n_rows, 2, 12, 40, generator=drawing(1))
+    target, votes = some_votes(n_rows)
+    made, new_target, new_votes = mix_images(images, target, votes, Augment(mosaic=True), drawing(7))
+    drawn = torch.randint(n_rows, (n_rows, 4), generator=drawing(7))
+    assert len(drawn.unique()) > 2 and made.shape == images.shape
+    for i in range(n_rows):
+        for strip in range(4):
+            source = drawn[i, strip]
+            for column in range(10):
+                expected = images[source, :, :, 4 * column : 4 * column + 4].double().mean(dim=-1)
+                torch.testing.assert_close(made[i, :, :, 10 * strip + column].double(), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(new_target[i], sum(target[k] for k in drawn[i]) / 4)
+        assert new_votes[i] == sum(votes[k] for k in drawn[i]) / 4
+
+
+def test_mosaic_is_a_strip_in_time_and_no_square():
+    images = torch.arange(30.0)[:, None, None, None].expand(30, 1, 400, 300)
+    made = mix_images(images, WHOLE.expand(30, 6), torch.ones(30), Augment(mosaic=True), drawing())[0]
+    assert (made == made[:, :, :1]).all()  # alike in all frequencies
+    strips = made[:, 0, 0].reshape(30, 4, 75)
+    assert (strips == strips[:, :, :1]).all()
+    assert (strips[:, :, 0].diff(dim=1) != 0).float().mean() > 0.9
+    assert len(strips[:, :, 0].unique()) < 30  # with replacement: not all were drawn
+
+
+@pytest.mark.parametrize("width", [41, 42, 43, 57])
+def test_mosaic_of_a_width_that_is_no_multiple_of_four_loses_only_the_end(width):
+    ramp = torch.arange(float(width)).expand(3, 1, 8, width)
+    made = mix_images(ramp, WHOLE.expand(3, 6), torch.ones(3), Augment(mosaic=True), drawing())[0]
+    quarter = -(-width // 4)
+    expected = [np.mean(range(4 * k, min(4 * k + 4, width))) for k in range(quarter)]
+    np.testing.assert_allclose(made[1, 0, 3], (expected * 4)[:width], rtol=1e-6)

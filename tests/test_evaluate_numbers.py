@@ -1,0 +1,259 @@
+"""The numbers of evaluate a second time, by plain loops and by scipy; the interval by what it promises."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from run_samples import BEST, LAST, make_rows, oof_of, write_run
+from scipy.special import rel_entr
+
+from common.schema import PATTERNS, VOTES
+from train.evaluate import CHECKPOINTS, FLOOR, PRIOR, evaluate, kl_columns, out_of_fold_prior
+from train.labels import prior_shares
+from train.scores import interval, many_votes, one_per_eeg, resampled_means, row_choices
+
+
+def plain_scores(oof, columns):
+    """kl of each row and the five means, in plain loops."""
+    rows = oof.sort("label_id").rows(named=True)
+    for row in rows:
+        row["n"] = sum(row[vote] for vote in VOTES)
+        row["kl"] = 0.0
+        for vote, column in zip(VOTES, columns, strict=True):
+            row["kl"] += float(rel_entr(row[vote] / row["n"], row[column]))
+    best_of_eeg = {}
+    for row in rows:  # by label_id: the first of equals stays
+        if row["eeg_id"] not in best_of_eeg or row["n"] > best_of_eeg[row["eeg_id"]]["n"]:
+            best_of_eeg[row["eeg_id"]] = row
+
+    def mean(chosen):
+        values = [row["kl"] for row in chosen]
+        return sum(values) / len(values) if values else math.nan
+
+    many = [row for row in rows if row["n"] >= 10]
+    folds = {k: [row for row in many if row["fold"] == k] for k in sorted({row["fold"] for row in rows})}
+    filled = [mean(part) for part in folds.values() if part]
+    classes = {pattern: [] for pattern in PATTERNS}
+    for row in many:
+        votes = [row[vote] for vote in VOTES]
+        classes[PATTERNS[votes.index(max(votes))]].append(row)
+    return {
+        "kl_all": mean(rows),
+        "kl_many": mean(many),
+        "kl_folds": sum(filled) / len(filled),
+        "kl_eeg": mean(best_of_eeg.values()),
+        "kl_eeg_many": mean([row for row in best_of_eeg.values() if row["n"] >= 10]),
+        "classes": {pattern: (mean(part), len(part)) for pattern, part in classes.items()},
+        "folds_many": {f"fold{k}": (mean(part), len(part)) for k, part in folds.items()},
+        "folds_all": {f"fold{k}": (mean(p := [r for r in rows if r["fold"] == k]), len(p)) for k in folds},
+        "many": many,
+    }
+
+
+def plain_interval(rows, values):
+    """The documented draws, patient by patient: how often each comes is one multinomial draw."""
+    patients = sorted({row["patient_id"] for row in rows})
+    draws, means = np.random.default_rng(0), []
+    for _ in range(2000):
+        times = draws.multinomial(len(patients), [1 / len(patients)] * len(patients))
+        drawn = [v for p, n in zip(patients, times, strict=True) for _ in range(n) for v in values[p]]
+        means.append(sum(drawn) / len(drawn))
+    means.sort()
+
+    def percentile(share):  # linear between the two nearest
+        place = share * (len(means) - 1)
+        below = math.floor(place)
+        return means[below] + (place - below) * (means[below + 1] - means[below])
+
+    return percentile(0.025), percentile(0.975)
+
+
+def by_patient(rows, key):
+    found = {}
+    for row in rows:
+        found.setdefault(row["patient_id"], []).append(key(row))
+    return found
+
+
+@pytest.fixture
+def runs(tmp_path):
+    rows = make_rows()
+    return [write_run(tmp_path / name, rows, seed) for seed, name in enumerate(("one", "other"))]
+
+
+# ---- every number a second time
+
+
+def test_scores_equal_plain_loops(runs):
+    evaluation = evaluate(runs, None)
+    assert evaluation.scores["what"].to_list() == [
+        *(f"{name} ({label})" for name in ("one", "other") for label in CHECKPOINTS.values()),
+        PRIOR,
+        "uniform",
+    ]
+    plain = [plain_scores(oof_of(run), columns) for run in runs for columns in (LAST, BEST)]
+    plain.append(plain_scores(oof_of(runs[0]).with_columns(pl.lit(1 / 6).alias(c) for c in LAST), LAST))
+    places = [0, 1, 2, 3, 5]
+    for k, expected in zip(places, plain, strict=True):
+        line = evaluation.scores.row(k, named=True)
+        for column in ("kl_all", "kl_many", "kl_folds", "kl_eeg", "kl_eeg_many"):
+            assert line[column] == pytest.approx(expected[column], rel=1e-12), (line["what"], column)
+        for table in ("classes", "folds_many", "folds_all"):
+            shown = getattr(evaluation, table).row(k, named=True)
+            assert shown.pop("what") == line["what"]
+            kl = {part: value for part, (value, _) in expected[table].items()}
+            assert shown == pytest.approx(kl, rel=1e-12, nan_ok=True)
+            assert evaluation.rows[table] == {part: n for part, (_, n) in expected[table].items()}
+    five = [plain[0][column] for column in ("kl_all", "kl_many", "kl_folds", "kl_eeg", "kl_eeg_many")]
+    assert len(set(five)) == 5  # else a mix-up would not show
+    assert evaluation.scores["run"].to_list() == [*[str(runs[0])] * 2, *[str(runs[1])] * 2, None, None]
+    assert evaluation.scores["checkpoint"].to_list() == ["last", "best", "last", "best", None, None]
+
+
+def test_intervals_equal_plain_loops(runs):
+    evaluation = evaluate(runs, None)
+    many = [plain_scores(oof_of(run), columns)["many"] for run in runs for columns in (LAST, BEST)]
+    for k in (0, 3):
+        expected = plain_interval(many[k], by_patient(many[k], lambda row: row["kl"]))
+        assert evaluation.scores.row(k, named=True)["low"] == pytest.approx(expected[0], rel=1e-9)
+        assert evaluation.scores.row(k, named=True)["high"] == pytest.approx(expected[1], rel=1e-9)
+    assert evaluation.differences["what"].to_list() == [f"other ({label})" for label in CHECKPOINTS.values()]
+    for line, first, second in zip(evaluation.differences.rows(), many[:2], many[2:], strict=True):
+        gaps = [b | {"gap": b["kl"] - a["kl"]} for a, b in zip(first, second, strict=True)]
+        mean = sum(row["gap"] for row in gaps) / len(gaps)
+        expected = (mean, *plain_interval(gaps, by_patient(gaps, lambda row: row["gap"])))
+        assert line[1:] == pytest.approx(expected, rel=1e-9)
+
+
+def test_floor_and_prior_equal_scipy(runs, tmp_path):
+    oof = oof_of(runs[0])
+    truth = pl.DataFrame({"label_id": oof["label_id"].shuffle(1)}).with_columns(
+        pl.Series(vote, column)
+        for vote, column in zip(VOTES, np.random.default_rng(3).dirichlet(np.ones(6), oof.height).T, strict=True)
+    )
+    truth.write_csv(tmp_path / "truth.csv")
+    known = oof.select("label_id").join(truth, on="label_id", maintain_order="left").select(VOTES).to_numpy()
+    votes = oof.select(VOTES).to_numpy()
+    target, many = votes / votes.sum(axis=1, keepdims=True), votes.sum(axis=1) >= 10
+    prior = np.empty((len(votes), 6))
+    for k in range(3):
+        here = (oof["fold"] == k).to_numpy()
+        prior[here] = target[many & ~here].mean(axis=0)
+    table = evaluate(runs[:1], tmp_path / "truth.csv").scores
+    for what, prediction in ((FLOOR, known), (PRIOR, prior)):
+        kl = rel_entr(target, prediction).sum(axis=1)
+        line = table.row(by_predicate=pl.col("what") == what, named=True)
+        assert (line["kl_all"], line["kl_many"]) == pytest.approx((kl.mean(), kl[many].mean()), rel=1e-9)
+        assert kl_columns(votes, prediction) == pytest.approx((kl.mean(), kl[many].mean()), rel=1e-9)
+    assert table["what"].to_list()[0] == FLOOR
+
+
+def test_prior_of_a_fold_never_sees_it():
+    votes = np.array([[10, 0, 0, 0, 0, 0], [0, 10, 0, 0, 0, 0], [0, 0, 5, 0, 0, 0], [0, 0, 0, 6, 0, 6]])
+    rows = pl.DataFrame(votes, schema=list(VOTES)).with_columns(fold=pl.Series([0, 1, 1, 2]))
+    prior = out_of_fold_prior(np.array([0, 1, 1, 2]), rows)
+    np.testing.assert_allclose(prior[0], [0, 0.5, 0, 0.25, 0, 0.25])  # the row of 5 votes does not count
+    np.testing.assert_allclose(prior[1], [0.5, 0, 0, 0.25, 0, 0.25])
+    np.testing.assert_array_equal(out_of_fold_prior(np.array([1, 1]), rows), prior[1:3])  # one fold finished
+    np.testing.assert_allclose(prior_shares(votes[2:3], 10), [0, 0, 1, 0, 0, 0])  # unless there is no other
+
+
+# ---- which rows
+
+
+def votes_of(*totals):
+    return {vote: [float(n) if k == 1 else 0.0 for n in totals] for k, vote in enumerate(VOTES)}
+
+
+def test_one_row_of_each_eeg_is_the_one_with_most_votes():
+    rows = pl.DataFrame(
+        {"eeg_id": [7, 3, 7, 3, 7, 5], "label_id": [10, 40, 30, 20, 60, 50]} | votes_of(3, 12, 12, 12, 12, 1)
+    )
+    assert one_per_eeg(rows).tolist() == [False, False, True, True, False, True]
+    choices = row_choices(rows.with_columns(fold=0))["scores"]
+    assert choices["kl_eeg_many"].tolist() == [False, False, True, True, False, False]
+    shuffled = rows.with_row_index().sample(fraction=1, shuffle=True, seed=4)
+    assert sorted(shuffled.filter(pl.Series(one_per_eeg(shuffled)))["index"]) == [2, 3, 5]
+
+
+def test_shares_of_ten_votes_are_ten_votes():
+    tenth = np.array([[10 * 0.1] * 3 + [10 * 0.7 / 3] * 3, [9.4, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 1]])
+    tenth[0] *= 1 - 1e-15  # as sums of shares come out
+    assert many_votes(tenth).tolist() == [True, False, True]
+
+
+def test_class_of_a_tie_is_the_first():
+    votes = pl.DataFrame([[0, 5, 5, 0, 0, 2], [0, 4, 5, 0, 0, 5], [0, 0, 9, 0, 0, 0]], schema=list(VOTES), orient="row")
+    rows = votes.with_columns(eeg_id=pl.Series([1, 2, 3]), label_id=pl.Series([1, 2, 3]), fold=0)
+    classes = row_choices(rows)["classes"]
+    assert {pattern: np.flatnonzero(chosen).tolist() for pattern, chosen in classes.items() if chosen.any()} == {
+        "lpd": [0],
+        "gpd": [1],  # not the row of 9 votes
+    }
+
+
+# ---- the interval
+
+
+def test_interval_of_alike_rows_is_that_of_patients():
+    """Copies of a patient's row bring nothing new: the interval stays that of one row each."""
+    rng = np.random.default_rng(1)
+    kl, patient = rng.gamma(2, 0.3, (1, 60)), np.arange(60)
+    alone, copied = resampled_means(kl, patient), resampled_means(np.repeat(kl, 5, axis=1), np.repeat(patient, 5))
+    np.testing.assert_allclose(alone, copied, rtol=1e-12)
+    half = np.ptp(interval(alone), axis=0) / 2
+    assert half == pytest.approx(1.96 * kl.std() / math.sqrt(60), rel=0.1)
+    as_if_independent = resampled_means(np.repeat(kl, 5, axis=1), np.arange(300))
+    assert np.ptp(interval(as_if_independent), axis=0) < 0.6 * 2 * half
+
+
+def test_interval_holds_the_truth_as_often_as_it_says():
+    """Patients of unequal size whose rows are alike; the truth is the mean over rows: 0.6."""
+    rng, held, trials = np.random.default_rng(2), 0, 300
+    for _ in range(trials):
+        sizes = rng.integers(1, 8, 80)
+        patient = np.repeat(np.arange(80), sizes)
+        kl = rng.gamma(2, 0.3, 80)[patient] * rng.uniform(0.5, 1.5, len(patient))
+        low, high = interval(resampled_means(kl[None], patient)[:, 0])
+        held += low < 0.6 < high
+    assert 0.90 < held / trials < 0.98
+
+
+def test_paired_interval_is_narrower_than_two_apart():
+    rng = np.random.default_rng(3)
+    first = rng.gamma(2, 0.3, 100)
+    resampled = resampled_means(np.stack([first, first + 0.02 + rng.normal(0, 0.02, 100)]), np.arange(100))
+    low, high = interval(resampled[:, 1] - resampled[:, 0])
+    assert 0.01 < low < 0.02 < high < 0.03
+    assert interval(resampled[:, 0])[1] > interval(resampled[:, 1])[0]  # by themselves they overlap
+
+
+# ---- real predictions of a strong team
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "oof"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/oof: real predictions are no part of the kit")
+def test_real_predictions_score_as_published():
+    labels = pl.read_parquet(REAL / "labels.parquet")
+    found = {}
+    for file in sorted(REAL.glob("*.parquet")):
+        if file.stem != "labels":
+            table = pl.read_parquet(file)
+            assert table.select("eeg_id", "eeg_sub_id").equals(labels.select("eeg_id", "eeg_sub_id"))
+            values = table.select(VOTES).to_numpy().astype(float)
+            found[file.stem] = values / values.sum(axis=1, keepdims=True)
+    shares = labels.select(VOTES).to_numpy()
+    scores = {name: kl_columns(shares * 10, prediction) for name, prediction in found.items()}
+    assert min(scores.values()) == pytest.approx((0.2349, 0.2349), abs=5e-5)
+    kl = np.stack([rel_entr(shares, np.clip(p, 1e-15, 1)).sum(axis=1) for p in found.values()])
+    resampled = resampled_means(kl, labels["spectrogram_id"].to_numpy())
+    low, high = interval(resampled)
+    assert (low < kl.mean(axis=1)).all() and (kl.mean(axis=1) < high).all()
+    naive = np.random.default_rng(9)  # recordings drawn one by one, by another generator
+    sums, counts = (np.bincount(np.unique(labels["spectrogram_id"], return_inverse=True)[1], w) for w in (kl[0], None))
+    draws = [naive.integers(0, len(sums), len(sums)) for _ in range(1000)]
+    means = [sums[drawn].sum() / counts[drawn].sum() for drawn in draws]
+    assert np.percentile(means, [2.5, 97.5]) == pytest.approx([low[0], high[0]], abs=0.1 * (high[0] - low[0]))

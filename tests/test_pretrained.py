@@ -1,0 +1,253 @@
+"""First weights of a backbone: from a file or the hub, for any number of channels and any grid of patches."""
+
+import pickle
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from common.config import Experiment
+from common.models.build import build_model
+from common.models.transformer import resample_positions
+from train.pretrained import PretrainedError, initialise
+
+DEEP = {
+    "kind": "eeg-spectra",
+    "layout": "depth",
+    "crops": [{"seconds": 10, "transform": {"kind": "multitaper", "hop": 200}, "size": [64, 64]}],
+}
+COLOURS = {"kind": "raw-image", "copies": 3, "resize": [64, 96]}
+SMALL = {"kind": "kaggle-image", "resize": [48, 80]}
+DISTILLED = "deit_tiny_distilled_patch16_224"
+
+
+def experiment(backbone, image=SMALL, kind="spectrogram-cnn", **model):
+    model = {"kind": kind, "backbone": backbone, **model}
+    return Experiment(name="pretrained", input=image, model=model)
+
+
+def published(backbone, **options):
+    """A net as published files hold them: three colours, a classifier, the image size of its time."""
+    torch.manual_seed(1)
+    return timm.create_model(backbone, **options)
+
+
+def filled(tmp_path, source, wanted):
+    save_file(source.state_dict(), tmp_path / "published.safetensors")
+    torch.manual_seed(2)
+    model = build_model(wanted)
+    assert initialise(model, wanted, tmp_path / "published.safetensors") == "file published.safetensors"
+    return model
+
+
+def assert_equal_but(ours, theirs, *others):
+    """Every weight of our backbone is theirs, but for `others`."""
+    weights = theirs.state_dict()
+    for name, value in ours.backbone.state_dict().items():
+        if name not in others:
+            assert torch.equal(value, weights[name]), name
+
+
+# ---- nets of convolutions
+
+
+@pytest.mark.parametrize(
+    ("backbone", "first"),
+    [
+        ("test_efficientnet", "conv_stem.weight"),
+        ("test_convnext", "stem.0.weight"),
+        ("test_resnet", "conv1.0.weight"),
+        ("mobilenetv3_small_050", "conv_stem.weight"),
+    ],
+)
+def test_one_channel_sees_the_sum_of_three_colours(tmp_path, backbone, first):
+    source = published(backbone)
+    model = filled(tmp_path, source, experiment(backbone))
+    colours = source.state_dict()[first]
+    torch.testing.assert_close(model.backbone.state_dict()[first], colours.sum(dim=1, keepdim=True))
+    assert_equal_but(model, source, first)
+
+
+def test_three_channels_see_the_three_colours(tmp_path):
+    source = published("test_efficientnet")
+    assert_equal_but(filled(tmp_path, source, experiment("test_efficientnet", COLOURS)), source)
+
+
+def test_many_channels_take_the_colours_in_turn(tmp_path):
+    """So weighted that the same picture in all channels looks as it did in three."""
+    source = published("test_efficientnet")
+    model = filled(tmp_path, source, experiment("test_efficientnet", DEEP))
+    found, colours = model.backbone.conv_stem.weight, source.conv_stem.weight
+    assert found.shape[1] == 16
+    for channel in range(16):
+        torch.testing.assert_close(found[:, channel], colours[:, channel % 3] * 3 / 16)
+    assert_equal_but(model, source, "conv_stem.weight")
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 0}, {"num_classes": 11}, {}], ids=str)
+def test_any_classifier_may_stand_in_the_file(tmp_path, options):
+    source = published("test_resnet", **options)
+    assert_equal_but(filled(tmp_path, source, experiment("test_resnet")), source, "conv1.0.weight")
+
+
+def test_gem_keeps_its_exponent(tmp_path):
+    model = filled(tmp_path, published("test_efficientnet"), experiment("test_efficientnet", pooling="gem"))
+    assert model.pooling.exponent == 3
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_state_dict_saved_by_torch_will_do(tmp_path, wrapped):
+    source, wanted = published("test_efficientnet"), experiment("test_efficientnet", COLOURS)
+    weights = {f"module.{name}": value for name, value in source.state_dict().items()}
+    torch.save({"state_dict": weights, "epoch": 3} if wrapped else weights, tmp_path / "saved.pth")
+    model = build_model(wanted)
+    assert initialise(model, wanted, tmp_path / "saved.pth") == "file saved.pth"
+    assert_equal_but(model, source)
+
+
+# ---- vision transformers
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_vit2", DISTILLED])
+def test_transformer_on_its_own_grid_gets_every_weight(tmp_path, backbone):
+    source = published(backbone)
+    height, width = source.patch_embed.img_size
+    image = {"kind": "kaggle-image", "resize": [height, width]}
+    model = filled(tmp_path, source, experiment(backbone, image, "spectrogram-transformer"))
+    first = "patch_embed.proj.weight"
+    colours = source.state_dict()[first]
+    torch.testing.assert_close(model.backbone.state_dict()[first], colours.sum(dim=1, keepdim=True))
+    assert_equal_but(model, source, first)
+
+
+@pytest.mark.parametrize(("stride", "grid"), [(None, (3, 19)), (10, (4, 29))])
+def test_transformer_on_another_grid_gets_the_published_positions_resampled(tmp_path, stride, grid):
+    source = published(DISTILLED)  # 14 x 14 patches behind two tokens
+    image = {"kind": "kaggle-image", "resize": [48, 300]}
+    model = filled(tmp_path, source, experiment(DISTILLED, image, "spectrogram-transformer", stride=stride))
+    assert model.grid == grid
+    found = model.backbone.pos_embed
+    assert torch.equal(found[:, :2], source.pos_embed[:, :2])
+    torch.testing.assert_close(found, resample_positions(source.pos_embed, 2, (14, 14), grid))
+    # Independently, on one row: rows 5.. of 14 are the central ones, columns lie at half-pixel distances.
+    top, n = (14 - grid[0]) // 2, grid[1]
+    row = source.pos_embed[0, 2:].reshape(14, 14, -1)[top]
+    at = ((torch.arange(n) + 0.5) * 14 / n - 0.5).clamp(0, 13)
+    low = at.floor().long().clamp(max=12)
+    part = (at - low)[:, None]
+    torch.testing.assert_close(found[0, 2 : 2 + n], row[low] * (1 - part) + row[low + 1] * part, rtol=0, atol=1e-6)
+    assert_equal_but(model, source, "patch_embed.proj.weight", "pos_embed")
+
+
+def test_file_wins_where_timm_has_its_own_loader(tmp_path):
+    """timm reads published files of this backbone as numpy archives, if it is given their path."""
+    source = published("vit_tiny_patch16_224")
+    model = filled(tmp_path, source, experiment("vit_tiny_patch16_224", kind="spectrogram-transformer"))
+    assert_equal_but(model, source, "patch_embed.proj.weight", "pos_embed")
+
+
+# ---- what does not fit
+
+
+class Stranger:
+    def __reduce__(self):
+        return print, ("this must never be printed",)
+
+
+def broken(path, what):
+    if what == "text":
+        path.write_text("hello world\n" * 50)
+    elif what == "nothing":
+        path.write_bytes(b"")
+    elif what == "object":
+        path.write_bytes(pickle.dumps(Stranger()))
+    elif what == "no weights":
+        torch.save({"epoch": 3}, path)
+    elif what == "tensor":
+        torch.save(torch.zeros(3), path)
+    elif what == "grey":
+        torch.save(published("test_resnet", in_chans=1).state_dict(), path)
+    elif what == "half":
+        weights = published("test_resnet").state_dict()
+        torch.save(dict(list(weights.items())[: len(weights) // 2]), path)
+    elif what == "wider":
+        weights = published("test_resnet").state_dict()
+        weights["layer1.0.conv1.weight"] = torch.zeros(7, 7, 3, 3)
+        torch.save(weights, path)
+    elif what == "another":
+        torch.save(published("test_efficientnet").state_dict(), path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("image", [SMALL, COLOURS], ids=["one channel", "three"])
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("text", "neither a safetensors file nor a state dict saved by torch"),
+        ("nothing", "neither a safetensors"),
+        ("object", "neither a safetensors"),
+        ("no weights", "it does not hold weights by their names"),
+        ("tensor", "does not hold weights|neither a safetensors"),
+        ("grey", "made for 1 channels, not for RGB"),
+        ("half", r"Missing key\(s\) in state_dict"),
+        ("wider", r"size mismatch for layer1\.0\.conv1\.weight"),
+        ("another", r"it has no 'conv1\.0\.weight'|Missing key"),
+    ],
+)
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_any_other_file_is_refused_by_name(tmp_path, capsys, name, what, message, image):
+    wanted = experiment("test_resnet", image)
+    model = build_model(wanted)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    broken(tmp_path / name, what)
+    if name.endswith(".safetensors"):
+        message = "neither a safetensors"
+    with pytest.raises(PretrainedError, match=rf"{name} does not fit test_resnet: .*({message})") as caught:
+        initialise(model, wanted, tmp_path / name)
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+# ---- without a file
+
+
+def test_hub_is_asked_for_the_inputs_channels_and_its_weights_are_placed(monkeypatch):
+    wanted = experiment(DISTILLED, SMALL, "spectrogram-transformer")
+    model, create, asked = build_model(wanted), timm.create_model, {}
+
+    def hub(name, **options):
+        asked.update(options)
+        return create(name, **options | {"pretrained": False})
+
+    monkeypatch.setattr(timm, "create_model", hub)
+    assert initialise(model, wanted, None) == f"timm {DISTILLED}.fb_in1k"
+    assert asked["pretrained"] and asked["in_chans"] == 1
+
+
+def test_unreachable_hub_leaves_the_net_random_and_says_so(monkeypatch):
+    wanted = experiment("test_vit", SMALL, "spectrogram-transformer")
+    model = build_model(wanted)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def unreachable(*arguments, **options):
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    said = initialise(model, wanted, None)
+    assert said.startswith("random: test_vit's pretrained weights") and "(ConnectionError: no route)" in said
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_nets_without_a_backbone_and_configs_without_wish(tmp_path):
+    wish_less = experiment("test_vit", SMALL, "spectrogram-transformer", pretrained=False)
+    assert initialise(build_model(wish_less), wish_less, None) == "random: the config says pretrained = false"
+    wave = Experiment(
+        name="wave",
+        input={"kind": "bipolar-sequence"},
+        model={"kind": "wave-squeezeformer", "width": 16, "filters": 2, "layers": 1},
+    )
+    assert initialise(build_model(wave), wave, None) == "random: this net has no pretrained weights"
+    with pytest.raises(PretrainedError, match="wave has no timm backbone"):
+        initialise(build_model(wave), wave, tmp_path / "weights.safetensors")

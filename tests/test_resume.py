@@ -1,0 +1,173 @@
+"""A training that is killed at any moment goes on to the same weights, bit by bit."""
+
+import itertools
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from training_stage import (
+    PROCESSES,
+    finished_run,
+    image,
+    run_command,
+    same_weights,
+    small,
+    stage,
+    start_run,
+    write_competition,
+    write_config,
+)
+
+from train import member
+from train.loop import TrainingError
+from train.optimisation import Optimisation
+from train.run import RunOptions, run_experiment
+
+MIXED = {"mixup": {"chance": 0.5}, "cutmix": {"chance": 0.5, "length": 75, "margin": 10, "smallest": 5, "largest": 20}}
+AVERAGED = {"ema": 0.9, "clip_norm": 1.0}
+# Dropout, drop path and batch norm; everything random; every kind of state; each way to begin a stage.
+EVERYTHING = image(
+    stage(epochs=2, batch_size=2, accumulate=2, augment=MIXED | {"mosaic": True}, **AVERAGED),
+    stage(batch_size=3, augment=MIXED | {"mask": {}, "reverse": 0.5}, loss="vote-log", carry_on=True, **AVERAGED),
+    stage(batch_size=2, rows={"min_votes": 10}, schedule="cosine", start="best", **AVERAGED),
+)
+PUBLISHED = image(
+    stage(epochs=2, batch_size=2, augment={"mosaic": True}, schedule="never-stepped"),
+    stage(batch_size=2, loss="xloss", schedule="never-stepped", carry_on=True),
+    stage(batch_size=1, rows={"min_votes": 10}, schedule="never-stepped", start="best"),
+    selection="as-published",
+    checkpoint="best",
+)
+
+
+@pytest.fixture(scope="module")
+def competition(tmp_path_factory):
+    return write_competition(tmp_path_factory.mktemp("competition"))
+
+
+def assert_same_run(found, expected):
+    for name in ("last.safetensors", "best.safetensors"):
+        assert same_weights(found / name, expected / name), name
+    told = [pl.read_csv(folder / "epochs.csv").drop("seconds") for folder in (found, expected)]
+    assert told[0].equals(told[1])
+    assert pl.read_parquet(found / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
+    assert not list(found.glob("*.partial")) and not (found / "state.pt").exists()
+
+
+def changed_since(file, before):
+    return file.is_file() and file.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize("experiment", [EVERYTHING, PUBLISHED], ids=["everything", "as-published"])
+def test_killed_at_random_moments_it_ends_with_the_same_bits(competition, tmp_path, experiment):
+    config, output = write_config(experiment, tmp_path / "configs"), tmp_path / "output"
+    given, rng = (config, competition), np.random.default_rng(1)
+    finished_run(*given, tmp_path / "whole", "--folds", "1", output=output)
+    folder = tmp_path / "killed" / experiment.name / "fold1"
+    state, kills = folder / "state.pt", 0
+    while True:
+        before = state.stat().st_mtime_ns if state.is_file() else None
+        more = ("--folds", "1", *["--resume"] * (kills > 0))
+        process = start_run(*given, tmp_path / "killed", *more, output=output, saves=0.0)
+        for _ in range(rng.integers(1, 5)):  # states
+            while process.is_alive() and not changed_since(state, before):
+                time.sleep(0.002)
+            before = state.stat().st_mtime_ns if state.is_file() else None
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL, output.read_text()
+        kills += 1
+    assert kills >= 2 and "continued" in output.read_text()
+    assert_same_run(folder, tmp_path / "whole" / experiment.name / "fold1")
+
+
+def die_at_change(words, environment, output, saves, number):
+    """The command, killed by itself when it gives a file its name or removes one for the number-th time; of a file
+    that was about to get its name only half is there."""
+    changes = itertools.count(1)
+
+    def guarded(change):
+        def call(path, *given, **options):
+            if next(changes) == number:
+                if (temporary := Path(path)).suffix == ".partial":
+                    os.truncate(temporary, temporary.stat().st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return change(path, *given, **options)
+
+        return call
+
+    os.replace = guarded(os.replace)
+    Path.replace, Path.unlink = guarded(Path.replace), guarded(Path.unlink)
+    run_command(words, environment, output, saves)
+
+
+def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(competition, tmp_path):
+    experiment = small(
+        model={"drop_channel": 0.0},
+        stages=[stage(epochs=2), stage(batch_size=2, rows={"min_votes": 10}, start="best")],
+    )
+    config, output = write_config(experiment, tmp_path / "configs"), tmp_path / "output"
+    finished_run(config, competition, tmp_path / "whole", "--folds", "0", output=output)
+    folder, left = tmp_path / "killed" / experiment.name / "fold0", set()
+    words = ("run", config, "--competition", competition, "--out", tmp_path / "killed", "--folds", "0")
+    for number in itertools.count(2):
+        resume = ["--resume"] if (folder.parent / "config.json").exists() else []
+        process = PROCESSES.Process(target=die_at_change, args=((*words, *resume), {}, output, 0.0, number), daemon=True)
+        process.start()
+        process.join(120)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL, output.read_text()
+        left |= {file.name for file in folder.parent.rglob("*.partial")}
+    assert number > 5 and "state.pt.partial" in left and len(left) >= 2, left
+    assert_same_run(folder, tmp_path / "whole" / experiment.name / "fold0")
+
+
+# ---- state files that must not be used
+
+
+def interrupted(experiment, competition, out, monkeypatch, steps=2):
+    """The folder of a model that was interrupted after so many steps."""
+    step, done = Optimisation.step, itertools.count()
+
+    def counted(self):
+        if next(done) == steps:
+            raise KeyboardInterrupt
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Optimisation, "step", counted)
+        patch.setattr(member, "SECONDS_BETWEEN_SAVES", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(experiment, competition, out, RunOptions(folds="0"))
+    return out / experiment.name / "fold0"
+
+
+def test_damaged_states_and_states_of_others_are_refused(competition, tmp_path, monkeypatch):
+    mine, others = image(stage(epochs=2)), image(stage(epochs=2), model={"backbone": "test_resnet"})
+    folder = interrupted(mine, competition, tmp_path / "one", monkeypatch)
+    other = interrupted(others, competition, tmp_path / "other", monkeypatch)
+    whole = (folder / "state.pt").read_bytes()
+    again = RunOptions(folds="0", resume=True)
+    flipped = bytearray(whole)
+    flipped[:200] = bytes(200)
+    for damaged in (b"", whole[:100], whole[: len(whole) // 2], whole[:-1], b"no state" * 20, bytes(flipped)):
+        (folder / "state.pt").write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"fold0/state\.pt is damaged: remove .*/fold0, and this model starts"):
+            run_experiment(mine, competition, tmp_path / "one", again)
+    (folder / "state.pt").write_bytes((other / "state.pt").read_bytes())
+    with pytest.raises(TrainingError, match="is the state of another model or config: remove"):
+        run_experiment(mine, competition, tmp_path / "one", again)
+    assert not (folder / "last.safetensors").exists()
+    (folder / "state.pt").write_bytes(whole)
+    (folder / "state.pt.partial").write_bytes(whole[:1000])
+    run_experiment(mine, competition, tmp_path / "one", again)
+    run_experiment(mine, competition, tmp_path / "whole", RunOptions(folds="0"))
+    assert_same_run(folder, tmp_path / "whole/tiny-image/fold0")

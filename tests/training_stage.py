@@ -1,0 +1,130 @@
+"""What the tests of training share: a small competition of noise, small experiments, and runs of their own process."""
+
+import json
+import multiprocessing
+import os
+import sys
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file
+
+from common.config import Experiment
+from common.schema import ELECTRODES, SPECTROGRAM_FIELDS
+
+HEAD = (
+    "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
+    "expert_consensus,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
+)
+FIELDS = [field for region in SPECTROGRAM_FIELDS.values() for field in region]
+EPOCHS, BATCH, RATE = 3, 4, 4e-3
+# A server that has imported what training needs and done nothing yet: its forks start at once.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["train.__main__", "train.run", "train.published"])
+
+# ---- what is trained
+
+
+def stage(**values):
+    return {"epochs": 1, "batch_size": BATCH, "learning_rate": RATE, "warm_up": 0.0} | values
+
+
+def small(*, model=None, **training):
+    """A wave net of two stages: eight label rows a fold in batches of four, then four in batches of two."""
+    stages = [
+        stage(epochs=EPOCHS, augment={"mirror": 0.5, "shift": 2.0}, warm_up=0.3),
+        {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, "rows": {"min_votes": 10}},
+    ]
+    return Experiment(
+        name="tiny-wave",
+        input={"kind": "bipolar-sequence", "sfreq": 50},
+        model={"kind": "wave-net", "width": 8, "kernel": 3, "dilations": [1]} | (model or {}),
+        training={"folds": 2, "stages": stages} | training,
+    )
+
+
+def image(*stages, model=None, **training):
+    """A net of images of the competition's spectrograms, with batch norm and dropout; cut to a third in time."""
+    return Experiment(
+        name="tiny-image",
+        input={"kind": "kaggle-image", "resize": [100, 75]},
+        model={"kind": "spectrogram-cnn", "backbone": "test_efficientnet", "pretrained": False} | (model or {}),
+        training={"folds": 2, "stages": stages or [stage()]} | training,
+    )
+
+
+def write_competition(folder, without=None, patients=8):
+    """Patients with one EEG of noise, a spectrogram of noise, and two vote vectors each."""
+    rng, lines = np.random.default_rng(5), []
+    for half in ("train_eegs", "train_spectrograms"):
+        (folder / half).mkdir(parents=True)
+    for k in range(patients):
+        noise = rng.normal(0, 20 + 10 * (k % 2), (10_800, 20)).astype(np.float32)
+        if k != without:
+            pl.DataFrame(dict(zip(ELECTRODES, noise.T, strict=True))).write_parquet(folder / f"train_eegs/{k}.parquet")
+        power = rng.gamma(2, 1 + k % 2, (400, 310)).astype(np.float32)
+        frame = {"time": np.arange(310) * 2 + 1, **dict(zip(FIELDS, power, strict=True))}
+        pl.DataFrame(frame).write_parquet(folder / f"train_spectrograms/{k}.parquet")
+        consensus, votes = ("Seizure", "{},0,1,0,0,1") if k % 2 else ("Other", "0,0,1,0,1,{}")
+        lines += [f"{k},{2 * i},{k},{2 * i},{10 * k + i},{k},{consensus},{votes.format(3 + 9 * i)}" for i in (0, 1)]
+    (folder / "train.csv").write_text("\n".join([HEAD, *lines]) + "\n")
+    return folder
+
+
+def same_weights(one, other):
+    one, other = load_file(one), load_file(other)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+# ---- `python -m train run` in a process of its own
+
+
+def as_toml(value):
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key} = {as_toml(v)}" for key, v in value.items()) + "}"
+        case list() | tuple():
+            return f"[{', '.join(map(as_toml, value))}]"
+        case _:
+            return json.dumps(value)
+
+
+def write_config(experiment, folder):
+    """The experiment as a config file."""
+    folder.mkdir(exist_ok=True)
+    values = experiment.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    file = folder / f"{experiment.name}.toml"
+    file.write_text("".join(f"{key} = {as_toml(value)}\n" for key, value in values.items()))
+    return file
+
+
+def run_command(words, environment, output, seconds_between_saves):
+    """What a process of its own does: the command, with its output in a file."""
+    from train import member
+    from train.__main__ import main
+
+    os.environ.update(environment)
+    number = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(number, 1)
+    os.dup2(number, 2)
+    torch.set_num_threads(1)
+    member.SECONDS_BETWEEN_SAVES = seconds_between_saves
+    sys.argv = ["train", *map(str, words)]
+    sys.exit(main())
+
+
+def start_run(config, competition, out, *more, output, environment=None, saves=0.0):
+    """`python -m train run` as a process; `saves`: seconds between saved states, 0 for after every step."""
+    words = ("run", config, "--competition", competition, "--out", out, *more)
+    process = PROCESSES.Process(target=run_command, args=(words, environment or {}, output, saves), daemon=True)
+    process.start()
+    return process
+
+
+def finished_run(*given, output, **options):
+    """The output of a run that must end well."""
+    process = start_run(*given, output=output, **options)
+    process.join(120)
+    assert process.exitcode == 0, output.read_text()
+    return output.read_text()

@@ -1,0 +1,182 @@
+"""What whole trainings cost: measured steps times the competition's rows, as a table."""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.config import Experiment, load_experiment
+from common.errors import KitError
+from common.schema import PATTERNS
+from common.training import RowSelection, Training
+from train.labels import select_rows
+from train.measure import Measurement, in_own_process, measure_file
+
+# Label rows of the competition by their number of votes N, and how many of them are unanimous. Known: 11,794 rows
+# with N < 4; 752 with N = 4, 156 of them unanimous; 7,637 above (the seed repository's two stages); 6,366 with
+# N >= 10 (the 7th place's out-of-fold predictions). Within these bounds, and for who is of one mind, the shares of the
+# IIIC study's 111,095 segments (Jing et al., Neurology 2023), from which the competition's rows were taken.
+LABEL_ROWS = {
+    **{1: (925, 925), 2: (482, 358), 3: (10387, 7913), 4: (752, 156), 5: (1031, 242), 6: (239, 26), 7: (1, 1)},
+    **{11: (93, 10), 12: (322, 31), 13: (847, 55), 14: (612, 17), 15: (685, 71), 16: (322, 31), 17: (554, 87)},
+    **{18: (650, 83), 19: (488, 26), 20: (868, 69), 21: (294, 20), 22: (262, 7), 23: (82, 1), 24: (65, 2)},
+    **{25: (68, 0), 26: (102, 1), 27: (44, 0), 28: (6, 0), 30: (2, 0)},
+}
+# How many rows there are of each kind; the last two are taken to have the first one's votes.
+ROWS_BY = {"votes": 20_183, "eeg": 17_089, "window": 106_800}
+LAST_LOOKS = 2  # the held-out rows are predicted after each epoch, and in the end by the last and the best weights
+PUBLISHED_LOOKS = 4  # in an epoch of selection = "as-published": twice, and each time once more for the published loss
+HEADS = [
+    *("config", "parameters", "rows a step", "s a step", "rows/s", "outside the net", "peak"),
+    *("own step, at least", "hours", "published CV", "read on"),
+]
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A config, what was measured of it, and the hours of its folds that follow."""
+
+    experiment: Experiment
+    measured: Measurement
+
+    @property
+    def stage_hours(self) -> list[float]:
+        """Of training, all folds together."""
+        return training_hours(self.experiment.training, self.measured)
+
+    @property
+    def validation_hours(self) -> float:
+        return validation_hours(self.experiment.training, self.measured.predict_seconds)
+
+    @property
+    def hours(self) -> float:
+        return sum(self.stage_hours) + self.validation_hours
+
+
+# ---- arithmetic
+
+
+def typical_votes() -> np.ndarray:
+    """Vote counts (20183, 6) with the numbers of LABEL_ROWS: one class has all votes, or all but one."""
+    rows = []
+    for n, (number, unanimous) in LABEL_ROWS.items():
+        others = [0] * (len(PATTERNS) - 2)
+        rows += [[n, 0, *others]] * unanimous + [[n - 1, 1, *others]] * (number - unanimous)
+    return np.array(rows)
+
+
+def rows_of(selection: RowSelection, labels: str) -> float:
+    """The competition's label rows that a stage takes before any fold is held out."""
+    return float(select_rows(typical_votes(), selection).mean()) * ROWS_BY[labels]
+
+
+def training_hours(training: Training, measured: Measurement) -> list[float]:
+    """Hours of each stage over all folds, of which each trains on all rows but its own."""
+    hours = []
+    for number, stage in enumerate(training.stages):
+        rows = stage.epochs * (training.folds - 1) * rows_of(stage.rows, training.labels)
+        hours.append(rows / measured.time_of(number).rows_per_second / 3600)
+    return hours
+
+
+def validation_hours(training: Training, predict_seconds: float) -> float:
+    """Hours of predicting held-out rows, which are all label rows once over the folds."""
+    looks = PUBLISHED_LOOKS if training.selection == "as-published" else 1
+    passes = looks * sum(stage.epochs for stage in training.stages) + LAST_LOOKS
+    return passes * ROWS_BY[training.labels] * predict_seconds / 3600
+
+
+# ---- measuring
+
+
+def measure_costs(paths: list[Path], steps: int, batch_size: int | None) -> tuple[list[Cost], list[str]]:
+    """Costs of the configs that could be measured, and the names of the others, whose errors are printed.
+
+    All are read before the first is measured. Raises ConfigError.
+    """
+    costs, failed = [], []
+    for number, experiment in enumerate([load_experiment(path) for path in paths], start=1):
+        title = f"[{number}/{len(paths)}] {experiment.name}"
+        try:
+            costs.append(Cost(experiment, in_own_process(measure_file, paths[number - 1], steps, batch_size)))
+        except KitError as error:
+            failed.append(experiment.name)
+            print(f"{title}: not measured: {error}", file=sys.stderr, flush=True)
+        else:
+            print(f"{title}: {progress_words(costs[-1])}", file=sys.stderr, flush=True)
+    return costs, failed
+
+
+# ---- words
+
+
+def progress_words(cost: Cost) -> str:
+    """Each kind of step, and the hours."""
+    steps = [
+        f"{'stages' if len(time.stages) > 1 else 'stage'} {', '.join(map(str, time.stages))}: "
+        f"{time.rows_per_second:.3g} rows/s"
+        for time in cost.measured.times
+    ]
+    return f"{'; '.join(steps)}; {hours_words(cost.hours)} h"
+
+
+def hours_words(hours: float) -> str:
+    return f"{hours:.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
+def cells(cost: Cost) -> list[str]:
+    """A line of the table. The step shown is one of the stage that takes longest."""
+    measured, published = cost.measured, cost.experiment.published
+    step = measured.time_of(int(np.argmax(cost.stage_hours)))
+    known = published is not None and published.cv is not None
+    return [
+        cost.experiment.name,
+        f"{measured.parameters / 1e6:.3g} M",
+        str(step.rows),
+        f"{step.seconds:.3g}",
+        f"{step.rows_per_second:.3g}",
+        f"{step.outside:.0%}",
+        f"{measured.peak_bytes / GIGA:.1f} GB",
+        f"{measured.step_bytes / GIGA:.1f} GB",
+        hours_words(cost.hours),
+        f"{published.cv:.4f}" if known else "-",
+        published.rows if known else "-",
+    ]
+
+
+def notes(costs: list[Cost]) -> list[str]:
+    """What the columns mean."""
+    steps, device = costs[0].measured.steps, costs[0].measured.device
+    basis = f"{steps} step{'s' * (steps > 1)} on {device}"
+    return [
+        f"s a step, rows/s, outside the net (making the input, augmentation): measured, {basis}, of the stage that "
+        "takes longest; reading from a disk is not in them.",
+        "peak: measured at these rows a step. own step: computed; weights, gradients, AdamW and what the backward pass "
+        "keeps of a batch as large as the config's; the programs themselves and working memory come on top.",
+        f"hours: extrapolated from {basis} to all folds, stages and epochs of the competition's "
+        f"{ROWS_BY['votes']:,} label rows, held-out rows included.",
+    ]
+
+
+def as_text(costs: list[Cost]) -> str:
+    table = [HEADS, *map(cells, costs)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    return "\n".join([*lines, "", *notes(costs)])
+
+
+def as_markdown(costs: list[Cost]) -> str:
+    rows = [f"| {' | '.join(line)} |" for line in (HEADS, ["---"] * len(HEADS), *map(cells, costs))]
+    return "\n".join([*rows, "", *(f"- {note}" for note in notes(costs))])
+
+
+def as_values(costs: list[Cost]) -> dict[str, Any]:
+    """For --json: everything measured, and the hours, by config."""
+    return {
+        cost.experiment.name: asdict(cost.measured)
+        | {"hours": cost.hours, "stage_hours": cost.stage_hours, "validation_hours": cost.validation_hours}
+        for cost in costs
+    }

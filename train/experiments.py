@@ -1,0 +1,167 @@
+"""The table of experiments: every config and every published ensemble, with local results when there are runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from common.blend import Blend, combine, load_blend
+from common.config import Experiment, load_experiment
+from common.metric import kl_divergence, vote_shares
+from common.schema import MANY_VOTES, VOTES
+from common.training import Published, Training
+from train.evaluate import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
+from train.experiment_words import published_words, recipe_words
+from train.labels import select_rows
+from train.published import SUFFIX, as_published
+from train.run_folder import ROWS, RunError, finished_members, probability_columns, read_oof, read_run, read_table
+
+CONFIGS, BLENDS = Path(__file__).parent / "configs", Path(__file__).parent / "blends"
+HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
+MANY = f">= {MANY_VOTES} votes"
+LOCAL_HEADS = ["folds", "epoch", "KL", "prior", f"KL, {MANY}", f"prior, {MANY}", "KL, last stage's rows"]
+FLOOR_HEADS = ["floor", f"floor, {MANY}"]
+OWN = "the kit"  # source of what nobody published
+FOOTNOTE = "* not read on all label rows: the config says on which, and why it cannot be compared with the others."
+
+
+@dataclass(frozen=True)
+class Line:
+    """One experiment or ensemble: its words, and what was published of it."""
+
+    name: str
+    published: Published | None
+    words: list[str]
+    blend: Blend | None = None
+
+    @property
+    def source(self) -> str:
+        return self.published.source if self.published else OWN
+
+    @property
+    def cells(self) -> list[str]:
+        return [self.source, self.name, *self.words, *published_words(self.published)]
+
+
+# ---- lines
+
+
+def experiment_line(experiment: Experiment) -> Line:
+    words = recipe_words(experiment.input, experiment.model, experiment.training.stages)
+    return Line(experiment.name, experiment.published, words)
+
+
+def blend_line(name: str, blend: Blend) -> Line:
+    return Line(name, blend.published, [f"{len(blend.models)} models", "ensemble", "-", "-", "-"], blend)
+
+
+def lines_of(configs: Path, blends: Path, runs: Path | None) -> list[Line]:
+    """The seed's first, by section, ensembles behind their members; runs as published behind the mended config."""
+    lines = []
+    for path in sorted(configs.glob("*.toml")):
+        experiment = load_experiment(path)
+        lines.append(experiment_line(experiment))
+        if runs and (runs / (experiment.name + SUFFIX)).is_dir():
+            lines.append(experiment_line(as_published(experiment)))
+    lines += [blend_line(path.stem, load_blend(path)) for path in sorted(blends.glob("*.json"))]
+    return sorted(lines, key=lambda line: (not line.source.startswith("seed"), line.source, line.blend is not None))
+
+
+# ---- local results
+
+
+def is_started(run: Path) -> bool:
+    """Whether it has a finished fold, so that there is something to show."""
+    return any(len(member.held_out) == 1 for member in finished_members(run))
+
+
+def number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4f}"
+
+
+def local_cells(
+    oof: pl.DataFrame, prediction: np.ndarray, run: Path, training: Training, epoch: str, truth: Path | None
+) -> list[str]:
+    """Out-of-fold KL of `prediction` (rows, 6) for the rows of `oof`, beside prior and, with `truth`, the floor."""
+    votes, fold = oof.select(VOTES).to_numpy(), oof["fold"].to_numpy()
+    last = select_rows(votes, training.stages[-1].rows)
+    kl_last = kl_divergence(vote_shares(votes[last]), prediction[last]).mean() if last.any() else np.nan
+    prior = kl_columns(votes, out_of_fold_prior(fold, read_table(run / ROWS)))
+    floor = kl_columns(votes, floor_prediction(truth, oof, run).probabilities) if truth else ()
+    local = kl_columns(votes, prediction)
+    scores = [local[0], prior[0], local[1], prior[1], kl_last, *floor]
+    return [f"{len(np.unique(fold))} of {training.folds}", epoch, *map(number, scores)]
+
+
+def read_sorted(run: Path) -> pl.DataFrame:
+    return read_oof(run).sort("label_id")
+
+
+def run_cells(run: Path, truth: Path | None) -> list[str]:
+    """A run's results at the checkpoint that it is used with: the last epoch, or the best, chosen on its fold."""
+    training, oof = read_run(run).training, read_sorted(run)
+    prediction = oof.select(probability_columns(training.checkpoint)).to_numpy()
+    return local_cells(oof, prediction, run, training, training.checkpoint, truth)
+
+
+def blend_cells(blend: Blend, runs: list[Path], truth: Path | None) -> list[str]:
+    """The weighted mean of the members' last epochs. Raises RunError when they predicted different rows."""
+    tables = [read_sorted(run) for run in runs]
+    for run, oof in zip(runs, tables, strict=True):
+        check_same_rows(run, read_run(run), oof, runs[0], tables[0])
+    columns = probability_columns("last")
+    predictions = {run.name: oof.select(columns).to_numpy() for run, oof in zip(runs, tables, strict=True)}
+    mean = combine(predictions, blend.models, blend.prior, tables[0].height)
+    return local_cells(tables[0], mean, runs[0], read_run(runs[0]).training, "last", truth)
+
+
+def local_results(line: Line, runs: Path, truth: Path | None, width: int) -> list[str]:
+    """A line's cells of local results; empty where nothing was run."""
+    wanted = [runs / name for name in (line.blend.models if line.blend else [line.name])]
+    if not all(map(is_started, wanted)):
+        return [""] * width
+    if line.blend is None:
+        return run_cells(wanted[0], truth)
+    try:
+        return blend_cells(line.blend, wanted, truth)
+    except RunError:
+        return ["members' rows differ", *[""] * (width - 1)]
+
+
+# ---- the table
+
+
+def table_of(runs: Path | None, truth: Path | None, configs: Path = CONFIGS, blends: Path = BLENDS) -> list[list[str]]:
+    """Heads and lines. Raises ConfigError, BlendError, RunError."""
+    if truth and not runs:
+        raise RunError("--truth is for local results: say with --runs where they are")
+    lines = lines_of(configs, blends, runs)
+    if not runs:
+        return [HEADS, *(line.cells for line in lines)]
+    heads = LOCAL_HEADS + (FLOOR_HEADS if truth else [])
+    cells = [[*line.cells, *local_results(line, runs, truth, len(heads))] for line in lines]
+    return [HEADS + heads, *cells]
+
+
+def ensemble_lines(blends: Path = BLENDS) -> list[str]:
+    """What the ensembles are made of."""
+    found = [(path.stem, load_blend(path).models) for path in sorted(blends.glob("*.json"))]
+    sums = [" + ".join(f"{weight:g} {member}" for member, weight in models.items()) for _, models in found]
+    return [f"{name} = {members}" for (name, _), members in zip(found, sums, strict=True)]
+
+
+def as_text(table: list[list[str]]) -> str:
+    """Aligned columns; a source is named at its first line. Behind them the ensembles."""
+    sources = ["", *(line[0] for line in table)]
+    shown = [["" if line[0] == before else line[0], *line[1:]] for before, line in zip(sources, table, strict=False)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in shown]
+    return "\n".join([*lines, FOOTNOTE, "", *ensemble_lines()])
+
+
+def as_markdown(table: list[list[str]]) -> str:
+    """The same, for docs/experiments.md."""
+    head, *lines = ([cell.replace("*", "\\*") for cell in line] for line in table)
+    rows = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
+    return "\n".join([*rows, "", FOOTNOTE.replace("*", "\\*"), "", *(f"- {line}" for line in ensemble_lines())])

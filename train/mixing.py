@@ -1,0 +1,180 @@
+"""Augmentation across the windows of a batch: mixup, CutMix and mosaic; and masks on the model's input.
+
+All is drawn on the CPU from a generator that is given: the same on every device, and again after a resume. Sources:
+the seed repository's notebooks (CutMix, mosaic), Zhang et al. 2018 (mixup), Park et al. 2019 (masks).
+"""
+
+from dataclasses import dataclass
+
+import scipy.special
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import avg_pool2d
+
+from common.features import Windows
+from common.schema import PATTERNS
+from common.training import Augment, CutMix, MixUp, XYMask
+
+Mixed = tuple[Tensor, Tensor, Tensor]  # model input, target (batch, 6), number of votes (batch,)
+STRIPS = 4  # of a mosaic
+
+
+def mix_windows(
+    windows: Windows, target: Tensor, n_votes: Tensor, augment: Augment, generator: Generator
+) -> tuple[Windows, Tensor, Tensor]:
+    """Raw windows mixed up, when that is what `mixup` is of; else what was given.
+
+    Microvolts and power are blended linearly. What one of two windows lacks is the other's alone, so that
+    mixtures have no more gaps than the EEG has.
+    """
+    if augment.mixup is None or augment.mixup.of != "signal" or not happens_now(augment.mixup.chance, generator):
+        return windows, target, n_votes
+    blend = draw_blend(augment.mixup, len(target), generator)
+    kinds = (windows.eeg, windows.spectrogram)
+    return (
+        Windows(*(None if kind is None else blend.of_known(kind) for kind in kinds)),
+        blend.of(target),
+        blend.of(n_votes),
+    )
+
+
+def mix_images(images: Tensor, target: Tensor, n_votes: Tensor, augment: Augment, generator: Generator) -> Mixed:
+    """Mosaic, CutMix, mixup and masks, in this order, those that the config asks for.
+
+    images: model input, (batch, channels, height, width); of mixup also sequences (batch, channels, time).
+    n_votes (batch,) of a mixture are mixed as its target is.
+    """
+    mixed = images, target, n_votes
+    if augment.mosaic:
+        mixed = mosaic(*mixed, generator)
+    if augment.cutmix is not None and happens_now(augment.cutmix.chance, generator):
+        cuts = draw_cuts(augment.cutmix, len(images), generator)
+        mixed = cut_bands(mixed[0], mixed[1], augment.cutmix, cuts), *mixed[1:]
+    if augment.mixup is not None and augment.mixup.of == "image" and happens_now(augment.mixup.chance, generator):
+        blend = draw_blend(augment.mixup, len(images), generator)
+        mixed = blend.of(mixed[0]), blend.of(mixed[1]), blend.of(mixed[2])
+    if augment.mask is not None:
+        mixed = mask_bands(mixed[0], augment.mask, generator), *mixed[1:]
+    return mixed
+
+
+def happens_now(chance: float, generator: Generator) -> bool:
+    return bool(torch.rand((), generator=generator) < chance)
+
+
+# ---- mixup
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Row i becomes share[i] of itself and the rest of row partner[i]. On the CPU."""
+
+    partner: Tensor  # (batch,)
+    share: Tensor  # (batch,)
+
+    def of(self, values: Tensor) -> Tensor:
+        """Blended (batch, ...) values."""
+        share = self.share.to(values.device, values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+        return torch.lerp(values[self.partner], values, share)
+
+    def of_known(self, values: Tensor) -> Tensor:
+        """Blended where both are known; elsewhere what is known of one; NaN where neither is."""
+        others = values[self.partner]
+        return torch.where(values.isnan(), others, torch.where(others.isnan(), values, self.of(values)))
+
+
+def draw_blend(mixup: MixUp, n_rows: int, generator: Generator) -> Blend:
+    """Partners by a random order of the batch; a share from Beta(alpha, alpha) for each row, as one for the whole
+    batch would make a step's mixtures all alike. Beta by its inverse distribution: one uniform number each."""
+    partner = torch.randperm(n_rows, generator=generator)
+    uniform = torch.rand(n_rows, generator=generator, dtype=torch.float64).numpy()
+    share = torch.from_numpy(scipy.special.betaincinv(mixup.alpha, mixup.alpha, uniform))
+    return Blend(partner, share)
+
+
+# ---- mosaic
+
+
+def mosaic(images: Tensor, target: Tensor, n_votes: Tensor, generator: Generator) -> Mixed:
+    """Each image replaced by four of the batch, drawn with replacement, side by side in time, each pooled to a
+    quarter of its width; target and votes are the means of the four.
+
+    As published, where the width is a multiple of 4. Else quarters are rounded up, and what the fourth has too much is
+    cut off.
+    """
+    drawn = torch.randint(len(images), (len(images), STRIPS), generator=generator).to(images.device)
+    quarters = avg_pool2d(images, (1, STRIPS), ceil_mode=True)  # (batch, channels, height, width / 4)
+    strips = quarters[drawn].movedim(1, 3)  # (batch, channels, height, 4, width / 4)
+    return strips.flatten(3)[..., : images.shape[-1]], target[drawn].mean(dim=1), n_votes[drawn].mean(dim=1)
+
+
+# ---- CutMix
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Of each class: an order of the batch's rows that decides who gives to whom, and where the band lies."""
+
+    keys: Tensor  # (6, batch); rows of a class take from each other in the order of these
+    start: Tensor  # (6,) steps
+    size: Tensor  # (6,) steps
+
+
+def draw_cuts(cutmix: CutMix, n_rows: int, generator: Generator) -> Cuts:
+    """Bands begin in the first `margin` steps of `length`, or as near to its end as the longest fits in."""
+    n_classes = len(PATTERNS)
+    late = torch.randint(2, (n_classes,), generator=generator)
+    start = torch.randint(cutmix.margin + 1, (n_classes,), generator=generator)
+    return Cuts(
+        torch.rand(n_classes, n_rows, generator=generator),
+        start + late * (cutmix.length - cutmix.largest - cutmix.margin),
+        torch.randint(cutmix.smallest, cutmix.largest + 1, (n_classes,), generator=generator),
+    )
+
+
+def cut_bands(images: Tensor, target: Tensor, cutmix: CutMix, cuts: Cuts) -> Tensor:
+    """Images (batch, channels, height, width) with a band from another of their class, for each class in order.
+
+    Rows with at least `threshold` of the votes for a class are of it; a random order says from which of them each
+    takes the band, at its place in the image that was given, whatever was cut before; later classes write over
+    earlier ones. Targets stay. What reaches beyond the image is cut off. On axis "frequency" the band lies across the
+    image's height: the published runs' mistake, with its constants meant for 300 steps of time.
+    """
+    axis = -1 if cutmix.axis == "time" else -2
+    step = torch.arange(images.shape[axis], device=images.device)
+    taken_from = torch.arange(len(images), device=images.device)[:, None].repeat(1, len(step))  # (batch, steps)
+    starts, sizes = (drawn.to(images.device)[:, None] for drawn in (cuts.start, cuts.size))
+    bands = (step >= starts) & (step < starts + sizes)  # (6, steps)
+    if cutmix.second_cut:
+        later = starts + cutmix.length
+        bands |= (step >= later) & (step < later + sizes)
+    for member, keys, band in zip((target >= cutmix.threshold).T, cuts.keys.to(images.device), bands, strict=True):
+        in_order = keys.masked_fill(~member, torch.inf).argsort()  # members first, in random order
+        giver = in_order[(member.cumsum(0) - 1).clamp(min=0)]  # the k-th member takes from the k-th of the order
+        taken_from = torch.where(member[:, None] & band, giver[:, None], taken_from)
+    index = taken_from[:, None, None, :] if axis == -1 else taken_from[:, None, :, None]
+    return images.gather(0, index.expand_as(images))
+
+
+# ---- masks
+
+
+def mask_bands(images: Tensor, mask: XYMask, generator: Generator) -> Tensor:
+    """Bands of time and of frequency set to 0, drawn for each image (batch, channels, height, width) alone."""
+    chosen = torch.rand(len(images), generator=generator) < mask.chance
+    height, width = images.shape[-2:]
+    columns = draw_bands(mask.time_masks, mask.time_share, len(images), width, generator) & chosen[:, None]
+    rows = draw_bands(mask.frequency_masks, mask.frequency_share, len(images), height, generator) & chosen[:, None]
+    covered = rows.to(images.device)[:, None, :, None] | columns.to(images.device)[:, None, None, :]
+    return images.masked_fill(covered, 0.0)
+
+
+def draw_bands(number: int, largest_share: float, n_rows: int, n_steps: int, generator: Generator) -> Tensor:
+    """Steps inside one of `number` bands of each row, (n_rows, n_steps) bool. A band is 1 step long to largest_share
+    of all, and lies inside."""
+    largest = max(1, int(largest_share * n_steps))
+    size = torch.randint(1, largest + 1, (n_rows, number, 1), generator=generator)
+    drawn = torch.rand(n_rows, number, 1, generator=generator, dtype=torch.float64)
+    start = (drawn * (n_steps - size + 1)).long()
+    step = torch.arange(n_steps)
+    return ((step >= start) & (step < start + size)).any(dim=1)

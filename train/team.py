@@ -1,0 +1,84 @@
+"""The processes that torchrun started: which one this is, and what they tell each other.
+
+Without torchrun there is one. Gradients are averaged by DistributedDataParallel (train/loop.py).
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from common.errors import KitError
+from common.predict import pick_device
+
+PATIENCE = timedelta(days=7)  # folds of unequal length wait for each other
+
+
+class TeamError(KitError):
+    """Processes that cannot work together. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """Process `rank` of `size` that train one model together, on its own device."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Only one process writes and reports."""
+        return self.rank == 0
+
+    def part_of(self, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows of a batch are this process's, and the weight of each: every process gets as many, so that
+        none waits for another; rows that fill up weigh nothing."""
+        per_process = -(-n_rows // self.size)
+        places = np.arange(self.rank, per_process * self.size, self.size)
+        return places % n_rows, (places < n_rows).astype(np.float32)
+
+    def gather(self, values: Any) -> list[Any]:
+        """`values` of every process, in the order of their ranks."""
+        if self.size == 1:
+            return [values]
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, values)
+        return gathered
+
+
+def alone(team: Team) -> Team:
+    """The same process training a model by itself."""
+    return Team(0, 1, team.device)
+
+
+@contextmanager
+def join_team() -> Iterator[Team]:
+    """The team that torchrun's environment names; its process group lives as long as the context.
+
+    Each process takes the GPU of its local rank; without a usable one all work on the CPU. Raises TeamError.
+    """
+    size, rank, local = (int(os.environ.get(key, "0")) for key in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    device = pick_device()
+    if size < 2:
+        yield Team(0, 1, device)
+        return
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise TeamError(
+                f"process {local} of this machine has no GPU: {torch.cuda.device_count()} are here; "
+                f"start torchrun with --nproc-per-node {torch.cuda.device_count()}"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Team(rank, size, device)
+    finally:
+        dist.destroy_process_group()
