@@ -26,9 +26,9 @@ class SpectrogramTransformerConfig(Strict):
     kind: Literal["spectrogram-transformer"] = "spectrogram-transformer"
     backbone: str = "vit_small_patch16_224"  # a timm VisionTransformer
     pretrained: bool = True
-    stride: int | None = Field(
-        default=None, ge=1, le=64
-    )  # pixels between patches; None: the patch, no overlap; AST: 10
+    # Pixels from patch to patch; None: side by side, zeros right and below where the last ones reach beyond the
+    # image. Less than a patch: overlapping (AST: 10), and what is left of the image beyond the last is not seen.
+    stride: int | None = Field(default=None, ge=1, le=64)
     drop_path: Rate = 0.1
     dropout: Rate = 0.0  # before the classifier
 
@@ -51,14 +51,14 @@ class WaveNetConfig(Strict):
 
 
 class WaveSqueezeformerConfig(Strict):
-    """Convolutions of each difference alone (grouped), then Squeezeformer layers over time."""
+    """Convolutions of each difference alone, the same for all, then Squeezeformer layers over time."""
 
     kind: Literal["wave-squeezeformer"] = "wave-squeezeformer"
     width: int = Field(default=128, ge=8)  # features at each moment
-    filters: int = Field(default=16, ge=1)  # of each difference in the grouped convolutions
+    filters: int = Field(default=16, ge=1)  # features made of each difference
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)  # of the attention
-    kernel: int = Field(default=31, ge=3)  # moments seen by a layer's convolution, odd
+    kernel: int = Field(default=31, ge=3)  # moments seen by a layer's convolution, ten a second, odd
     dropout: Rate = 0.1
 
     @model_validator(mode="after")

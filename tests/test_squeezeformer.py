@@ -95,6 +95,15 @@ def test_attention_sees_how_far_apart_moments_are_and_not_when_they_are():
     query[..., 1], key[..., 1], query[..., 0], key[..., 0] = 0, 0, 1, 1  # the first: 1 radian a moment
     scores = RotaryAttention.turn(query) @ RotaryAttention.turn(key).transpose(-2, -1)
     torch.testing.assert_close(scores[0, 0], torch.cos(lags * 1.0), rtol=0, atol=1e-4)
+    # Any query and key, the same at all moments: lengths stay, and scores are constant along each diagonal.
+    query, key = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))[:, None, None, None].expand(
+        2, 1, 1, 50, 4
+    )
+    turned = RotaryAttention.turn(query)
+    torch.testing.assert_close(turned.norm(dim=-1), query.norm(dim=-1))
+    scores = (turned @ RotaryAttention.turn(key).transpose(-2, -1))[0, 0]
+    torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1], rtol=0, atol=1e-4)
+    assert (scores[0] - scores[0, 0]).abs().max() > 0.1
 
 
 def test_attention_by_hand():

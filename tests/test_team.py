@@ -14,10 +14,15 @@ import torch
 from safetensors.torch import load_file
 from training_stage import finished_run, same_weights, small, stage, start_run, write_competition, write_config
 
-from common.schema import PATTERNS
+from common.models.build import build_model
+from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train.loop import cut_batches
+from train.labels import label_rows
+from train.loop import FoldData, cut_batches, predict_rows
 from train.team import Team
+from train.windows import TrainingWindows
+
+CPU = torch.device("cpu")
 
 try:
     with socket.create_server(("127.0.0.1", 0)):
@@ -31,7 +36,7 @@ needs_network = pytest.mark.skipif(bool(FORBIDDEN), reason=FORBIDDEN)
 EQUAL = small(
     model={"drop_channel": 0.0, "dropout": 0.0},
     stages=[
-        stage(epochs=2, batch_size=3, accumulate=2, augment={"mirror": 0.5, "shift": 2.0}, clip_norm=1.0),
+        stage(batch_size=3, accumulate=2, augment={"mirror": 0.5, "shift": 2.0}, clip_norm=1.0),
         stage(epochs=2, batch_size=7, loss="xloss", ema=0.9, start="best", smoothing=0.1),
     ],
 )
@@ -74,8 +79,8 @@ def test_parts_of_a_batch_are_all_of_it_and_weigh_alike():
     rng, stage_ = np.random.default_rng(0), Stage(batch_size=7, accumulate=3)
     for n_rows, size in ((1, 2), (8, 2), (50, 3), (50, 8)):
         order = rng.permutation(n_rows)
-        teams = [cut_batches(order, stage_, Team(rank, size, torch.device("cpu"))) for rank in range(size)]
-        single = cut_batches(order, stage_, Team(0, 1, torch.device("cpu")))
+        teams = [cut_batches(order, stage_, Team(rank, size, CPU)) for rank in range(size)]
+        single = cut_batches(order, stage_, Team(0, 1, CPU))
         for whole, *parts in zip(single, *teams, strict=True):
             assert (whole.counted == 1).all() and len({len(part.rows) for part in parts}) == 1
             counted = np.concatenate([part.rows[part.counted > 0] for part in parts])
@@ -86,6 +91,26 @@ def test_parts_of_a_batch_are_all_of_it_and_weigh_alike():
         for step in set(steps):
             batches = [batch for batch, of in zip(single, steps, strict=True) if of == step]
             assert {batch.rows_in_step for batch in batches} == {sum(len(batch.rows) for batch in batches)}
+
+
+def test_predictions_are_the_same_however_many_processes_make_them(competition):
+    rows, parts = label_rows(competition), {}
+    windows, votes = TrainingWindows(competition, rows, EQUAL.input), rows.select(VOTES).to_numpy()
+    data, model = FoldData(windows, votes, np.arange(0), np.arange(16)), build_model(EQUAL)
+
+    class Remembering(Team):
+        """Gathers what the processes asked so far have given."""
+
+        def gather(self, values):
+            parts[self.rank] = values
+            return [parts.get(rank, np.zeros(6)) for rank in range(self.size)]
+
+    for chosen in (np.array([5, 0, 9, 3, 11]), np.array([7])):  # two of the processes have no row of the second
+        parts.clear()
+        asked = [predict_rows(model, data, chosen, EQUAL, Remembering(rank, 3, CPU)) for rank in (0, 1, 2)]
+        whole = predict_rows(model, data, chosen, EQUAL, Team(0, 1, CPU))
+        np.testing.assert_allclose(asked[-1], whole, atol=1e-6)
+        assert whole.shape == (len(chosen), 6) and len({tuple(row) for row in whole}) == len(chosen)
 
 
 @needs_network

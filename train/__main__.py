@@ -1,138 +1,13 @@
 """python -m train VERB: from a competition folder to weights and a blend."""
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 
 from common.errors import KitError
 from common.memory import keep_freed_memory
-
-
-def run_simulate(arguments: argparse.Namespace) -> None:
-    from train.simulate.files import simulate_competition
-
-    simulate_competition(arguments.directory, arguments.patients, arguments.seed)
-
-
-def run_store(arguments: argparse.Namespace) -> None:
-    from train.labels import read_train_table
-    from train.store_build import gibibytes, hold_half
-    from train.store_index import HALVES, STORE, end_of, values_file
-
-    store = arguments.store or arguments.competition / STORE
-    table = read_train_table(arguments.competition)
-    for half in HALVES:
-        lock, entries = hold_half(half, arguments.competition, store, table[half.column], arguments.workers)
-        lock.close()
-        size = gibibytes(end_of(entries.values(), half))
-        print(f"{values_file(store, half)}: {len(entries)} recordings, {size}")
-
-
-def run_folds(arguments: argparse.Namespace) -> None:
-    from train.folds import write_folds
-
-    write_folds(arguments.competition, arguments.out, arguments.published, arguments.folds)
-
-
-def run_train(arguments: argparse.Namespace) -> None:
-    from common.config import load_experiment
-    from train.published import as_published
-    from train.run import RunOptions, run_experiment
-
-    experiment = load_experiment(arguments.config)
-    if arguments.as_published:
-        experiment = as_published(experiment)
-    options = RunOptions(
-        folds=arguments.folds,
-        seeds=arguments.seeds,
-        resume=arguments.resume,
-        pretrained=arguments.pretrained,
-        store=arguments.store,
-        store_on_gpu=arguments.store_on_gpu,
-        fold_table=arguments.fold_table,
-        pseudo=arguments.pseudo,
-        tensorboard=arguments.tensorboard,
-        one_fold_a_process=arguments.spread == "folds",
-    )
-    run = run_experiment(experiment, arguments.competition, arguments.out, options)
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(f"wrote {run}; see how it did: python -m train evaluate {run}")
-
-
-def run_show(arguments: argparse.Namespace) -> None:
-    from train.show import show
-
-    show(
-        arguments.eeg_ids,
-        arguments.competition,
-        arguments.out,
-        arguments.split,
-        arguments.config,
-        arguments.runs,
-        arguments.label,
-        arguments.augmented,
-    )
-
-
-def run_experiments(arguments: argparse.Namespace) -> None:
-    from train.experiments import as_markdown, as_text, table_of
-
-    table = table_of(arguments.runs, arguments.truth)
-    print(as_markdown(table) if arguments.markdown else as_text(table))
-
-
-def run_measure(arguments: argparse.Namespace) -> None:
-    from train.cost import as_markdown, as_text, as_values, measure_costs
-    from train.measure import MeasureError
-    from train.run_folder import write_json
-
-    costs, failed = measure_costs(arguments.configs, arguments.steps, arguments.batch_size)
-    if costs:
-        print(as_markdown(costs) if arguments.markdown else as_text(costs))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.json, as_values(costs))
-        print(f"wrote {arguments.json}", file=sys.stderr)
-    if failed:
-        raise MeasureError(f"{len(failed)} of {len(arguments.configs)} configs were not measured: {', '.join(failed)}")
-
-
-def run_evaluate(arguments: argparse.Namespace) -> None:
-    from train.evaluate import as_values, evaluate
-    from train.run_folder import write_json
-    from train.score_text import as_text
-
-    evaluation = evaluate(arguments.runs, arguments.truth)
-    print(as_text(evaluation))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.json, as_values(evaluation))
-        print(f"wrote {arguments.json}")
-
-
-def run_blend(arguments: argparse.Namespace) -> None:
-    from common.files import write_via
-    from train.blend import fit_blend, read_out_of_fold
-
-    blend = fit_blend(read_out_of_fold(arguments.sources, arguments.labels, arguments.group))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    text = blend.model_dump_json(indent=1, exclude_none=True) + "\n"
-    write_via(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
-    print(f"{blend.rows} rows with many votes; nested KL, each fold scored by weights fitted on the others:")
-    for candidate in blend.candidates:
-        print(f"  {candidate.name:8} {candidate.nested_kl:.4f}{'  <- chosen' if candidate.chosen else ''}")
-    for name, weight in blend.models.items():
-        print(f"  {weight:.3f} {name}")
-    print(f"wrote {arguments.out}")
-
-
-def run_export(arguments: argparse.Namespace) -> None:
-    from train.export import export
-
-    for run in arguments.runs:
-        print(f"wrote {export(run, arguments.out)}")
+from train import verbs
 
 
 def at_least_one(text: str) -> int:
@@ -141,11 +16,15 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+def with_room_for_verbs(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=28)
 
-    verb = verbs.add_parser(
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m train", description=__doc__, formatter_class=with_room_for_verbs)
+    commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = commands.add_parser(
         "simulate",
         help="make an HMS-shaped competition with known truth",
         description=(
@@ -157,9 +36,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("directory", type=Path, metavar="DIR", help="folder to write; must not hold anything else")
     verb.add_argument("--patients", type=int, required=True, metavar="N", help="patients; a quarter are hidden test")
     verb.add_argument("--seed", type=int, required=True, metavar="S", help="any whole number from 0")
-    verb.set_defaults(run=run_simulate)
+    verb.set_defaults(run=verbs.run_simulate)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "store",
         help="the recordings as flat arrays that training reads",
         description=(
@@ -171,9 +50,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")
     verb.add_argument("--store", type=Path, metavar="STORE", help="another place for it (default: DIR/store)")
     verb.add_argument("--workers", type=at_least_one, metavar="N", help="processes that read (default: the cores)")
-    verb.set_defaults(run=run_store)
+    verb.set_defaults(run=verbs.run_store)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "folds",
         help="a table of the folds, patient by patient",
         description=(
@@ -186,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write, e.g. folds.csv")
     verb.add_argument("--published", action="store_true", help="the seed repository's folds, hardly stratified")
     verb.add_argument("--folds", type=int, default=5, metavar="N", help="how many, from 2 (default: 5)")
-    verb.set_defaults(run=run_folds)
+    verb.set_defaults(run=verbs.run_folds)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "show",
         help="pictures of EEGs and of what models see of them",
         description=(
@@ -217,9 +96,9 @@ def parser() -> argparse.ArgumentParser:
         help="also SHOWN/EEG_ID-augmented.png: what training makes of the window, beside other EEGs of its class",
     )
     verb.add_argument("--out", type=Path, default=Path("shown"), metavar="SHOWN", help="where they go (default: shown)")
-    verb.set_defaults(run=run_show)
+    verb.set_defaults(run=verbs.run_show)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "experiments",
         help="all configs: what was published of them, and local results",
         description=(
@@ -233,9 +112,9 @@ def parser() -> argparse.ArgumentParser:
         "--truth", type=Path, metavar="CSV", help="a simulation's truth/train_probabilities.csv: adds the floor"
     )
     verb.add_argument("--markdown", action="store_true", help="as a table of markdown, as in docs/experiments.md")
-    verb.set_defaults(run=run_experiments)
+    verb.set_defaults(run=verbs.run_experiments)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "run",
         help="train the folds of one experiment",
         description=(
@@ -276,9 +155,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="backbone weights from a file instead of timm's hub (safetensors or state dict)",
     )
-    verb.set_defaults(run=run_train)
+    verb.set_defaults(run=verbs.run_train)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "measure",
         help="what configs cost on this machine",
         description=(
@@ -294,9 +173,9 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--json", type=Path, metavar="FILE", help="also write every number there")
     verb.add_argument("--markdown", action="store_true", help="as a table of markdown, as in docs/real-data.md")
-    verb.set_defaults(run=run_measure)
+    verb.set_defaults(run=verbs.run_measure)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "evaluate",
         help="out-of-fold scores beside prior and uniform",
         description=(
@@ -317,9 +196,9 @@ def parser() -> argparse.ArgumentParser:
         "--truth", type=Path, metavar="CSV", help="a simulation's truth/train_probabilities.csv: adds the floor"
     )
     verb.add_argument("--json", type=Path, metavar="FILE", help="also write every number there")
-    verb.set_defaults(run=run_evaluate)
+    verb.set_defaults(run=verbs.run_evaluate)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "blend",
         help="fit the weights of the models",
         description=(
@@ -336,9 +215,9 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--group", metavar="COLUMN", help="column that must not cross folds (default: patient_id)")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="the blend file, e.g. infer/blend.json")
-    verb.set_defaults(run=run_blend)
+    verb.set_defaults(run=verbs.run_blend)
 
-    verb = verbs.add_parser(
+    verb = commands.add_parser(
         "export",
         help="write runs as Kaggle dataset folders",
         description=(
@@ -349,7 +228,7 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     verb.add_argument("--out", type=Path, required=True, metavar="WEIGHTS", help="where dataset folders go")
-    verb.set_defaults(run=run_export)
+    verb.set_defaults(run=verbs.run_export)
     return top
 
 

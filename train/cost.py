@@ -1,6 +1,10 @@
 """What whole trainings cost: measured steps times the competition's rows, as a table."""
 
+import multiprocessing
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +13,12 @@ import numpy as np
 
 from common.config import Experiment, load_experiment
 from common.errors import KitError
+from common.memory import keep_freed_memory
+from common.predict import pick_device
 from common.schema import PATTERNS
 from common.training import RowSelection, Training
 from train.labels import select_rows
-from train.measure import Measurement, in_own_process, measure_file
+from train.measure import MeasureError, Measurement, measure_experiment
 
 # Label rows of the competition by their number of votes N, and how many of them are unanimous. Known: 11,794 rows
 # with N < 4; 752 with N = 4, 156 of them unanimous; 7,637 above (the seed repository's two stages); 6,366 with
@@ -92,6 +98,29 @@ def validation_hours(training: Training, predict_seconds: float) -> float:
 # ---- measuring
 
 
+def measure_file(path: Path, steps: int, batch_size: int | None) -> Measurement:
+    """Raises ConfigError, TrainingError, and MeasureError when memory does not suffice outside of training's steps."""
+    keep_freed_memory()  # as every command
+    try:
+        return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        raise MeasureError(f"{str(error).splitlines()[0]}: give a smaller --batch-size") from error
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """function(*arguments) where nothing ran before, so that its peak is its own. Raises MeasureError when it dies."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise MeasureError(
+                "its process was ended, most likely for want of memory: give a smaller --batch-size"
+            ) from error
+
+
 def measure_costs(paths: list[Path], steps: int, batch_size: int | None) -> tuple[list[Cost], list[str]]:
     """Costs of the configs that could be measured, and the names of the others, whose errors are printed.
 
@@ -156,8 +185,8 @@ def notes(costs: list[Cost]) -> list[str]:
         "takes longest; reading from a disk is not in them.",
         "peak: measured at these rows a step. own step: computed; weights, gradients, AdamW and what the backward pass "
         "keeps of a batch as large as the config's; the programs themselves and working memory come on top.",
-        f"hours: extrapolated from {basis} to all folds, stages and epochs of the competition's "
-        f"{ROWS_BY['votes']:,} label rows, held-out rows included.",
+        f"hours: extrapolated from {basis} to all folds, stages and epochs of the competition's label rows "
+        f'({ROWS_BY["votes"]:,}, with labels = "eeg" {ROWS_BY["eeg"]:,}), held-out rows included.',
     ]
 
 

@@ -4,11 +4,8 @@ No competition is needed. The raw windows are noise that lies on the device, as 
 real ones; what a disk adds is not seen, and weights start from random.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,11 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from common.config import Experiment, load_experiment
+from common.config import Experiment
 from common.errors import KitError
 from common.features import Windows, with_constants
 from common.inputs import needs_eeg, needs_spectrogram
-from common.memory import keep_freed_memory
 from common.models.build import build_model
-from common.predict import pick_device
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
 from train.loop import VALIDATION_BATCH, Epoch, Fit, FoldData, predict_rows, train_epoch
 from train.optimisation import Optimisation, make_optimisation, pick_precision
@@ -246,29 +241,3 @@ def measure_experiment(experiment: Experiment, steps: int, batch_size: int | Non
             step_bytes = max(step_bytes, round(kept * parameters + activations * stage.batch_size))
     predicting = time_prediction(fit, steps)
     return Measurement(device_name(device), steps, parameters, peak_bytes(device), step_bytes, tuple(times), predicting)
-
-
-# ---- many configs
-
-
-def measure_file(path: Path, steps: int, batch_size: int | None) -> Measurement:
-    """Raises ConfigError, TrainingError, and MeasureError when memory does not suffice outside of training's steps."""
-    keep_freed_memory()  # as every command
-    try:
-        return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
-    except RuntimeError as error:
-        if "memory" not in str(error):
-            raise
-        raise MeasureError(f"{str(error).splitlines()[0]}: give a smaller --batch-size") from error
-
-
-def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments) where nothing ran before, so that its peak is its own. Raises MeasureError when it dies."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise MeasureError(
-                "its process was ended, most likely for want of memory: give a smaller --batch-size"
-            ) from error

@@ -6,7 +6,7 @@
 # common.models.squeezeformer, common.models.transformer, common.models.build, common.weights, common.files,
 # common.predict, common.records, common.spectrogram, common.metric, infer.validate, infer.submit,
 # infer.kernel.
-# sha256 of the sources: dd123ab1274d8e517349eb39ec087bb96ba18f16b49f1a6c7cd7e950febefb5b
+# sha256 of the sources: 706a9e80815a4724e832220224c9fdd1bfca712e384281c3b783503d74ffe815
 # ruff: noqa
 
 
@@ -373,9 +373,9 @@ class SpectrogramTransformerConfig(Strict):
     kind: Literal["spectrogram-transformer"] = "spectrogram-transformer"
     backbone: str = "vit_small_patch16_224"  # a timm VisionTransformer
     pretrained: bool = True
-    stride: int | None = Field(
-        default=None, ge=1, le=64
-    )  # pixels between patches; None: the patch, no overlap; AST: 10
+    # Pixels from patch to patch; None: side by side, zeros right and below where the last ones reach beyond the
+    # image. Less than a patch: overlapping (AST: 10), and what is left of the image beyond the last is not seen.
+    stride: int | None = Field(default=None, ge=1, le=64)
     drop_path: Rate = 0.1
     dropout: Rate = 0.0  # before the classifier
 
@@ -398,14 +398,14 @@ class WaveNetConfig(Strict):
 
 
 class WaveSqueezeformerConfig(Strict):
-    """Convolutions of each difference alone (grouped), then Squeezeformer layers over time."""
+    """Convolutions of each difference alone, the same for all, then Squeezeformer layers over time."""
 
     kind: Literal["wave-squeezeformer"] = "wave-squeezeformer"
     width: int = Field(default=128, ge=8)  # features at each moment
-    filters: int = Field(default=16, ge=1)  # of each difference in the grouped convolutions
+    filters: int = Field(default=16, ge=1)  # features made of each difference
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)  # of the attention
-    kernel: int = Field(default=31, ge=3)  # moments seen by a layer's convolution, odd
+    kernel: int = Field(default=31, ge=3)  # moments seen by a layer's convolution, ten a second, odd
     dropout: Rate = 0.1
 
     @model_validator(mode="after")

@@ -1,0 +1,130 @@
+"""What each verb of `python -m train` does; a verb imports what it needs when it runs."""
+
+import argparse
+import os
+import sys
+
+
+def run_simulate(arguments: argparse.Namespace) -> None:
+    from train.simulate.files import simulate_competition
+
+    simulate_competition(arguments.directory, arguments.patients, arguments.seed)
+
+
+def run_store(arguments: argparse.Namespace) -> None:
+    from train.labels import read_train_table
+    from train.store_build import gibibytes, hold_half
+    from train.store_index import HALVES, STORE, end_of, values_file
+
+    store = arguments.store or arguments.competition / STORE
+    table = read_train_table(arguments.competition)
+    for half in HALVES:
+        lock, entries = hold_half(half, arguments.competition, store, table[half.column], arguments.workers)
+        lock.close()
+        size = gibibytes(end_of(entries.values(), half))
+        print(f"{values_file(store, half)}: {len(entries)} recordings, {size}")
+
+
+def run_folds(arguments: argparse.Namespace) -> None:
+    from train.folds import write_folds
+
+    write_folds(arguments.competition, arguments.out, arguments.published, arguments.folds)
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    from common.config import load_experiment
+    from train.published import as_published
+    from train.run import RunOptions, run_experiment
+
+    experiment = load_experiment(arguments.config)
+    if arguments.as_published:
+        experiment = as_published(experiment)
+    options = RunOptions(
+        folds=arguments.folds,
+        seeds=arguments.seeds,
+        resume=arguments.resume,
+        pretrained=arguments.pretrained,
+        store=arguments.store,
+        store_on_gpu=arguments.store_on_gpu,
+        fold_table=arguments.fold_table,
+        pseudo=arguments.pseudo,
+        tensorboard=arguments.tensorboard,
+        one_fold_a_process=arguments.spread == "folds",
+    )
+    run = run_experiment(experiment, arguments.competition, arguments.out, options)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"wrote {run}; see how it did: python -m train evaluate {run}")
+
+
+def run_show(arguments: argparse.Namespace) -> None:
+    from train.show import show
+
+    show(
+        arguments.eeg_ids,
+        arguments.competition,
+        arguments.out,
+        arguments.split,
+        arguments.config,
+        arguments.runs,
+        arguments.label,
+        arguments.augmented,
+    )
+
+
+def run_experiments(arguments: argparse.Namespace) -> None:
+    from train.experiments import as_markdown, as_text, table_of
+
+    table = table_of(arguments.runs, arguments.truth)
+    print(as_markdown(table) if arguments.markdown else as_text(table))
+
+
+def run_measure(arguments: argparse.Namespace) -> None:
+    from train.cost import as_markdown, as_text, as_values, measure_costs
+    from train.measure import MeasureError
+    from train.run_folder import write_json
+
+    costs, failed = measure_costs(arguments.configs, arguments.steps, arguments.batch_size)
+    if costs:
+        print(as_markdown(costs) if arguments.markdown else as_text(costs))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.json, as_values(costs))
+        print(f"wrote {arguments.json}", file=sys.stderr)
+    if failed:
+        raise MeasureError(f"{len(failed)} of {len(arguments.configs)} configs were not measured: {', '.join(failed)}")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    from train.evaluate import as_values, evaluate
+    from train.run_folder import write_json
+    from train.score_text import as_text
+
+    evaluation = evaluate(arguments.runs, arguments.truth)
+    print(as_text(evaluation))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.json, as_values(evaluation))
+        print(f"wrote {arguments.json}")
+
+
+def run_blend(arguments: argparse.Namespace) -> None:
+    from common.files import write_via
+    from train.blend import fit_blend, read_out_of_fold
+
+    blend = fit_blend(read_out_of_fold(arguments.sources, arguments.labels, arguments.group))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    text = blend.model_dump_json(indent=1, exclude_none=True) + "\n"
+    write_via(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
+    print(f"{blend.rows} rows with many votes; nested KL, each fold scored by weights fitted on the others:")
+    for candidate in blend.candidates:
+        print(f"  {candidate.name:8} {candidate.nested_kl:.4f}{'  <- chosen' if candidate.chosen else ''}")
+    for name, weight in blend.models.items():
+        print(f"  {weight:.3f} {name}")
+    print(f"wrote {arguments.out}")
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    from train.export import export
+
+    for run in arguments.runs:
+        print(f"wrote {export(run, arguments.out)}")
