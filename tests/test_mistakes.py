@@ -18,7 +18,7 @@ from infer.__main__ import parser as infer_parser
 from infer.validate import SubmissionError, score
 from train.export import export
 from train.labels import label_rows
-from train.run import RunOptions, run_experiment, run_fold
+from train.run import RunOptions, run_experiment, run_member
 from train.run_folder import RunError, read_run, read_table
 from train.windows import TrainingWindows
 
@@ -119,12 +119,12 @@ def test_an_export_without_a_checkpoint_writes_nothing(road, tmp_path):
 
 
 def test_a_finished_fold_can_be_blended_though_the_next_one_fails(road, tmp_path, monkeypatch):
-    def fail_in_fold_1(experiment, data, rows, fold, *rest):
-        if fold == 1:
+    def fail_in_fold_1(experiment, data, rows, run, member, *rest):
+        if member.held_out == (1,):
             raise KeyboardInterrupt
-        return run_fold(experiment, data, rows, fold, *rest)
+        return run_member(experiment, data, rows, run, member, *rest)
 
-    monkeypatch.setattr("train.run.run_fold", fail_in_fold_1)
+    monkeypatch.setattr("train.run.run_member", fail_in_fold_1)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_run(road.runs[1]), road.competition, tmp_path, RunOptions())
     table = read_table(tmp_path / road.runs[1].name / "oof.parquet")

@@ -14,6 +14,7 @@ from training_stage import RATE, same_weights, small, stage, write_competition
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
+from train import loop
 from train.loop import count_steps
 from train.optimisation import Optimisation, make_optimisation, pick_precision
 from train.run import RunOptions, run_experiment
@@ -194,3 +195,17 @@ def test_a_state_of_another_precision_goes_on():
     for precision in states:
         for state in states.values():
             make_optimisation(nn.Linear(2, 1), Stage(), 4, precision).load_state(state)
+
+
+def test_a_stages_progress_goes_from_its_first_batch_to_its_last(competition, tmp_path, monkeypatch):
+    """What few_votes goes by: 0 to 1, of each stage."""
+    seen, row_loss = [], loop.row_loss
+
+    def watched(*given):
+        seen.append(given[-1])
+        return row_loss(*given)
+
+    monkeypatch.setattr(loop, "row_loss", watched)
+    stages = [stage(epochs=2), stage(batch_size=8, carry_on=True, warm_up=0.0)]
+    run_experiment(small(stages=stages), competition, tmp_path, RunOptions(folds="0"))
+    np.testing.assert_allclose(seen, [0, 1 / 3, 2 / 3, 1, 0])

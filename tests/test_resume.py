@@ -119,7 +119,9 @@ def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(competiti
     words = ("run", config, "--competition", competition, "--out", tmp_path / "killed", "--folds", "0")
     for number in itertools.count(2):
         resume = ["--resume"] if (folder.parent / "config.json").exists() else []
-        process = PROCESSES.Process(target=die_at_change, args=((*words, *resume), {}, output, 0.0, number), daemon=True)
+        process = PROCESSES.Process(
+            target=die_at_change, args=((*words, *resume), {}, output, 0.0, number), daemon=True
+        )
         process.start()
         process.join(120)
         if process.exitcode == 0:
@@ -171,3 +173,13 @@ def test_damaged_states_and_states_of_others_are_refused(competition, tmp_path, 
     run_experiment(mine, competition, tmp_path / "one", again)
     run_experiment(mine, competition, tmp_path / "whole", RunOptions(folds="0"))
     assert_same_run(folder, tmp_path / "whole/tiny-image/fold0")
+
+
+def test_the_best_score_so_far_is_remembered(competition, tmp_path, monkeypatch):
+    scores = iter([0.2, 0.5, 0.4])  # of three epochs, interrupted after two
+    monkeypatch.setattr(member, "published_loss", lambda *_: next(scores))
+    published = image(stage(epochs=3, batch_size=8), selection="as-published")
+    folder = interrupted(published, competition, tmp_path, monkeypatch)
+    first = (folder / "best-stage0.safetensors").read_bytes()
+    run_experiment(published, competition, tmp_path, RunOptions(folds="0", resume=True))
+    assert next(scores, None) is None and (folder / "best.safetensors").read_bytes() == first

@@ -12,11 +12,21 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_stage import finished_run, same_weights, small, stage, start_run, write_competition, write_config
+from training_stage import (
+    finished_run,
+    run_command,
+    same_weights,
+    small,
+    stage,
+    start_run,
+    write_competition,
+    write_config,
+)
 
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
+from train import member
 from train.labels import label_rows
 from train.loop import FoldData, cut_batches, predict_rows
 from train.team import Team
@@ -171,9 +181,23 @@ def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(comp
     assert pl.read_parquet(folder / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
 
 
+def save_slowly(*given):
+    """The command, where the process that writes needs a while for it."""
+    save = member.save_weights
+    member.save_weights = lambda *what: time.sleep(1) or save(*what)
+    run_command(*given)
+
+
+@needs_network
+def test_nobody_reads_weights_before_they_are_written(competition, alone, tmp_path):
+    _, config = alone
+    finished_team(config, competition, tmp_path, "--folds", "0", output=tmp_path / "output", target=save_slowly)
+    assert (tmp_path / EQUAL.name / "fold0/oof.parquet").exists()
+
+
 @needs_network
 def test_what_one_process_finds_ends_both(competition, alone, tmp_path):
-    """A run folder that exists, found by both; recordings that are missing, found by each on its own."""
+    """A run folder that exists, or labels that are missing, found by both; recordings that are missing, by one."""
     run, config = alone
     for folder, found in ((competition, "exists: --resume continues it"), (tmp_path, "cannot be read")):
         processes, outputs = start_team(config, folder, run.parent, output=tmp_path / "output")
@@ -181,3 +205,9 @@ def test_what_one_process_finds_ends_both(competition, alone, tmp_path):
             process.join(60)
         assert [process.exitcode for process in processes] == [1, 1]
         assert all(found in file.read_text() and "Traceback" not in file.read_text() for file in outputs)
+    incomplete = write_competition(tmp_path / "incomplete", without=3)
+    (first, second), outputs = start_team(config, incomplete, tmp_path / "runs", output=tmp_path / "output")
+    first.join(60)
+    second.join(60)
+    assert first.exitcode == 1 and second.exitcode not in (None, 0)
+    assert "first 3.parquet" in outputs[0].read_text() and not (tmp_path / "runs").exists()

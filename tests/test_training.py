@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 
-from common.config import Experiment
-from common.schema import ELECTRODES, VOTES
+from common.schema import VOTES
 from train import member
 from train.labels import label_rows
 from train.optimisation import Optimisation
@@ -19,47 +19,6 @@ from train.store_index import MissingRecordings
 from train.windows import TrainingWindows
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
-HEAD = (
-    "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
-    "expert_consensus,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
-)
-
-# ---- a whole small training
-
-EPOCHS, BATCH, RATE = 3, 4, 4e-3
-
-
-def small(**training):
-    stages = [
-        {
-            "epochs": EPOCHS,
-            "batch_size": BATCH,
-            "learning_rate": RATE,
-            "augment": {"mirror": 0.5, "shift": 2.0},
-            "warm_up": 0.3,
-        },
-        {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, "rows": {"min_votes": 10}},
-    ]
-    return Experiment(
-        name="tiny-wave",
-        input={"kind": "bipolar-sequence", "sfreq": 50},
-        model={"kind": "wave-net", "width": 8, "kernel": 3, "dilations": [1]},
-        training={"folds": 2, "stages": stages} | training,
-    )
-
-
-def write_competition(folder, without=None):
-    """Eight patients with one EEG of noise and two vote vectors each."""
-    rng, lines = np.random.default_rng(5), []
-    (folder / "train_eegs").mkdir(parents=True)
-    for k in range(8):
-        noise = rng.normal(0, 20 + 10 * (k % 2), (10_800, 20)).astype(np.float32)
-        if k != without:
-            pl.DataFrame(dict(zip(ELECTRODES, noise.T, strict=True))).write_parquet(folder / f"train_eegs/{k}.parquet")
-        consensus, votes = ("Seizure", "{},0,1,0,0,1") if k % 2 else ("Other", "0,0,1,0,1,{}")
-        lines += [f"{k},{2 * i},{k},{2 * i},{10 * k + i},{k},{consensus},{votes.format(3 + 9 * i)}" for i in (0, 1)]
-    (folder / "train.csv").write_text("\n".join([HEAD, *lines]) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +111,7 @@ def test_training_interrupted_after_every_step_ends_the_same(run, competition, t
             assert len(list(tmp_path.glob("*/fold0/state.pt"))) == 1
     assert interruptions == 3  # eight steps
     for name in ("fold0/last.safetensors", "fold0/best.safetensors"):
-        expected, found = load_file(run / name), load_file(again / name)
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[key], found[key]) for key in expected), name
+        assert same_weights(run / name, again / name), name
     assert pl.read_parquet(again / "fold0/oof.parquet").equals(pl.read_parquet(run / "fold0/oof.parquet"))
     told = [pl.read_csv(folder / "fold0/epochs.csv").drop("seconds") for folder in (run, again)]
     assert told[0].equals(told[1])

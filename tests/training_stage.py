@@ -114,10 +114,10 @@ def run_command(words, environment, output, seconds_between_saves):
     sys.exit(main())
 
 
-def start_run(config, competition, out, *more, output, environment=None, saves=0.0):
+def start_run(config, competition, out, *more, output, environment=None, saves=0.0, target=run_command):
     """`python -m train run` as a process; `saves`: seconds between saved states, 0 for after every step."""
     words = ("run", config, "--competition", competition, "--out", out, *more)
-    process = PROCESSES.Process(target=run_command, args=(words, environment or {}, output, saves), daemon=True)
+    process = PROCESSES.Process(target=target, args=(words, environment or {}, output, saves), daemon=True)
     process.start()
     return process
 

@@ -16,12 +16,8 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
-def with_room_for_verbs(prog: str) -> argparse.HelpFormatter:
-    return argparse.HelpFormatter(prog, max_help_position=28)
-
-
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m train", description=__doc__, formatter_class=with_room_for_verbs)
+    top = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     verb = commands.add_parser(

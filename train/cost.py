@@ -126,11 +126,12 @@ def measure_costs(paths: list[Path], steps: int, batch_size: int | None) -> tupl
 
     All are read before the first is measured. Raises ConfigError.
     """
+    experiments = [load_experiment(path) for path in paths]
     costs, failed = [], []
-    for number, experiment in enumerate([load_experiment(path) for path in paths], start=1):
+    for number, (path, experiment) in enumerate(zip(paths, experiments, strict=True), start=1):
         title = f"[{number}/{len(paths)}] {experiment.name}"
         try:
-            costs.append(Cost(experiment, in_own_process(measure_file, paths[number - 1], steps, batch_size)))
+            costs.append(Cost(experiment, in_own_process(measure_file, path, steps, batch_size)))
         except KitError as error:
             failed.append(experiment.name)
             print(f"{title}: not measured: {error}", file=sys.stderr, flush=True)

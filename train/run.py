@@ -311,7 +311,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
             tell_plan(experiment, rows, members, windows, team)
             mine = members[team.rank :: team.size] if options.one_fold_a_process else members
             for member in mine:
-                if is_finished(run / member.name):
+                if is_finished(run, member):
                     say(team, f"{member.name} is finished already")
                     continue
                 held_out = np.isin(fold_of_row, member.held_out)

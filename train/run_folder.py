@@ -91,15 +91,16 @@ def read_run(run: Path) -> Experiment:
         raise RunError(f"{run / CONFIG} is damaged ({error}): train this run again") from error
 
 
-def is_finished(folder: Path) -> bool:
-    """The state goes last: until then something is left to do."""
-    return (folder / LAST).is_file() and not (folder / STATE).is_file()
+def is_finished(run: Path, member: Member) -> bool:
+    """The last file that training writes is there, and the state, which goes after it, is not."""
+    folder = run / member.name
+    return (folder / (OOF if member.held_out else LAST)).is_file() and not (folder / STATE).is_file()
 
 
 def finished_members(run: Path) -> list[Member]:
     folders = run.iterdir() if run.is_dir() else ()
-    members = [member_of(folder.name) for folder in folders if is_finished(folder)]
-    return sorted(member for member in members if member)
+    members = (member_of(folder.name) for folder in folders)
+    return sorted(member for member in members if member and is_finished(run, member))
 
 
 def read_oof(run: Path) -> pl.DataFrame:
