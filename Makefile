@@ -9,14 +9,15 @@ RUN_NEWEST := $(NEWEST)/bin/python
 INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py sequences.py filters.py wavelets.py \
 	transforms.py spectra.py montage.py models.py contract.py)
 
-.PHONY: help demo test test-newest check bench clean
+.PHONY: help demo experiments-small test test-newest check bench clean
 help:
 	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, score it (5 minutes)"
+	@echo "make experiments-small   the seed's ideas side by side on a simulated competition (half an hour on two cores)"
 	@echo "make test    all tests"
 	@echo "make test-newest   model inputs with the newest versions of all libraries, in .venv-newest, against the pinned ones"
 	@echo "make check   lint, format, types, and whether the committed kernel is what the sources build"
 	@echo "make bench   how fast the kit is beside the public notebooks' way: a table and bench.json (4 minutes)"
-	@echo "make clean   remove demo/ and caches"
+	@echo "make clean   remove demo/, experiments-small/ and caches"
 
 $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 (with venv) found: the Kaggle image's versions install on these."; \
@@ -28,6 +29,9 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 
 demo: $(VENV)/.ready
 	$(RUN) kernels/demo.py
+
+experiments-small: $(VENV)/.ready
+	$(RUN) kernels/small_experiments.py
 
 test: $(VENV)/.ready
 	$(RUN) -m pytest -n 2
@@ -52,4 +56,4 @@ bench: $(VENV)/.ready
 	$(RUN) tests/bench/bench.py
 
 clean:
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo experiments-small .pytest_cache .mypy_cache .ruff_cache

@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="CONFIG",
-        help="TOML files (default: all of train/configs)",
+        help="TOML files (default: those of --runs, or all of train/configs)",
     )
     verb.add_argument("--runs", type=Path, nargs="+", default=[], metavar="RUN", help="adds out-of-fold predictions")
     verb.add_argument(

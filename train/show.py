@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from common.config import load_experiment
 from common.files import write_via
 from common.schema import PATTERNS, SFREQ, VOTES, WINDOW_SECONDS
+from train.run_folder import read_run
 from train.show_augmented import augmented_rows, sit
 from train.show_find import (
     Found,
@@ -77,7 +78,8 @@ def show(
     """Write the pictures of each EEG to `out`. Raises ShowError, ConfigError, RunError, LabelError, RecordingError."""
     if label_id is not None and len(eeg_ids) > 1:
         raise ShowError(f"--label {label_id} belongs to one EEG; {len(eeg_ids)} were given: show that one alone")
-    experiments = [load_experiment(path) for path in configs or sorted(CONFIGS.glob("*.toml"))]
+    experiments = [load_experiment(path) for path in configs] or [read_run(run) for run in runs]
+    experiments = experiments or [load_experiment(path) for path in sorted(CONFIGS.glob("*.toml"))]
     tables = read_tables(competition, split)
     everything = [find(competition, tables, eeg_id, label_id) for eeg_id in eeg_ids]
     for found in everything:

@@ -1,0 +1,35 @@
+"""docs/training.md: every snippet is a config that loads, and what it says of the losses is what they are."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.config import parse_experiment
+from common.training import Augment, Stage
+from train.losses import vote_weight
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_every_snippet_is_a_config(snippet):
+    experiment = parse_experiment({"name": "snippet", **tomllib.loads(snippet)}, "docs/training.md")
+    assert experiment.training.stages
+
+
+def test_every_augmentation_is_on_the_page():
+    assert [name for name in Augment.model_fields if not re.search(rf"(?m)\b{name} = ", PAGE)] == []
+    assert len(SNIPPETS) == 4
+
+
+def test_the_table_of_losses_is_complete_and_right():
+    names = re.findall(r"(?m)^\| `([a-z-]+)` \|", PAGE)
+    assert names == list(Stage.model_fields["loss"].annotation.__args__)
+    at_20 = {name: vote_weight(torch.tensor([20.0]), name).item() for name in names}
+    q = 1.3010299956639813  # log10 20
+    expected = {"kl": 1, "vote-log": 3.044522437723423, "xloss": 10, "modified": (10 + 2 * q) * q, "vote-share": 1}
+    assert at_20 == pytest.approx(expected, rel=1e-6)
