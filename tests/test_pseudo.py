@@ -16,7 +16,7 @@ from common.config import Experiment
 from common.schema import ELECTRODES, VOTES
 from common.training import Stage
 from train import __main__ as verbs
-from train import loop, member
+from train import loop, stages
 from train.labels import label_rows
 from train.loop import FoldData, targets_of
 from train.optimisation import Optimisation
@@ -413,7 +413,7 @@ def test_a_run_goes_on_with_the_same_pseudo_labels_only(trained, tmp_path, monke
         step(self)
 
     changed = other_source(trained.source, tmp_path / "changed/source")
-    monkeypatch.setattr(member, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(stages, "SECONDS_BETWEEN_SAVES", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Optimisation, "step", two_steps)
         with pytest.raises(KeyboardInterrupt):

@@ -22,7 +22,7 @@ from training_stage import (
     write_config,
 )
 
-from train import member
+from train import stages
 from train.loop import TrainingError
 from train.optimisation import Optimisation
 from train.run import RunOptions, run_experiment
@@ -146,7 +146,7 @@ def interrupted(experiment, competition, out, monkeypatch, steps=2):
 
     with monkeypatch.context() as patch:
         patch.setattr(Optimisation, "step", counted)
-        patch.setattr(member, "SECONDS_BETWEEN_SAVES", 0.0)
+        patch.setattr(stages, "SECONDS_BETWEEN_SAVES", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(experiment, competition, out, RunOptions(folds="0"))
     return out / experiment.name / "fold0"
@@ -177,7 +177,7 @@ def test_damaged_states_and_states_of_others_are_refused(competition, tmp_path, 
 
 def test_the_best_score_so_far_is_remembered(competition, tmp_path, monkeypatch):
     scores = iter([0.2, 0.5, 0.4])  # of three epochs, interrupted after two
-    monkeypatch.setattr(member, "published_loss", lambda *_: next(scores))
+    monkeypatch.setattr(stages, "published_loss", lambda *_: next(scores))
     published = image(stage(epochs=3, batch_size=8), selection="as-published")
     folder = interrupted(published, competition, tmp_path, monkeypatch)
     first = (folder / "best-stage0.safetensors").read_bytes()

@@ -26,7 +26,7 @@ from training_stage import (
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train import member
+from train import stages
 from train.labels import label_rows
 from train.loop import FoldData, cut_batches, predict_rows
 from train.team import Team
@@ -183,8 +183,8 @@ def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(comp
 
 def save_slowly(*given):
     """The command, where the process that writes needs a while for it."""
-    save = member.save_weights
-    member.save_weights = lambda *what: time.sleep(1) or save(*what)
+    save = stages.save_weights
+    stages.save_weights = lambda *what: time.sleep(1) or save(*what)
     run_command(*given)
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 
 from common.schema import VOTES
-from train import member
+from train import stages
 from train.labels import label_rows
 from train.optimisation import Optimisation
 from train.run import RunOptions, parse_folds, run_experiment
@@ -101,7 +101,7 @@ def test_training_interrupted_after_every_step_ends_the_same(run, competition, t
         step(self)
 
     monkeypatch.setattr(Optimisation, "step", two_steps)
-    monkeypatch.setattr(member, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(stages, "SECONDS_BETWEEN_SAVES", 0.0)
     for interruptions in itertools.count():
         done.clear()
         try:

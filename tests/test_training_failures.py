@@ -22,7 +22,7 @@ from training_stage import (
 
 from common.config import ConfigError, load_experiment
 from common.errors import KitError
-from train import loop, member
+from train import loop, stages
 from train.__main__ import parser
 from train.loop import TrainingError
 from train.optimisation import Optimisation
@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_a_number_names_its_batch(competition, tmp_path, monk
     calls, row_loss, seen = itertools.count(), loop.row_loss, rows_seen(monkeypatch)
     broken = lambda *given: row_loss(*given) * (torch.nan if next(calls) == 5 else 1)  # noqa: E731
     monkeypatch.setattr(loop, "row_loss", broken)
-    monkeypatch.setattr(member, "SECONDS_BETWEEN_SAVES", saves)
+    monkeypatch.setattr(stages, "SECONDS_BETWEEN_SAVES", saves)
     with pytest.raises(TrainingError, match="stage 0, epoch 1, batch 1: the loss is nan in the batch with") as caught:
         run_experiment(small(stages=[stage(epochs=2, batch_size=2)]), competition, tmp_path, RunOptions(folds="0"))
     table = pl.read_parquet(tmp_path / "tiny-wave/rows.parquet")

@@ -101,7 +101,7 @@ def write_config(experiment, folder):
 
 def run_command(words, environment, output, seconds_between_saves):
     """What a process of its own does: the command, with its output in a file."""
-    from train import member
+    from train import stages
     from train.__main__ import main
 
     os.environ.update(environment)
@@ -109,7 +109,7 @@ def run_command(words, environment, output, seconds_between_saves):
     os.dup2(number, 1)
     os.dup2(number, 2)
     torch.set_num_threads(1)
-    member.SECONDS_BETWEEN_SAVES = seconds_between_saves
+    stages.SECONDS_BETWEEN_SAVES = seconds_between_saves
     sys.argv = ["train", *map(str, words)]
     sys.exit(main())
 

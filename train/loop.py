@@ -31,7 +31,8 @@ from train.windows import TrainingWindows
 
 VALIDATION_BATCH = 16
 LOSSES_AT_ONCE = 16  # batches between two looks at the losses
-ORDER, PLACES, CHANGES, DROPOUT = 1, 2, 3, 4  # what is drawn; each process has a dropout of its own
+# What is drawn. Of the last two each process has its own: 4, 5 in the first, 6, 7 in the second ...
+ORDER, PLACES, CHANGES, DROPOUT, MIXTURES = 1, 2, 3, 4, 5
 
 
 class TrainingError(KitError):
@@ -193,15 +194,20 @@ def read_epoch(
 
 
 def train_batch(
-    net: nn.Module, batch: Batch, windows: Windows, fit: Fit, stage: Stage, draws: torch.Generator, at: float
+    net: nn.Module, batch: Batch, windows: Windows, fit: Fit, stage: Stage, step: tuple[int, int, int, int], at: float
 ) -> Tensor:
-    """The weighted loss of one batch, summed over this process's rows; `at`: how much of the stage is done, 0 to 1."""
-    device = fit.team.device
-    changes = draw_signal_changes(stage.augment, batch.size, draws).part(batch.places)
+    """The weighted loss of one batch, summed over this process's rows.
+
+    step: seed, stage, epoch and batch, which everything drawn follows from; at: how much of the stage is done, 0 to 1.
+    """
+    device, augment = fit.team.device, stage.augment
+    changes = draw_signal_changes(augment, batch.size, generator(*step, CHANGES)).part(batch.places)
+    mixtures = generator(*step, MIXTURES + 2 * fit.team.rank)
+    torch.manual_seed(seed_of(*step, DROPOUT + 2 * fit.team.rank))
     target, n_votes = targets_of(fit.data, batch.rows, stage, device)
-    windows, target, n_votes = mix_windows(change_signals(windows, changes), target, n_votes, stage.augment, draws)
+    windows, target, n_votes = mix_windows(change_signals(windows, changes), target, n_votes, augment, mixtures)
     inputs = build_input(windows, fit.experiment.input)
-    inputs, target, n_votes = mix_images(inputs, target, n_votes, stage.augment, draws)
+    inputs, target, n_votes = mix_images(inputs, target, n_votes, augment, mixtures)
     if inputs.ndim == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, fit.precision, enabled=fit.precision is not None):
@@ -221,13 +227,11 @@ def train_epoch(net: nn.Module, fit: Fit, order: np.ndarray, epoch: Epoch, tools
     places = generator(*here, 0, PLACES)
     for batch, windows in read_epoch(fit.data, order, stage, places, team, epoch.next_batch):
         net.train()
-        torch.manual_seed(seed_of(*here, batch.number, DROPOUT + team.rank))
-        draws = generator(*here, batch.number, CHANGES)
         at = (epoch.number * n_batches + batch.number) / max(1, stage.epochs * n_batches - 1)  # 1: the last batch
         waits = team.size > 1 and not batch.last_of_step  # gradients are averaged once a step
         try:
             with net.no_sync() if waits else nullcontext():
-                loss = train_batch(net, batch, windows, fit, stage, draws, at)
+                loss = train_batch(net, batch, windows, fit, stage, (*here, batch.number), at)
                 # DistributedDataParallel averages over the processes what should be summed.
                 tools.scaler.scale(loss * (team.size / batch.rows_in_step)).backward()
             if batch.last_of_step:

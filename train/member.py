@@ -1,268 +1,152 @@
-"""One model of a run, from its first weights through all stages to its checkpoints."""
+"""One model of a run: its first weights, what it learns from, its predictions of the rows it never saw."""
 
-import time
-from collections.abc import Callable
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from timm.layers import convert_sync_batchnorm
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
-from common.files import write_via
-from common.metric import kl_divergence, vote_shares
-from common.schema import MANY_VOTES
-from common.training import Stage
-from train.labels import select_rows, vote_totals
-from train.loop import (
-    ORDER,
-    Epoch,
-    Fit,
-    TrainingError,
-    count_batches,
-    count_steps,
-    generator,
-    predict_rows,
-    train_epoch,
-)
-from train.optimisation import Optimisation, make_optimisation
-from train.run_folder import BEST, LAST, LOG, STATE
-from train.selection import evaluates_after, forgets_best, published_loss
+from common.config import Experiment
+from common.features import constants_wanted, measure_constants, with_constants
+from common.inputs import Constants
+from common.models.build import build_model
+from common.schema import VOTES
+from train.loop import Fit, FoldData, predict_rows
+from train.optimisation import pick_precision
+from train.pretrained import initialise
+from train.pseudo import PseudoLabels
+from train.run_folder import BEST, FOLD, LAST, OOF, STATE, Member, RunError, probability_columns, write_json
+from train.stages import load_weights_into, train_stages, write_whole
 from train.team import Team
 
-SECONDS_BETWEEN_SAVES = 600.0  # within an epoch
+MEASURED_AT_ONCE = 64  # windows
+VERSIONED = ("torch", "timm", "numpy", "polars", "scipy", "scikit-learn")
 
 
-def stage_rows(votes: np.ndarray, train: np.ndarray, stage: Stage, title: str) -> np.ndarray:
-    """Those of the training rows that a stage wants. Raises TrainingError when there are none."""
-    rows = train[select_rows(votes[train], stage.rows)]
-    if not len(rows):
-        wanted = stage.rows.model_dump(exclude_defaults=True)
-        raise TrainingError(f"{title}: not one of {len(train)} training rows is what a stage asks for: rows {wanted}")
-    return rows
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is told beside its experiment; none of it changes what one of its models becomes."""
+
+    folds: str = "all"
+    seeds: int = 1
+    resume: bool = False
+    pretrained: Path | None = None
+    store: Path | None = None
+    store_on_gpu: bool = False
+    fold_table: Path | None = None
+    pseudo: Path | None = None
+    tensorboard: bool = False
+    one_fold_a_process: bool = False
 
 
-def steps_together(fit: Fit, number: int) -> int:
-    """Steps of the optimiser that starts at a stage: those of this stage and of the stages that carry on."""
-    stages = fit.stages
-    last = number + 1
-    while last < len(stages) and stages[last].carry_on:
-        last += 1
-    rows = (stage_rows(fit.data.votes, fit.data.train, s, fit.title) for s in stages[number:last])
-    return sum(count_steps(len(r), stage) for r, stage in zip(rows, stages[number:last], strict=True))
+def seed_of_member(experiment: Experiment, member: Member) -> int:
+    first, second = (*(fold + 1 for fold in member.held_out), 0, 0)[:2]
+    numbers = (experiment.training.seed, member.seed, first, second, 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def first_of(stages: tuple[Stage, ...], number: int) -> int:
-    """The stage whose optimiser is at work in stage `number`."""
-    while stages[number].carry_on:
-        number -= 1
-    return number
-
-
-# ---- what is written
-
-
-def best_of_stage(folder: Path, number: int) -> Path:
-    """The best weights of the stages that share an optimiser, named after the first of them."""
-    return folder / f"best-stage{number}.safetensors"
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """As write_via; where that fails nothing of the new file stays. Raises TrainingError."""
+def training_constants(experiment: Experiment, data: FoldData) -> tuple[Constants, ...]:
+    """Constants of the training rows, as many as the input asks for. Raises RunError."""
+    if not constants_wanted(experiment.input):
+        return ()
+    batches = data.windows.batches(data.train, MEASURED_AT_ONCE, torch.device("cpu"))
     try:
-        write_via(path, write)
-    except (OSError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as error:  # one for each kind of file
-        path.with_name(path.name + ".partial").unlink(missing_ok=True)
-        reason = str(error).strip().splitlines()[0]
-        raise TrainingError(f"{path} cannot be written ({reason}): make room, then --resume goes on") from error
+        return measure_constants(experiment.input, (windows for _, windows in batches))
+    except ValueError as error:
+        raise RunError(f"{experiment.name}: {error}") from error
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    weights = {name: values.contiguous() for name, values in model.state_dict().items()}
-    write_whole(path, lambda temporary: save_file(weights, temporary))
+def begin(
+    experiment: Experiment,
+    data: FoldData,
+    folder: Path,
+    seed: int,
+    team: Team,
+    pretrained: Path | None,
+    pseudo: PseudoLabels | None,
+) -> tuple[nn.Module, Experiment]:
+    """The model with its first weights, and the experiment with its measured constants; both known again to a
+    continued one from its folder."""
+    torch.manual_seed(seed)
+    model = build_model(experiment)
+    if (folder / STATE).is_file():
+        known = json.loads((folder / FOLD).read_text(encoding="utf-8"))["constants"]
+        constants = tuple(Constants.model_validate(values) for values in known)
+        say(team, f"{folder.name}: continued")
+    else:
+        initialised = initialise(model, experiment, pretrained)
+        constants = training_constants(experiment, data)
+        say(team, f"{folder.name}: first weights: {initialised}")
+        if team.leads:
+            facts = {
+                "initialised": initialised,
+                "versions": {name: version(name) for name in VERSIONED},
+                "constants": [values.model_dump() for values in constants],
+                "train_rows": len(data.train),
+                "pseudo": None if pseudo is None else pseudo.record(),
+            }
+            write_json(folder / FOLD, facts)
+    if team.device.type == "cuda":
+        model = (convert_sync_batchnorm(model) if team.size > 1 else model).to(team.device)
+    seen = experiment.model_copy(update={"input": with_constants(experiment.input, constants)})
+    return model.to(memory_format=torch.channels_last), seen
 
 
-def load_weights_into(model: nn.Module, path: Path) -> None:
-    model.load_state_dict(load_file(path))
+def say(team: Team, line: str) -> None:
+    if team.leads:
+        print(line, flush=True)
 
 
-def save_state(fit: Fit, tools: Optimisation, epoch: Epoch) -> None:
-    """Everything that continuing needs, in one file."""
-    epoch.read_losses(fit.label_ids)
-    if fit.team.leads:
-        state = {
-            "model": fit.model.state_dict(),
-            "history": fit.history,
-            "best": fit.best,
-            "epoch": {"stage": epoch.stage, "number": epoch.number, "next_batch": epoch.next_batch},
-            "seen": {"rows": epoch.rows, "loss": epoch.loss},
-            **tools.state(),
-        }
-        write_whole(fit.folder / STATE, lambda path: torch.save(state, path))
-    fit.saved = time.monotonic()
-
-
-def load_state(fit: Fit) -> tuple[Optimisation, Epoch]:
-    """Put the model where its state file left it. Raises TrainingError when the file is damaged or another model's.
-
-    Read to the CPU, from where each part goes to its own device: AdamW's counts of steps stay, or a GPU would wait
-    for each of them.
-    """
-    path, remedy = fit.folder / STATE, f"remove {fit.folder}, and this model starts again"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in its readers, in a dozen ways
-        raise TrainingError(f"{path} is damaged: {remedy}") from error
-    try:
-        fit.model.load_state_dict(state["model"])
-        fit.history, fit.best = state["history"], state["best"]
-        epoch = Epoch(**state["epoch"])
+def finish(fit: Fit, rows: pl.DataFrame) -> None:
+    """Out-of-fold predictions of both checkpoints, in one table; then the state goes, as the last thing."""
+    if len(fit.data.validation):
+        table = rows[fit.data.validation.tolist()].select(
+            "label_id", "eeg_id", "spectrogram_id", "patient_id", "fold", *VOTES, "total_votes"
+        )
+        for checkpoint, file in (("last", LAST), ("best", BEST)):
+            load_weights_into(fit.model, fit.folder / file)
+            probabilities = predict_rows(fit.model, fit.data, fit.data.validation, fit.experiment, fit.team)
+            names = probability_columns(checkpoint)
+            table = table.with_columns(pl.Series(name, probabilities[:, k]) for k, name in enumerate(names))
         if fit.team.leads:
-            epoch.rows, epoch.loss = state["seen"]["rows"], state["seen"]["loss"]
-        first = first_of(fit.stages, epoch.stage)
-        tools = make_optimisation(fit.model, fit.stages[first], steps_together(fit, first), fit.precision)
-        tools.load_state(state)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise TrainingError(f"{path} is the state of another model or config: {remedy}") from error
-    return tools, epoch
-
-
-def write_log(fit: Fit, line: dict[str, Any]) -> None:
-    """A line of epochs.csv and, if wanted, of TensorBoard."""
-    fit.history.append(line)
-    if not fit.team.leads:
-        return
-    table = pl.DataFrame(fit.history, infer_schema_length=None)
-    write_whole(fit.folder / LOG, table.write_csv)
-    if fit.board is not None:
-        for name, value in line.items():
-            if isinstance(value, float):
-                fit.board.add_scalar(name, value, len(fit.history))
-        fit.board.flush()
-
-
-# ---- scores while training
-
-
-def evaluate(fit: Fit, tools: Optimisation, epoch: Epoch, started: float) -> None:
-    """Score the net on the rows held out, log it, keep it when it is the best yet."""
-    data, stage = fit.data, fit.stages[epoch.stage]
-    epoch.read_losses(fit.label_ids)
-    seen = sum(fit.team.gather(epoch.rows))
-    line: dict[str, Any] = {
-        "stage": epoch.stage,
-        "epoch": epoch.number,
-        "batches": epoch.next_batch,
-        "train_loss": sum(fit.team.gather(epoch.loss)) / seen,
-        "validation_kl": None,
-        "validation_kl_many": None,
-        "selected_by": None,
-        "learning_rate": float(tools.optimiser.param_groups[0]["lr"]),
-        "seconds": 0.0,
-    }
-    if len(data.validation):
-        rows = data.validation
-        prediction = predict_rows(tools.scored, data, rows, fit.experiment, fit.team)
-        kl = kl_divergence(vote_shares(data.votes[rows]), prediction)
-        if not np.isfinite(kl).all():
-            labels = fit.label_ids[rows[~np.isfinite(kl)]].tolist()
-            raise TrainingError(f"no finite prediction for label_id {labels[:20]}: lower the learning rate")
-        many, stages_own = vote_totals(data.votes[rows]) >= MANY_VOTES, select_rows(data.votes[rows], stage.rows)
-        line["validation_kl"] = float(kl.mean())
-        line["validation_kl_many"] = float(kl[many].mean()) if many.any() else None
-        score = float(kl[stages_own].mean()) if stages_own.any() else float(kl.mean())
-        if fit.experiment.training.selection == "as-published":
-            score = published_loss(tools.scored, data, fit.experiment, epoch, fit.seed)
-        line["selected_by"] = score
-        keep_best(fit, tools, epoch, score)
-    line["seconds"] = round(time.monotonic() - started, 2)
-    write_log(fit, line)
-
-
-def keep_best(fit: Fit, tools: Optimisation, epoch: Epoch, score: float) -> None:
-    forgets = fit.experiment.training.selection == "as-published" and forgets_best(fit.stages, epoch)
-    if score < fit.best or forgets:
-        fit.best = score
-        if fit.team.leads:
-            number = first_of(fit.stages, epoch.stage)
-            save_weights(tools.scored, best_of_stage(fit.folder, number))
-
-
-# ---- stages
-
-
-def train_stage(fit: Fit, net: nn.Module, tools: Optimisation, epoch: Epoch, bar: tqdm) -> None:
-    """What is left of a stage, from `epoch` on; a state is saved after every epoch and, alone, every ten minutes."""
-    stage = fit.stages[epoch.stage]
-    rows = stage_rows(fit.data.votes, fit.data.train, stage, fit.title)
-    n_batches = count_batches(len(rows), stage)
-    halfway = fit.experiment.training.selection == "as-published"
-    while epoch.number < stage.epochs:
-        started, before = time.monotonic(), epoch.next_batch
-        draws = generator(fit.seed, epoch.stage, epoch.number, 0, ORDER)
-        order = rows[torch.randperm(len(rows), generator=draws).numpy()]
-        for _ in train_epoch(net, fit, order, epoch, tools):
-            bar.update(epoch.next_batch - before)
-            before = epoch.next_batch
-            if evaluates_after(before, n_batches) if halfway else before == n_batches:
-                evaluate(fit, tools, epoch, started)
-                bar.set_postfix(train=f"{fit.history[-1]['train_loss']:.3f}", refresh=False)
-            elif fit.team.size == 1 and time.monotonic() - fit.saved > SECONDS_BETWEEN_SAVES:
-                save_state(fit, tools, epoch)
-        epoch = Epoch(epoch.stage, epoch.number + 1)
-        save_state(fit, tools, epoch)
-
-
-def next_stage(fit: Fit, number: int, tools: Optimisation | None) -> Optimisation:
-    """The optimisation that a stage begins with: the one at work, or a new one on the weights that it starts from."""
-    stage = fit.stages[number]
-    if stage.carry_on and tools is not None:
-        return tools
-    if stage.start == "best" and len(fit.data.validation):
-        fit.team.gather(None)  # all wait until the file is there
-        load_weights_into(fit.model, best_of_stage(fit.folder, first_of(fit.stages, number - 1)))
-    elif tools is not None and tools.average is not None:
-        fit.model.load_state_dict(tools.average.module.state_dict())
-    fit.best = float("inf")
-    return make_optimisation(fit.model, stage, steps_together(fit, number), fit.precision)
-
-
-def wrap(model: nn.Module, team: Team) -> nn.Module:
-    """The net whose backward pass averages gradients over the team."""
-    if team.size == 1:
-        return model
-    return DistributedDataParallel(model, device_ids=[team.device.index] if team.device.type == "cuda" else None)
-
-
-def train_member(fit: Fit) -> None:
-    """Train a model through all stages and leave LAST, BEST (where rows are held out) and LOG in its folder.
-
-    A state file of an interrupted run in the folder is continued.
-    """
-    stages = fit.stages
-    tools, epoch = load_state(fit) if (fit.folder / STATE).is_file() else (None, Epoch(0, 0))
-    net = wrap(fit.model, fit.team)
-    sizes = [count_batches(len(stage_rows(fit.data.votes, fit.data.train, s, fit.title)), s) for s in stages]
-    done = sum(stages[k].epochs * sizes[k] for k in range(epoch.stage)) + epoch.number * sizes[epoch.stage]
-    total = sum(stage.epochs * size for stage, size in zip(stages, sizes, strict=True))
-    quiet = not fit.team.leads
-    with tqdm(total=total, initial=done + epoch.next_batch, desc=fit.title, unit="batch", disable=quiet) as bar:
-        for number in range(epoch.stage, len(stages)):
-            if tools is None or number > epoch.stage:
-                tools = next_stage(fit, number, tools)
-                epoch = Epoch(number, 0)
-            train_stage(fit, net, tools, epoch, bar)
-    assert tools is not None
-    if not all(values.isfinite().all() for values in tools.scored.state_dict().values()):
-        raise TrainingError(f"{fit.title}: weights are not numbers after the last step: lower learning_rate")
+            write_whole(fit.folder / OOF, table.write_parquet)
     if fit.team.leads:
-        best = best_of_stage(fit.folder, first_of(stages, len(stages) - 1))
-        if best.is_file():
-            best.replace(fit.folder / BEST)
-        save_weights(tools.scored, fit.folder / LAST)
-    fit.team.gather(None)  # all wait until the files are there
+        (fit.folder / STATE).unlink(missing_ok=True)
+    fit.team.gather(None)
+
+
+def run_member(
+    experiment: Experiment,
+    data: FoldData,
+    rows: pl.DataFrame,
+    run: Path,
+    member: Member,
+    team: Team,
+    options: RunOptions,
+    pseudo: PseudoLabels | None,
+) -> None:
+    """Train one model, or what is left of it, and write its out-of-fold predictions."""
+    folder, seed = run / member.name, seed_of_member(experiment, member)
+    folder.mkdir(exist_ok=True)
+    model, seen = begin(experiment, data, folder, seed, team, options.pretrained, pseudo)
+    board = open_board(folder) if options.tensorboard and team.leads else None
+    precision = pick_precision(experiment.training.precision, team.device)
+    title = f"{experiment.name} {member.name}"
+    fit = Fit(seen, data, model, folder, seed, title, team, precision, board)
+    train_stages(fit)
+    finish(fit, rows)
+    if board is not None:
+        board.close()
+
+
+def open_board(folder: Path) -> Any:
+    """A TensorBoard writer; the package may be missing."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
