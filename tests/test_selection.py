@@ -154,11 +154,11 @@ def test_after_mosaic_epochs_mosaics_of_the_fold_were_scored():
 
 def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, tmp_path, monkeypatch):
     """The second look there overwrites the first though it is worse; later ones must be better again."""
-    stages = [
+    both = [
         stage(batch_size=2, augment={"mosaic": True}, **NEVER),  # 4 batches: looks after 2, 3 and 4
         stage(epochs=2, batch_size=2, carry_on=True, **NEVER),
     ]
-    forgotten = [forgets_best(image(*stages).training.stages, Epoch(*at)) for at in ((0, 0), (1, 0), (1, 1))]
+    forgotten = [forgets_best(image(*both).training.stages, Epoch(*at)) for at in ((0, 0), (1, 0), (1, 1))]
     assert forgotten == [False, True, False]
     assert not forgets_best((Stage(), Stage()), Epoch(1, 0))
     looks = {"mosaic": [0.3, 0.2, 0.4], "first": [0.9, 0.7, 0.8], "later": [0.85, 0.75, 0.95]}
@@ -170,7 +170,7 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
         keep(model, path)
 
     monkeypatch.setattr(stages, "save_weights", watched)
-    published = image(*stages, selection="as-published")
+    published = image(*both, selection="as-published")
     run = run_experiment(published, competition, tmp_path, RunOptions(folds="0"))
     log = pl.read_csv(run / "fold0/epochs.csv")
     assert log["batches"].to_list() == [2, 3, 4] * 3

@@ -67,17 +67,16 @@ def first_of(stages: tuple[Stage, ...], number: int) -> int:
 # ---- what is written
 
 
-def best_of_stage(folder: Path, number: int) -> Path:
+def best_of_stage(folder: Path, number: int | str) -> Path:
     """The best weights of the stages that share an optimiser, named after the first of them."""
     return folder / f"best-stage{number}.safetensors"
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """As write_via; where that fails nothing of the new file stays. Raises TrainingError."""
+    """As write_via. Raises TrainingError where that fails."""
     try:
         write_via(path, write)
     except (OSError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as error:  # one for each kind of file
-        path.with_name(path.name + ".partial").unlink(missing_ok=True)
         reason = str(error).strip().splitlines()[0]
         raise TrainingError(f"{path} cannot be written ({reason}): make room, then --resume goes on") from error
 
@@ -167,6 +166,7 @@ def evaluate(fit: Fit, tools: Optimisation, epoch: Epoch, started: float) -> Non
     }
     if len(data.validation):
         rows = data.validation
+        fit.team.share_buffers(tools.scored)
         prediction = predict_rows(tools.scored, data, rows, fit.experiment, fit.team)
         kl = kl_divergence(vote_shares(data.votes[rows]), prediction)
         if not np.isfinite(kl).all():
@@ -265,4 +265,6 @@ def train_stages(fit: Fit) -> None:
         if best.is_file():
             best.replace(fit.folder / BEST)
         save_weights(tools.scored, fit.folder / LAST)
+        for left in fit.folder.glob(best_of_stage(Path(), "*").name):  # of earlier stages: nothing starts from them now
+            left.unlink()
     fit.team.gather(None)  # all wait until the files are there

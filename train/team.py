@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from common.errors import KitError
 from common.predict import pick_device
@@ -51,6 +52,11 @@ class Team:
         gathered: list[Any] = [None] * self.size
         dist.all_gather_object(gathered, values)
         return gathered
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Batch statistics of the first process to all: on the CPU each gathers those of its own share."""
+        for values in model.buffers() if self.size > 1 else ():
+            dist.broadcast(values, 0)
 
 
 def alone(team: Team) -> Team:

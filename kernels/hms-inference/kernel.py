@@ -6,7 +6,7 @@
 # common.models.squeezeformer, common.models.transformer, common.models.build, common.weights, common.files,
 # common.predict, common.records, common.spectrogram, common.metric, infer.validate, infer.submit,
 # infer.kernel.
-# sha256 of the sources: 706a9e80815a4724e832220224c9fdd1bfca712e384281c3b783503d74ffe815
+# sha256 of the sources: 86af762202dac2f6dcb71edc082fe9380536fe02715ea3bb6b1968e0078d5fba
 # ruff: noqa
 
 
@@ -2497,10 +2497,14 @@ from typing import Any
 
 
 def write_via(path: Path, write: Callable[[Path], Any]) -> None:
-    """write(temporary name), then rename: a reader never meets half a file."""
+    """write(temporary name), then rename: a reader never meets half a file, and where writing fails none is left."""
     temporary = path.with_name(path.name + ".partial")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 # %% common.predict
