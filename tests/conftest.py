@@ -134,6 +134,14 @@ def wait_for(folder, failed):
         time.sleep(0.2)
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Each test draws the same by itself as among others."""
+    import torch  # after OMP_NUM_THREADS is set
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def road(tmp_path_factory):
     """Built once for all workers of pytest-xdist; tests only read it.

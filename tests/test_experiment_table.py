@@ -139,7 +139,7 @@ def test_members_scored_on_different_rows_are_not_mixed(tmp_path):
     prediction = {checkpoint: rng.dirichlet(np.ones(6), 8) for checkpoint in ("last", "best")}
     for name in BLENDS["kaggle-pair"].models:
         write_run(tmp_path / name, CONFIGS[name], prediction)
-    (tmp_path / "kaggle-b2" / "fold1" / "last.safetensors").unlink()
+    (tmp_path / "kaggle-b2" / "fold1" / "oof.parquet").unlink()
     table = table_of(tmp_path, None)
     assert (
         column(table, "folds", "kaggle-pair") == "members' rows differ"

@@ -155,7 +155,7 @@ def test_as_published_brings_back_what_was_and_nothing_else(name):
     assert published.training.stages[-1].warm_up == 0 and len(published.name) <= 46
 
 
-@pytest.mark.parametrize("name", [*OTHERS, *OWN])
+@pytest.mark.parametrize("name", sorted([*OTHERS, *OWN]))
 def test_what_has_no_faults_has_one_flavour(name):
     with pytest.raises(ConfigError, match=f"{name}: its .* lists no bugs"):
         as_published(CONFIGS[name])
