@@ -61,27 +61,29 @@ def run_together(commands: dict[str, Sequence[str | Path]], logs: Path, at_once:
     logs.mkdir(exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # threads of two programs on one core wait for each other
     waiting, running = deque(commands.items()), {}
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            name, words = waiting.popleft()
-            log = (logs / f"{name}.log").open("ab")
-            print(f"  {name}: begins", flush=True)
-            process = subprocess.Popen(
-                [sys.executable, *map(str, words)], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-            running[name] = (process, log, time.monotonic())
-        time.sleep(0.2)
-        for name, (process, log, started) in list(running.items()):
-            if process.poll() is None:
-                continue
-            log.close()
-            del running[name]
-            if process.returncode:
-                for other, *_ in running.values():
-                    other.terminate()
-                tail = "".join((logs / f"{name}.log").read_text(errors="replace").splitlines(True)[-5:])
-                sys.exit(f"{name} ended with exit code {process.returncode}; the end of {logs / name}.log:\n{tail}")
-            print(f"  {name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                name, words = waiting.popleft()
+                print(f"  {name}: begins", flush=True)
+                with (logs / f"{name}.log").open("ab") as log:
+                    process = subprocess.Popen(
+                        [sys.executable, *map(str, words)], cwd=ROOT, env=environment, stdout=log, stderr=log
+                    )
+                running[name] = (process, time.monotonic())
+            time.sleep(0.2)
+            for name, (process, started) in list(running.items()):
+                if process.poll() is not None:
+                    del running[name]
+                    if process.returncode:
+                        end = (logs / f"{name}.log").read_text(errors="replace").splitlines()[-5:]
+                        where = f"{name} ended with exit code {process.returncode}; {logs / name}.log ends:"
+                        sys.exit("\n".join([where, *end]))
+                    print(f"  {name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+    finally:
+        for process, _ in running.values():  # of a call that was ended, or of which one failed
+            process.terminate()
+            process.wait()
 
 
 def walk_the_road(folder: Path, patients: int, seed: int, at_once: int) -> None:
