@@ -37,9 +37,11 @@ class WaveNetConfig(Strict):
     """Dilated gated convolutions over both hemispheres."""
 
     kind: Literal["wave-net"] = "wave-net"
-    width: int = Field(default=64, ge=8, multiple_of=2)  # channels of the trunk; half of them in each direction of time
+    # Channels of the trunk; half of them in each direction of time.
+    width: int = Field(default=64, ge=8, le=4096, multiple_of=2)
     kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
-    dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)  # 2.5 s
+    # Samples at 50 Hz; these see 2.5 s.
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1, le=1250)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)
     drop_channel: Rate = 0.1  # share of differences silenced while training
     dropout: Rate = 0.3
 
@@ -54,7 +56,7 @@ class WaveSqueezeformerConfig(Strict):
     """Convolutions of each difference alone, the same for all, then Squeezeformer layers over time."""
 
     kind: Literal["wave-squeezeformer"] = "wave-squeezeformer"
-    width: int = Field(default=128, ge=8)  # features at each moment
+    width: int = Field(default=128, ge=8, le=4096)  # features at each moment
     filters: int = Field(default=16, ge=1)  # features made of each difference
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)  # of the attention

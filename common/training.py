@@ -183,6 +183,16 @@ class Training(Strict):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (Stage(),)
 
     @model_validator(mode="after")
+    def rates_end_below_the_peak(self) -> Self:
+        for number, stage in enumerate(self.stages):
+            if stage.div_factor * stage.final_div_factor < 1:
+                raise ValueError(
+                    f"stages.{number}: learning_rate / (div_factor * final_div_factor) is the last rate: with "
+                    f"{stage.div_factor} * {stage.final_div_factor} it would be above the peak"
+                )
+        return self
+
+    @model_validator(mode="after")
     def stages_follow_each_other(self) -> Self:
         first = self.stages[0]
         if first.carry_on or first.start != "last":

@@ -11,6 +11,7 @@ from common.blend import Blend, Candidate
 from common.errors import KitError
 from common.metric import CLIP, kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
+from train.labels import vote_totals
 from train.run_folder import OOF, read_table
 
 
@@ -130,7 +131,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
     votes = truth.select(VOTES).to_numpy().astype(np.float64)
     counted = all(truth[vote].dtype.is_integer() for vote in VOTES)
     shares_only = not counted and bool(np.allclose(votes.sum(axis=1), 1))
-    many = np.full(len(votes), True) if shares_only else votes.sum(axis=1) >= MANY_VOTES
+    many = np.full(len(votes), True) if shares_only else vote_totals(votes) >= MANY_VOTES
     if not many.any():
         raise BlendInputError(f"no row has at least {MANY_VOTES} votes: there is nothing to fit a blend on")
     return OutOfFold(tuple(names), votes, truth["fold"].to_numpy(), np.stack(predictions), many)

@@ -118,7 +118,10 @@ def model_predictions(name: str, run: Path, oof: pl.DataFrame) -> list[Predictio
 
 
 def floor_prediction(truth: Path, rows: pl.DataFrame, run: Path) -> Prediction:
-    """What the votes of a simulation were drawn from. Raises RunError when `truth` is not its table."""
+    """What the votes of a simulation were drawn from. Raises RunError when `truth` is not its table, or rows are of
+    whole EEGs: their votes were drawn from several windows' probabilities."""
+    if read_run(run).training.labels == "eeg":
+        raise RunError(f"{run} has one label row for each EEG, {truth} knows windows: leave --truth out")
     try:
         answers = pl.read_csv(truth)
     except (pl.exceptions.PolarsError, OSError) as error:

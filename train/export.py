@@ -4,19 +4,19 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from common.schema import VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest, sha256_of
 from train.evaluate import kl_columns
 from train.run_folder import (
     CONFIG,
-    FOLD,
     OOF,
     Member,
     RunError,
+    check_member,
     finished_members,
     probability_columns,
+    read_facts,
     read_run,
     read_table,
 )
@@ -41,11 +41,6 @@ def owner_of(file: Path) -> str:
     if not file.is_file():
         return "OWNER"
     return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
-
-
-def read_facts(run: Path, member: Member) -> dict[str, Any]:
-    """What training noted of a model: where its first weights came from, versions, measured constants."""
-    return json.loads((run / member.name / FOLD).read_text(encoding="utf-8"))
 
 
 def fold_entry(run: Path, member: Member, file: Path) -> FoldEntry:
@@ -77,8 +72,8 @@ def weights_of(run: Path, checkpoint: str) -> dict[Member, Path]:
     files = {m: run / m.name / f"{checkpoint if m.held_out else 'last'}.safetensors" for m in members}
     if not files:
         raise RunError(f"{run}: no fold and no full fit is finished; `python -m train run ... --resume` goes on")
-    if missing := [str(file) for file in files.values() if not file.is_file()]:
-        raise RunError(f"{', '.join(missing)} missing: train this model again")
+    for member in files:
+        check_member(run, member)
     return files
 
 

@@ -43,6 +43,13 @@ def read_train_table(competition: Path) -> pl.DataFrame:
         raise LabelError(f"{path}: one of {', '.join((*IDS, *OFFSETS))} is empty or not a number")
     if (counts.sum(axis=1) == 0).any():
         raise LabelError(f"{path}: a row has no votes at all")
+    for column in ("eeg_id", "spectrogram_id"):
+        torn = table.group_by(column).agg(pl.col("patient_id").n_unique()).filter(pl.col("patient_id") > 1)
+        if torn.height:
+            raise LabelError(
+                f"{path}: {column} {torn[column].min()} is of {torn['patient_id'][0]} patients: it could be "
+                f"trained on and held out at once ({torn.height} such)"
+            )
     strange = set(table["expert_consensus"].unique()) - set(CONSENSUS)
     if strange:
         raise LabelError(f"{path}: expert_consensus {sorted(map(str, strange))}; expected {', '.join(CONSENSUS)}")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from common.config import Experiment
 from common.errors import KitError
 from common.features import Windows, build_input
+from common.metric import vote_shares
 from common.predict import predict
 from common.training import Stage
 from train.augment import change_signals, draw_shifts, draw_signal_changes
@@ -205,9 +206,10 @@ def train_batch(
     mixtures = generator(*step, MIXTURES + 2 * fit.team.rank)
     torch.manual_seed(seed_of(*step, DROPOUT + 2 * fit.team.rank))
     target, n_votes = targets_of(fit.data, batch.rows, stage, device)
+    cast = torch.from_numpy(vote_shares(fit.data.votes[batch.rows])).to(device)
     windows, target, n_votes = mix_windows(change_signals(windows, changes), target, n_votes, augment, mixtures)
     inputs = build_input(windows, fit.experiment.input)
-    inputs, target, n_votes = mix_images(inputs, target, n_votes, augment, mixtures)
+    inputs, target, n_votes = mix_images(inputs, target, n_votes, augment, mixtures, cast)
     if inputs.ndim == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, fit.precision, enabled=fit.precision is not None):
@@ -236,7 +238,9 @@ def train_epoch(net: nn.Module, fit: Fit, order: np.ndarray, epoch: Epoch, tools
                 tools.scaler.scale(loss * (team.size / batch.rows_in_step)).backward()
             if batch.last_of_step:
                 tools.step()
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):  # the CPU's words
+                raise
             raise TrainingError(out_of_memory(epoch.stage, stage, team)) from error
         epoch.unread.append((batch, loss.detach()))
         epoch.next_batch = batch.number + 1

@@ -17,11 +17,12 @@ from common.features import constants_wanted, measure_constants, with_constants
 from common.inputs import Constants
 from common.models.build import build_model
 from common.schema import VOTES
+from common.weights import sha256_of
 from train.loop import Fit, FoldData, predict_rows
 from train.optimisation import pick_precision
 from train.pretrained import initialise
 from train.pseudo import PseudoLabels
-from train.run_folder import BEST, FOLD, LAST, OOF, STATE, Member, RunError, probability_columns, write_json
+from train.run_folder import BEST, CONFIG, FOLD, LAST, OOF, STATE, Member, RunError, probability_columns, write_json
 from train.stages import load_weights_into, train_stages, write_whole
 from train.team import Team
 
@@ -85,6 +86,7 @@ def begin(
         say(team, f"{folder.name}: first weights: {initialised}")
         if team.leads:
             facts = {
+                "member": [folder.name, sha256_of(folder.parent / CONFIG)],
                 "initialised": initialised,
                 "versions": {name: version(name) for name in VERSIONED},
                 "constants": [values.model_dump() for values in constants],
@@ -117,6 +119,9 @@ def finish(fit: Fit, rows: pl.DataFrame) -> None:
         if fit.team.leads:
             write_whole(fit.folder / OOF, table.write_parquet)
     if fit.team.leads:
+        known = json.loads((fit.folder / FOLD).read_text(encoding="utf-8"))
+        written = [fit.folder / name for name in (LAST, BEST) if (fit.folder / name).is_file()]
+        write_json(fit.folder / FOLD, known | {"weights_sha256": {path.name: sha256_of(path) for path in written}})
         (fit.folder / STATE).unlink(missing_ok=True)
     fit.team.gather(None)
 

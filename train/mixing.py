@@ -38,18 +38,28 @@ def mix_windows(
     )
 
 
-def mix_images(images: Tensor, target: Tensor, n_votes: Tensor, augment: Augment, generator: Generator) -> Mixed:
+def mix_images(
+    images: Tensor,
+    target: Tensor,
+    n_votes: Tensor,
+    augment: Augment,
+    generator: Generator,
+    cast: Tensor | None = None,
+) -> Mixed:
     """Mosaic, CutMix, mixup and masks, in this order, those that the config asks for.
 
     images: model input, (batch, channels, height, width); of mixup also sequences (batch, channels, time).
-    n_votes (batch,) of a mixture are mixed as its target is.
+    n_votes (batch,) of a mixture are mixed as its target is. cast: the shares of votes (batch, 6) by which CutMix
+    knows a row's class, where targets are smoothed or have pseudo labels; mixtures are known by their targets.
     """
+    unmixed = not augment.mosaic and not (augment.mixup and augment.mixup.of == "signal")
+    classes = cast if cast is not None and unmixed else None
     mixed = images, target, n_votes
     if augment.mosaic:
         mixed = mosaic(*mixed, generator)
     if augment.cutmix is not None and happens_now(augment.cutmix.chance, generator):
         cuts = draw_cuts(augment.cutmix, len(images), generator)
-        mixed = cut_bands(mixed[0], mixed[1], augment.cutmix, cuts), *mixed[1:]
+        mixed = cut_bands(mixed[0], mixed[1] if classes is None else classes, augment.cutmix, cuts), *mixed[1:]
     if augment.mixup is not None and augment.mixup.of == "image" and happens_now(augment.mixup.chance, generator):
         blend = draw_blend(augment.mixup, len(images), generator)
         mixed = blend.of(mixed[0]), blend.of(mixed[1]), blend.of(mixed[2])

@@ -1,16 +1,19 @@
 """Training the models of one experiment on one competition: folds, further seeds, the full fit."""
 
+import fcntl
 import itertools
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
 import torch
 
 from common.config import Experiment
+from common.features import input_shape
 from common.files import write_via
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
@@ -23,12 +26,15 @@ from train.pseudo import plan_pseudo
 from train.run_folder import (
     CONFIG,
     FOLD_TABLE,
+    LOCK,
     OOF,
     ROWS,
     Member,
     RunError,
+    check_member,
     finished_members,
     is_finished,
+    member_of,
     probability_columns,
     read_oof,
     read_table,
@@ -43,6 +49,8 @@ from train.windows import TrainingWindows
 def check_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: bool) -> None:
     """Whether a run can start, or the one to continue is of the same experiment and rows. Raises RunError."""
     if not (run / CONFIG).exists():
+        if members := [path.name for path in sorted(run.glob("f*")) if member_of(path.name)]:
+            raise RunError(f"{run} has {', '.join(members)} and no {CONFIG}: remove it, or put its {CONFIG} back")
         return
     if not resume:
         raise RunError(f"{run} exists: --resume continues it; remove it, or give another --out, to start afresh")
@@ -57,10 +65,21 @@ def check_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: 
 
 def start_folder(run: Path, experiment: Experiment, rows: pl.DataFrame) -> None:
     if not (run / CONFIG).exists():
-        run.mkdir(parents=True, exist_ok=True)
         write_via(run / ROWS, rows.write_parquet)
         write_via(run / FOLD_TABLE, fold_table(rows).write_csv)
         write_via(run / CONFIG, lambda path: path.write_text(as_json(experiment), encoding="utf-8"))
+
+
+def hold_run(run: Path) -> IO[bytes]:
+    """Nobody else writes to the run folder while the returned file is open. Raises RunError."""
+    run.mkdir(parents=True, exist_ok=True)
+    file = (run / LOCK).open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise RunError(f"{run} is being written by another command: wait for it, or give another --out") from error
+    return file
 
 
 def as_json(experiment: Experiment) -> str:
@@ -118,6 +137,7 @@ def check_plan(
         initialise(model, experiment, options.pretrained)
     if options.tensorboard and find_spec("tensorboard") is None:
         raise RunError("--tensorboard needs the package tensorboard: pip install tensorboard")
+    check_bands(experiment)
     uses_pseudo = any(stage.pseudo for stage in experiment.training.stages)
     if uses_pseudo != (options.pseudo is not None):
         raise RunError(
@@ -129,6 +149,18 @@ def check_plan(
         for number, stage in enumerate(experiment.training.stages):
             title = f"{Member(held_out).name}, stage {number}"
             stage_rows(votes, np.flatnonzero(~np.isin(fold_of_row, held_out)), stage, title)
+
+
+def check_bands(experiment: Experiment) -> None:
+    """Raises RunError when CutMix draws its bands from more steps than the image has: most would miss it."""
+    for number, stage in enumerate(experiment.training.stages):
+        if (cutmix := stage.augment.cutmix) is not None:
+            steps = input_shape(experiment.input)[-1 if cutmix.axis == "time" else -2]
+            if cutmix.length > steps:
+                raise RunError(
+                    f"stages.{number}: augment.cutmix draws bands from length = {cutmix.length} steps of "
+                    f"{cutmix.axis}, the image has {steps}: set length, and margin, smallest and largest to fit"
+                )
 
 
 def rows_with_folds(experiment: Experiment, competition: Path, table: Path | None) -> pl.DataFrame:
@@ -161,7 +193,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
         if not team.leads:
             team.gather(None)  # the store is made by one
         windows = TrainingWindows(competition, rows, experiment.input, options.store, options.store_on_gpu)
-        with closing(windows):
+        with closing(windows), hold_run(run) if team.leads else nullcontext():
             if team.leads:
                 start_folder(run, experiment, rows)
                 team.gather(None)
@@ -169,6 +201,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
             mine = members[team.rank :: team.size] if options.one_fold_a_process else members
             for member in mine:
                 if is_finished(run, member):
+                    check_member(run, member)
                     say(team, f"{member.name} is finished already")
                     continue
                 held_out = np.isin(fold_of_row, member.held_out)

@@ -3,10 +3,12 @@
 config.json               the experiment
 rows.parquet              its label rows, each with its fold
 folds.csv                 patient_id, fold: the same folds for other runs (--fold-table)
+lock                      held by the command that writes here
 oof.parquet               label_id, eeg_id, fold, votes and six probabilities of all finished folds
 fold0/                    one model: held out fold 0, first seed. Further seeds: fold0-seed1/; trained on all rows:
                           full/; held out two folds, for pseudo labels: fold0and1/. In each of them
-  fold.json               where the first weights and pseudo labels came from, versions, constants of the training rows
+  fold.json               whose it is, checksums, where the first weights and pseudo labels came from, versions,
+                          constants of the training rows
   epochs.csv              losses and rates of each epoch
   last.safetensors        after the last epoch
   best.safetensors        of the epoch that scored best on the fold: chosen on it, so its score is optimistic
@@ -26,8 +28,10 @@ from common.config import Experiment, parse_experiment
 from common.errors import KitError
 from common.files import write_via
 from common.schema import PATTERNS
+from common.weights import sha256_of
 
 CONFIG, FOLD, ROWS, OOF, FOLD_TABLE = "config.json", "fold.json", "rows.parquet", "oof.parquet", "folds.csv"
+LOCK = "lock"  # held by the command that writes to the folder
 LAST, BEST, STATE, LOG = "last.safetensors", "best.safetensors", "state.pt", "epochs.csv"
 
 
@@ -97,6 +101,28 @@ def is_finished(run: Path, member: Member) -> bool:
     return (folder / (OOF if member.held_out else LAST)).is_file() and not (folder / STATE).is_file()
 
 
+def read_facts(run: Path, member: Member) -> dict[str, Any]:
+    """What training noted of a model: where its first weights came from, versions, constants, checksums."""
+    return json.loads((run / member.name / FOLD).read_text(encoding="utf-8"))
+
+
+def check_member(run: Path, member: Member) -> None:
+    """Raises RunError when a finished model is not this run's, or its weights are not those that training left."""
+    folder, remedy = run / member.name, "remove its folder and train it again with --resume"
+    try:
+        facts = read_facts(run, member)
+        belongs, weights = facts["member"], facts["weights_sha256"]
+    except (OSError, ValueError, LookupError) as error:
+        raise RunError(f"{folder / FOLD} cannot be read ({error}): {remedy}") from error
+    if belongs != [member.name, sha256_of(run / CONFIG)]:
+        raise RunError(f"{folder} is {belongs[0]} of another run: {remedy}")
+    for file, sha256 in weights.items():
+        if not (folder / file).is_file():
+            raise RunError(f"{folder / file} missing: {remedy}")
+        if sha256_of(folder / file) != sha256:
+            raise RunError(f"{folder / file} is not what training wrote: damaged or swapped; {remedy}")
+
+
 def finished_members(run: Path) -> list[Member]:
     folders = run.iterdir() if run.is_dir() else ()
     members = (member_of(folder.name) for folder in folders)
@@ -105,11 +131,17 @@ def finished_members(run: Path) -> list[Member]:
 
 def read_oof(run: Path) -> pl.DataFrame:
     """Out-of-fold predictions of both checkpoints for the label rows of all finished folds, the mean over a
-    fold's seeds. Raises RunError."""
+    fold's seeds. Raises RunError, also for predictions of other rows than those a fold held out."""
     folds: dict[int, list[pl.DataFrame]] = {}
+    rows = read_table(run / ROWS)
     for member in finished_members(run):
         if len(member.held_out) == 1:
-            folds.setdefault(member.held_out[0], []).append(read_table(run / member.name / OOF))
+            part = read_table(run / member.name / OOF)
+            if not part["label_id"].equals(rows.filter(fold=member.held_out[0])["label_id"]):
+                raise RunError(
+                    f"{run / member.name / OOF} is not of the rows of fold {member.held_out[0]}: train it again"
+                )
+            folds.setdefault(member.held_out[0], []).append(part)
     if not folds:
         raise RunError(f"{run}: no fold is finished; `python -m train run ... --resume` goes on")
     names = [*probability_columns("last"), *probability_columns("best")]

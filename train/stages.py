@@ -222,6 +222,8 @@ def next_stage(fit: Fit, number: int, tools: Optimisation | None) -> Optimisatio
     """The optimisation that a stage begins with: the one at work, or a new one on the weights that it starts from."""
     stage = fit.stages[number]
     if stage.carry_on and tools is not None:
+        if stage.rows != fit.stages[number - 1].rows:
+            fit.best = float("inf")  # scores on other rows do not compare
         return tools
     if stage.start == "best" and len(fit.data.validation):
         fit.team.gather(None)  # all wait until the file is there

@@ -6,7 +6,7 @@
 # common.models.squeezeformer, common.models.transformer, common.models.build, common.weights, common.files,
 # common.predict, common.records, common.spectrogram, common.metric, infer.validate, infer.submit,
 # infer.kernel.
-# sha256 of the sources: 86af762202dac2f6dcb71edc082fe9380536fe02715ea3bb6b1968e0078d5fba
+# sha256 of the sources: 4a04c6b72e6499f7546a0b6dae3417315e04c2a59063160b0144e6a0ab8b59a4
 # ruff: noqa
 
 
@@ -384,9 +384,11 @@ class WaveNetConfig(Strict):
     """Dilated gated convolutions over both hemispheres."""
 
     kind: Literal["wave-net"] = "wave-net"
-    width: int = Field(default=64, ge=8, multiple_of=2)  # channels of the trunk; half of them in each direction of time
+    # Channels of the trunk; half of them in each direction of time.
+    width: int = Field(default=64, ge=8, le=4096, multiple_of=2)
     kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
-    dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)  # 2.5 s
+    # Samples at 50 Hz; these see 2.5 s.
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1, le=1250)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)
     drop_channel: Rate = 0.1  # share of differences silenced while training
     dropout: Rate = 0.3
 
@@ -401,7 +403,7 @@ class WaveSqueezeformerConfig(Strict):
     """Convolutions of each difference alone, the same for all, then Squeezeformer layers over time."""
 
     kind: Literal["wave-squeezeformer"] = "wave-squeezeformer"
-    width: int = Field(default=128, ge=8)  # features at each moment
+    width: int = Field(default=128, ge=8, le=4096)  # features at each moment
     filters: int = Field(default=16, ge=1)  # features made of each difference
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)  # of the attention
@@ -612,6 +614,16 @@ class Training(Strict):
     # epoch, by the mean of batch means, on mosaics after a mosaic epoch, and forgetting the best once.
     selection: Literal["fixed", "as-published"] = "fixed"
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (Stage(),)
+
+    @model_validator(mode="after")
+    def rates_end_below_the_peak(self) -> Self:
+        for number, stage in enumerate(self.stages):
+            if stage.div_factor * stage.final_div_factor < 1:
+                raise ValueError(
+                    f"stages.{number}: learning_rate / (div_factor * final_div_factor) is the last rate: with "
+                    f"{stage.div_factor} * {stage.final_div_factor} it would be above the peak"
+                )
+        return self
 
     @model_validator(mode="after")
     def stages_follow_each_other(self) -> Self:
