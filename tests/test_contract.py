@@ -88,6 +88,7 @@ def stages(*tables, **training):
         (stages({"carry_on": True}), "stages.0: carry_on and start speak of the stage before"),
         (stages({}, {"carry_on": True, "learning_rate": 1e-4}), "goes on with learning_rate = 0.001; repeat it here"),
         (stages({}, {"carry_on": True, "start": "best"}), "carry_on goes on from the last weights: leave start out"),
+        (stages({"final_div_factor": 1e-3}), "with 25.0 * 0.001 it would be above the peak"),
         (stages({"accumulate": 2}, selection="as-published"), "accumulate must be 1"),
         (stages({"augment": {"gaps": {}}}), "augment.gaps changes the EEG, which the input does not see"),
         (SEQUENCE | stages({"augment": {"mosaic": True}}), "augment.mosaic changes images, the input is a sequence"),

@@ -129,7 +129,7 @@ def test_whole_eegs_have_no_floor(tmp_path):
     truth = tmp_path / "truth.csv"
     rows.with_columns(pl.lit(1 / 6).alias(c) for c in rows.columns if c.endswith("_vote")).write_csv(truth)
     evaluate([write_run(tmp_path / "windows", rows)], truth)
-    with pytest.raises(RunError, match="one label row for each EEG, .* knows windows: leave --truth out"):
+    with pytest.raises(RunError, match=r"one label row for each EEG, .* knows windows: leave --truth out"):
         evaluate([write_run(tmp_path / "eegs", rows, labels="eeg")], truth)
 
 
@@ -160,7 +160,9 @@ def test_the_cpus_memory_is_spoken_of_as_the_gpus(competition, tmp_path, monkeyp
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
     monkeypatch.setattr("train.loop.train_batch", fails)
-    with pytest.raises(TrainingError, match="does not fit in the memory of cpu: in training.stages set batch_size = 2"):
+    with pytest.raises(
+        TrainingError, match=r"does not fit in the memory of cpu: in training.stages set batch_size = 2"
+    ):
         run_experiment(small(), competition, tmp_path, RunOptions())
     assert json.loads((tmp_path / "tiny-wave/fold0/fold.json").read_text())["member"][0] == "fold0"
     assert np.isfinite(label_rows(competition)["total_votes"].to_numpy()).all()

@@ -120,7 +120,17 @@ def run_blend(arguments: argparse.Namespace) -> None:
         print(f"  {candidate.name:8} {candidate.nested_kl:.4f}{'  <- chosen' if candidate.chosen else ''}")
     for name, weight in blend.models.items():
         print(f"  {weight:.3f} {name}")
+    for name in chosen_on_the_fold(arguments.sources):
+        print(f"  {name}: best epoch, chosen on the fold that scores it: the scores above are optimistic")
     print(f"wrote {arguments.out}")
+
+
+def chosen_on_the_fold(sources: list[Path]) -> list[str]:
+    """Those run folders whose predictions are of their best epoch."""
+    from train.run_folder import CONFIG, read_run
+
+    runs = [read_run(source) for source in sources if (source / CONFIG).is_file()]
+    return [run.name for run in runs if run.training.checkpoint == "best"]
 
 
 def run_export(arguments: argparse.Namespace) -> None:
