@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 
 def run_simulate(arguments: argparse.Namespace) -> None:
