@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from demo import ROOT, command, result_table, show, verdict, write_blend_of_one
 
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
+from demo import ROOT, command, result_table, show, verdict, write_blend_of_one
 from train.blend import nested_kl, read_out_of_fold
 from train.run_folder import probability_columns, read_oof
 from train.scores import interval, many_votes, resampled_means

@@ -247,3 +247,12 @@ def test_weights_in_one_option_or_in_several(words):
 def test_the_default_blend_is_the_one_of_the_kernel():
     arguments = infer.__main__.parser().parse_args(["submit", "--competition", "C", "--weights", "W", "--out", "o"])
     assert arguments.blend == PROJECT / "infer" / "blend.json" and arguments.blend.is_file()
+
+
+def test_train_says_how_threads_wait_before_torch_is_loaded():
+    probe = (
+        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); from train import __main__, verbs; "
+        "verbs.run_folds = lambda _: print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY']); "
+        "sys.argv = ['train', 'folds', '--competition', 'x', '--out', 'y']; __main__.main()"
+    )
+    assert command("-c", probe).stdout == "False passive\n"
