@@ -101,6 +101,8 @@ def explain(error: ValidationError) -> str:
         elif finding["type"] == "union_tag_not_found":
             union = next(part for part in reversed(finding["loc"]) if isinstance(part, str))
             line = f"{where}.kind: missing; one of {', '.join(KINDS[union])}"
+        elif finding["type"] == "string_pattern_mismatch" and where == "name":
+            line = f"{finding['input']!r}: a config's file name is its name: small letters, digits and hyphens"
         elif finding["type"] == "extra_forbidden":
             key = str(finding["loc"][-1])
             known = keys_beside(finding["loc"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from run_samples import make_rows, write_run
 from scipy.special import rel_entr
 
 from common.blend import Blend, BlendError, combine, load_blend, model_weights, parse_blend
@@ -233,3 +234,10 @@ def test_wrong_blend_file_is_refused(tmp_path, change, message):
     blend = Blend(models={"a": 1.0}, prior=PRIOR)
     (tmp_path / "blend.json").write_text(blend.model_dump_json(indent=1))
     assert load_blend(tmp_path / "blend.json") == blend
+
+
+def test_label_rows_of_different_kinds_are_not_blended(tmp_path):
+    rows = make_rows()
+    runs = [write_run(tmp_path / name, rows, labels=name) for name in ("votes", "eeg")]
+    with pytest.raises(BlendInputError, match="votes has labels = 'votes', eeg has labels = 'eeg'"):
+        read_out_of_fold(runs, None, None)

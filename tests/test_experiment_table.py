@@ -10,7 +10,7 @@ from scipy.special import rel_entr
 from common.blend import load_blend
 from common.config import load_experiment
 from common.schema import PATTERNS, VOTES
-from train.experiments import FLOOR_HEADS, HEADS, LOCAL_HEADS, as_markdown, as_text, table_of
+from train.experiments import FLOOR_HEADS, HEADS, LOCAL_HEADS, as_markdown, as_text, other_runs, table_of
 from train.published import as_published
 from train.run_folder import RunError
 
@@ -145,6 +145,18 @@ def test_members_scored_on_different_rows_are_not_mixed(tmp_path):
         column(table, "folds", "kaggle-pair") == "members' rows differ"
         and column(table, "folds", "kaggle-b2") == "1 of 5"
     )
+
+
+def test_a_run_of_another_config_and_runs_of_no_config_are_told_apart(tmp_path):
+    prediction = {checkpoint: rng.dirichlet(np.ones(6), 8) for checkpoint in ("last", "best")}
+    write_run(tmp_path / "kaggle-b2", CONFIGS["kaggle-plain-b2"], prediction)
+    write_run(tmp_path / "my-own", CONFIGS["kaggle-b2"], prediction)
+    table = table_of(tmp_path, None)
+    assert column(table, "folds", "kaggle-b2") == "run of another config" and column(table, "KL", "kaggle-b2") == ""
+    assert other_runs(tmp_path, table) == ["my-own"]
+    for runs, truth in ((tmp_path / "no", None), (tmp_path, tmp_path / "no")):
+        with pytest.raises(RunError, match="no: not there"):
+            table_of(runs, truth)
 
 
 def test_truth_wants_runs():

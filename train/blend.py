@@ -12,7 +12,7 @@ from common.errors import KitError
 from common.metric import CLIP, kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from train.labels import vote_totals
-from train.run_folder import OOF, read_table
+from train.run_folder import CONFIG, OOF, read_run, read_table
 
 
 class BlendInputError(KitError):
@@ -119,6 +119,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
     names = [name for name, _ in named]
     if len(set(names)) != len(names):
         raise BlendInputError(f"the same model twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    check_label_rows(sources)
     truth = read_table(labels) if labels else named[0][1]
     if absent := [column for column in (*VOTES, "fold") if column not in truth.columns]:
         raise BlendInputError(f"{labels or sources[0]}: no column {', '.join(absent)}; --labels FILE gives them")
@@ -135,6 +136,14 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
     if not many.any():
         raise BlendInputError(f"no row has at least {MANY_VOTES} votes: there is nothing to fit a blend on")
     return OutOfFold(tuple(names), votes, truth["fold"].to_numpy(), np.stack(predictions), many)
+
+
+def check_label_rows(sources: list[Path]) -> None:
+    """Raises BlendInputError when runs have label rows of different kinds."""
+    kinds = {s.name: read_run(s).training.labels for s in sources if (s / CONFIG).is_file()}
+    if len(set(kinds.values())) > 1:
+        named = ", ".join(f"{name} has labels = {kind!r}" for name, kind in kinds.items())
+        raise BlendInputError(f"label rows of different kinds cannot be blended: {named}")
 
 
 def check_groups(truth: pl.DataFrame, group: str | None) -> None:

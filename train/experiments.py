@@ -34,6 +34,7 @@ class Line:
     published: Published | None
     words: list[str]
     blend: Blend | None = None
+    experiment: Experiment | None = None
 
     @property
     def source(self) -> str:
@@ -49,7 +50,7 @@ class Line:
 
 def experiment_line(experiment: Experiment) -> Line:
     words = recipe_words(experiment.input, experiment.model, experiment.training.stages)
-    return Line(experiment.name, experiment.published, words)
+    return Line(experiment.name, experiment.published, words, experiment=experiment)
 
 
 def blend_line(name: str, blend: Blend) -> Line:
@@ -122,11 +123,18 @@ def local_results(line: Line, runs: Path, truth: Path | None, width: int) -> lis
     if not all(map(is_started, wanted)):
         return [""] * width
     if line.blend is None:
-        return run_cells(wanted[0], truth)
+        local, listed = (e.model_copy(update={"published": None}) for e in (read_run(wanted[0]), line.experiment))
+        return run_cells(wanted[0], truth) if local == listed else ["run of another config", *[""] * (width - 1)]
     try:
         return blend_cells(line.blend, wanted, truth)
     except RunError:
         return ["members' rows differ", *[""] * (width - 1)]
+
+
+def other_runs(runs: Path, table: list[list[str]]) -> list[str]:
+    """Names of the finished runs that have no line in the table."""
+    shown = {line[HEADS.index("name")] for line in table}
+    return sorted(run.name for run in runs.iterdir() if run.name not in shown and is_started(run))
 
 
 # ---- the table
@@ -136,6 +144,9 @@ def table_of(runs: Path | None, truth: Path | None, configs: Path = CONFIGS, ble
     """Heads and lines. Raises ConfigError, BlendError, RunError."""
     if truth and not runs:
         raise RunError("--truth is for local results: say with --runs where they are")
+    for given in (runs, truth):
+        if given and not given.exists():
+            raise RunError(f"{given}: not there")
     lines = lines_of(configs, blends, runs)
     if not runs:
         return [HEADS, *(line.cells for line in lines)]

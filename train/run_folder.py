@@ -77,7 +77,10 @@ def read_table(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise RunError(f"{path}: not a readable parquet file ({str(error).strip().splitlines()[0]})") from error
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"{path}: not a readable parquet file ({reason}); of a run: remove its folder, and --resume trains it again"
+        ) from error
 
 
 def probability_columns(checkpoint: str) -> list[str]:
@@ -143,7 +146,9 @@ def read_oof(run: Path) -> pl.DataFrame:
                 )
             folds.setdefault(member.held_out[0], []).append(part)
     if not folds:
-        raise RunError(f"{run}: no fold is finished; `python -m train run ... --resume` goes on")
+        raise RunError(
+            f"{run}: no fold is finished; `python -m train run ... --resume` goes on (a full fit has no score)"
+        )
     names = [*probability_columns("last"), *probability_columns("best")]
     means = []
     for parts in folds.values():

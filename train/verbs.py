@@ -73,10 +73,12 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def run_experiments(arguments: argparse.Namespace) -> None:
-    from train.experiments import as_markdown, as_text, table_of
+    from train.experiments import as_markdown, as_text, other_runs, table_of
 
     table = table_of(arguments.runs, arguments.truth)
     print(as_markdown(table) if arguments.markdown else as_text(table))
+    if arguments.runs and (others := other_runs(arguments.runs, table)):
+        print(f"runs of configs that are not in train/configs (see evaluate): {', '.join(others)}")
 
 
 def run_measure(arguments: argparse.Namespace) -> None:

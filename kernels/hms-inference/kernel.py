@@ -6,7 +6,7 @@
 # common.models.squeezeformer, common.models.transformer, common.models.build, common.weights, common.files,
 # common.predict, common.records, common.spectrogram, common.metric, infer.validate, infer.submit,
 # infer.kernel.
-# sha256 of the sources: 4a04c6b72e6499f7546a0b6dae3417315e04c2a59063160b0144e6a0ab8b59a4
+# sha256 of the sources: 3e2224544e419b685d7320214c49463037d0029490999438a9bb302156fd6bca
 # ruff: noqa
 
 
@@ -734,6 +734,8 @@ def explain(error: ValidationError) -> str:
         elif finding["type"] == "union_tag_not_found":
             union = next(part for part in reversed(finding["loc"]) if isinstance(part, str))
             line = f"{where}.kind: missing; one of {', '.join(KINDS[union])}"
+        elif finding["type"] == "string_pattern_mismatch" and where == "name":
+            line = f"{finding['input']!r}: a config's file name is its name: small letters, digits and hyphens"
         elif finding["type"] == "extra_forbidden":
             key = str(finding["loc"][-1])
             known = keys_beside(finding["loc"])
