@@ -5,7 +5,6 @@ that of namespace.py where the machine allows it, else that of guard.py, which h
 """
 
 import argparse
-import hashlib
 import json
 import os
 import signal
@@ -18,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mounts import LAYOUTS, SandboxError, make_plan, plan_mounts, read_kernel
+from fingerprint import sha256_of
+from mounts import LAYOUTS, MIXED, SandboxError, fingerprints, make_plan, plan_mounts, read_kernel
 from namespace import NOT_ALLOWED
 
 HERE = Path(__file__).resolve().parent
@@ -152,6 +152,8 @@ def make_report(outcome: Outcome, working: Path, out: Path) -> dict[str, Any]:
 def sandbox(options: argparse.Namespace) -> dict[str, Any]:
     kernel = read_kernel(options.kernel_dir)
     mounts = plan_mounts(kernel, options.competition, options.datasets, options.layout)
+    # Of what is about to run, not of what lies there after it: publishing asks for exactly these.
+    runs = {"kernel_sha256": sha256_of(kernel.script), "datasets": fingerprints(options.datasets)}
     options.out.mkdir(parents=True, exist_ok=True)
     for name in ("submission.csv", "report.json", "log.txt"):  # of an earlier run
         (options.out / name).unlink(missing_ok=True)
@@ -168,8 +170,7 @@ def sandbox(options: argparse.Namespace) -> dict[str, Any]:
         log_file = options.out / "log.txt"
         outcome = run(command, variables, log_file, options.hours * 3600, options.quiet)
         report = make_report(outcome, stage / "kaggle" / "working", options.out)
-    digest = hashlib.sha256(kernel.script.read_bytes()).hexdigest()
-    report |= {"isolation": isolation, "layout": options.layout, "kernel_sha256": digest}
+    report |= {"isolation": isolation, "layout": options.layout, **runs}
     replace(options.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return report
 
@@ -226,9 +227,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--hours", type=positive, default=9.0, help="time limit, may be a fraction (default: 9)")
     add(
         "--layout",
-        choices=sorted(LAYOUTS),
+        choices=[*sorted(LAYOUTS), MIXED],
         default="nested",
-        help="where Kaggle mounts things (default: nested)",
+        help="where Kaggle mounts things: both of its ways, or by turns (default: nested)",
     )
     add(
         "--isolation",

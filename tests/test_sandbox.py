@@ -1,10 +1,12 @@
 """The sandbox: what a kernel sees on Kaggle, what becomes of it, what is said about it."""
 
+import hashlib
+import json
 import os
 import time
 
 import pytest
-from sandbox_stage import PROJECT, SLUG, Stage, namespaces_refused, need_namespaces
+from sandbox_stage import HEAD, PROJECT, SLUG, Stage, namespaces_refused, need_namespaces
 
 
 @pytest.fixture(params=["namespace", "guard"])
@@ -26,6 +28,7 @@ PLACES = {
         f"competitions/{SLUG}/test_eegs/1.parquet",
         "datasets/someone/hms-tiny/manifest.json",
     ),
+    "mixed": (f"{SLUG}/test.csv", f"{SLUG}/test_eegs/1.parquet", "datasets/someone/hms-tiny/manifest.json"),
 }
 
 
@@ -56,6 +59,76 @@ answer()
     assert (report["isolation"], report["layout"], report["submission_rows"]) == (isolation, layout, 2)
     assert report["outputs"] == ["extra/plot.txt", "report.json", "submission.csv"]
     assert report["kernel"] == {"rows": 2} and len(report["kernel_sha256"]) == 64
+
+
+def test_mixed_layouts_go_by_turns(stage):
+    second = stage.add_dataset("second", "someone/hms-second")
+    source = "print(sorted(p.parent.relative_to(INPUT).as_posix() for p in INPUT.glob('**/manifest.json')))\nanswer()\n"
+    for _ in range(2):  # the same each time
+        done = stage.run(source, "--layout", "mixed", datasets=[stage.dataset, second])
+        assert done.returncode == 0 and stage.log() == "['datasets/someone/hms-tiny', 'hms-second']\n"
+
+
+def test_the_report_says_what_ran(stage):
+    """Publishing asks for a run of exactly these bytes."""
+    stage.add_dataset("second", "someone/hms-second")
+    stage.run("answer()\n", "--isolation", "guard", datasets=[stage.dataset, stage.folder / "second"])
+    first = stage.report()
+    code = (stage.kernel / "kernel.py").read_bytes()
+    assert first["kernel_sha256"] == hashlib.sha256(code).hexdigest()
+    assert set(first["datasets"]) == {"hms-tiny", "hms-second"} and len(set(first["datasets"].values())) == 2
+    (stage.dataset / "dataset-metadata.json").write_text('{"id": "another/hms-tiny"}')  # not content
+    stage.run("answer()\n", "--isolation", "guard")
+    assert stage.report()["datasets"] == {"hms-tiny": first["datasets"]["hms-tiny"]}
+    (stage.dataset / "manifest.json").write_text("changed")
+    stage.run("answer()\n", "--isolation", "guard")
+    assert stage.report()["datasets"]["hms-tiny"] != first["datasets"]["hms-tiny"]
+    (stage.dataset / "folder").mkdir()  # an upload would drop it
+    assert stage.run("answer()\n", "--isolation", "guard").returncode == 0
+    assert stage.report()["datasets"] == {"hms-tiny": None}
+
+
+def test_what_cannot_be_read_is_the_kernels_business(stage, isolation):
+    """A pipe nobody writes to, links that lead nowhere or in a circle, a file without permission."""
+    eegs = stage.competition / "test_eegs"
+    os.mkfifo(eegs / "2.parquet")
+    (eegs / "3.parquet").symlink_to(eegs / "gone.parquet")
+    (eegs / "4.parquet").symlink_to(eegs / "4.parquet")
+    (eegs / "5.parquet").write_text("secret")
+    (eegs / "5.parquet").chmod(0)
+    (stage.competition / "test_spectrograms").symlink_to(stage.competition / "gone")
+    os.mkfifo(stage.competition / "example.csv")
+    source = f"""
+place = INPUT / 'competitions' / '{SLUG}'
+assert (place / 'example.csv').is_fifo() and (place / 'test_eegs' / '2.parquet').is_fifo()
+print(sorted(path.name for path in place.iterdir()), sorted(path.name for path in (place / 'test_eegs').iterdir()))
+try: print((place / 'test_eegs' / '5.parquet').read_text())
+except PermissionError: print("not permitted")
+answer()
+"""
+    done = stage.run(source, "--isolation", isolation)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_spectrograms is a link that leads nowhere: not mounted" in done.stdout
+    names = [f"{number}.parquet" for number in range(1, 6)]
+    assert stage.log().split("\n")[0] == f"['example.csv', 'test.csv', 'test_eegs'] {names}"
+    root_in_the_guard = isolation == "guard" and os.geteuid() == 0  # the namespace takes root's privileges away
+    assert stage.log().split("\n")[1] == ("secret" if root_in_the_guard else "not permitted")
+
+
+def notebook(*cells):
+    """The JSON of a notebook of (cell type, source)."""
+    return json.dumps({"cells": [{"cell_type": kind, "source": source} for kind, source in cells]})
+
+
+def test_a_notebook_runs_as_its_code_cells(stage, isolation):
+    cells = [("markdown", "# not code"), ("code", ["X = 'joined'\n", "Y = X"]), ("code", HEAD), ("code", "print(Y)")]
+    (stage.kernel / "kernel.ipynb").write_text(notebook(*cells, ("code", "if __name__ == '__main__': answer()")))
+    stage.change_metadata(code_file="kernel.ipynb", kernel_type="notebook")
+    done = stage.run("", "--isolation", isolation)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stage.log() == "joined\n" and stage.report()["submission_rows"] == 2
+    digest = hashlib.sha256((stage.kernel / "kernel.ipynb").read_bytes()).hexdigest()
+    assert stage.report()["kernel_sha256"] == digest
 
 
 def test_environment_is_clean_and_says_rerun_only_when_asked(stage, isolation):
@@ -123,6 +196,11 @@ def test_refuses_unusable_kernels(stage):
     assert_not_run(stage, "name exactly one")
     stage.change_metadata(code_file="gone.py")
     assert_not_run(stage, "run python kernels/build.py")
+    stage.change_metadata(kernel_type="notebook")
+    assert_not_run(stage, "kernel_type is notebook, but kernel.py is a script; Kaggle would refuse it: write script")
+    (stage.kernel / "kernel.ipynb").write_text("{}")
+    stage.change_metadata(code_file="kernel.ipynb", kernel_type="notebook")
+    assert_not_run(stage, "kernel.ipynb is no notebook")
     (stage.kernel / "kernel-metadata.json").write_text("[1]")
     assert_not_run(stage, "is not a JSON object")
     (stage.kernel / "kernel-metadata.json").unlink()
