@@ -35,6 +35,20 @@ class Module:
         raise BuildError(f"{self.name}, line {line}: {found}; {instead}.")
 
 
+@dataclass(frozen=True)
+class Section:
+    """A stretch of the kernel: `about` is prose, `source` Python without a newline at the end."""
+
+    name: str
+    about: str
+    source: str
+
+    def marked(self) -> str:
+        """As a cell of the script: a mark, the prose as comments, the source."""
+        comments = "\n".join(f"# {line}".rstrip() for line in self.about.split("\n") if self.about)
+        return f"# %% {self.name}\n" + "\n\n".join(part for part in (comments, self.source) if part) + "\n"
+
+
 def find(root: Path, name: str) -> Path | None:
     """The file of a module, `a/b.py` or `a/b/__init__.py`."""
     base = root.joinpath(*name.split("."))
@@ -196,8 +210,8 @@ def check_one_meaning(modules: list[Module]) -> None:
                 module.refuse(line, found, "one name has one meaning in the kernel, so rename one")
 
 
-def section(root: Path, module: Module) -> str:
-    """The module as a cell: its docstring as comments, its source without the project imports."""
+def section(root: Path, module: Module) -> Section:
+    """The module's docstring, and its source without that and the project imports."""
     body = module.tree.body
     docstring = ast.get_docstring(module.tree)
     cut: list[ast.stmt] = [*(body[:1] if docstring is not None else []), *project_imports(root, module)]
@@ -213,5 +227,4 @@ def section(root: Path, module: Module) -> str:
                 lines[gap] = None
                 gap -= 1
     source = "\n".join(line for line in lines if line is not None).strip("\n")
-    comments = "\n".join(f"# {line}".rstrip() for line in (docstring or "").split("\n") if docstring)
-    return f"# %% {module.name}\n" + "\n\n".join(part for part in (comments, source) if part) + "\n"
+    return Section(module.name, docstring or "", source)

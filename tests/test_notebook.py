@@ -1,0 +1,146 @@
+"""The notebook form of the kernel: the same code, a section a cell, and in a real Jupyter kernel the same bytes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import nbclient
+import nbformat
+import pytest
+from conftest import command
+from test_build import BLEND, TREE, BuildError, build, builder, plant
+
+
+@pytest.fixture
+def tree(tmp_path):
+    plant(tmp_path, TREE)
+    return tmp_path
+
+
+def cells_of(root):
+    notebook = nbformat.reads(build(root, BLEND, notebook=True), as_version=4)
+    nbformat.validate(notebook)
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def test_a_section_is_a_heading_and_a_cell(tree):
+    cells = cells_of(tree)
+    assert cells[0][0] == "markdown" and "do not edit" in cells[0][1]
+    assert cells[1] == ("markdown", "## common.schema\n\nNouns.\n\nSecond paragraph.")
+    assert cells[2] == ("code", "# why this number\nELECTRODES = 20  # with the EKG")
+    titles = [source.split("\n")[0] for kind, source in cells[1:] if kind == "markdown"]
+    assert titles == ["## common.schema", "## common.records", "## infer.kernel", "## blend", "## run"]
+
+
+def test_the_code_is_the_scripts(tree):
+    """Line for line, but for comments that only carry a docstring or a mark."""
+
+    def code(text):
+        return [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
+
+    cells = "\n".join(source for kind, source in cells_of(tree) if kind == "code")
+    assert code(cells) == code(build(tree, BLEND)) and len(code(cells)) > 10
+
+
+def test_comments_that_look_like_magics_stay(tree):
+    plant(tree, {"common/schema.py": "# %matplotlib inline\n# !ls\nELECTRODES = 1  # %%\n"})
+    assert cells_of(tree)[2][1].startswith("# %matplotlib inline\n# !ls\n")
+
+
+def test_a_mark_of_a_cell_in_the_source_is_refused(tree):
+    plant(tree, {"common/schema.py": "ELECTRODES = 1\n\n# %% part\nMORE = 2\n"})
+    with pytest.raises(BuildError, match=r"common\.schema: .* looks like the mark of a cell"):
+        build(tree, BLEND, notebook=True)
+
+
+def test_lists_in_columns_keep_their_lines(tree):
+    plant(tree, {"common/schema.py": '"""Files.\n\nabc.json   one\nd.json     two\n\nEnd."""\nELECTRODES = 1\n'})
+    assert cells_of(tree)[1][1].endswith("Files.\n\n```text\nabc.json   one\nd.json     two\n```\n\nEnd.")
+
+
+def test_same_sources_same_bytes_without_outputs(tree, tmp_path):
+    plant(tmp_path / "second", TREE)
+    text = build(tree, BLEND, notebook=True)
+    assert text == build(tmp_path / "second", BLEND, notebook=True)
+    notebook = json.loads(text)
+    assert all(cell["outputs"] == [] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    assert [cell["id"] for cell in notebook["cells"][:3]] == ["head", "common-schema-title", "common-schema"]
+    assert "jupytext" not in notebook["metadata"]  # whose version would change the bytes
+
+
+def test_without_jupytext_one_sentence(tree, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jupytext", None)
+    assert builder.main(["--notebook"], tree) == 1
+    said = capsys.readouterr().err
+    assert "jupytext, which is not installed; run `pip install jupytext`." in said and said.count("\n") == 1
+    assert builder.main([], tree) == 0  # the script needs none
+
+
+def test_main_writes_and_check_holds(tree, capsys):
+    out = tree / "kernels" / "hms-inference-notebook"
+    assert builder.main(["--notebook", "--check"], tree) == 1
+    assert "is missing" in capsys.readouterr().err
+    assert builder.main(["--notebook"], tree) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["hms-inference.ipynb", "kernel-metadata.json"]
+    meta = json.loads((out / "kernel-metadata.json").read_text())
+    assert (meta["kernel_type"], meta["code_file"]) == ("notebook", "hms-inference.ipynb")
+    assert meta["id"] == "OWNER/" + re.sub("[^a-z0-9]+", "-", meta["title"].lower()) == "OWNER/hms-inference-notebook"
+    assert builder.main(["--notebook", "--check"], tree) == 0
+    assert builder.main(["--check"], tree) == 1  # the script is another kernel
+
+    plant(tree, {"common/schema.py": "ELECTRODES = 19\n"})
+    capsys.readouterr()
+    assert builder.main(["--notebook", "--check"], tree) == 1
+    said = capsys.readouterr().err
+    assert "is stale in: common.schema" in said and said.endswith("Run: python kernels/build.py --notebook\n")
+    (out / "hms-inference.ipynb").write_text("{}")
+    assert builder.main(["--notebook", "--check"], tree) == 1
+
+
+@pytest.fixture(scope="module")
+def built(road, tmp_path_factory):
+    """The folders of the script and of the notebook, with the road's blend."""
+    folder = tmp_path_factory.mktemp("built")
+    for name, options in (("script", ()), ("notebook", ("--notebook",))):
+        done = command("kernels/build.py", *options, "--blend", road.blend_file, "--out", folder / name)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def kaggle(road, tmp_path):
+    """Kaggle's folders in the nested layout: their root, and an environment that names it."""
+    root = tmp_path / "kaggle"
+    places = {"competitions/hms-harmful-brain-activity-classification": road.competition}
+    places |= {f"datasets/someone/{dataset.name}": dataset for dataset in road.datasets}
+    for place, folder in places.items():
+        (root / "input" / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / "input" / place).symlink_to(folder)
+    (root / "working").mkdir()
+    return root
+
+
+def test_a_jupyter_kernel_writes_the_bytes_of_the_script(built, kaggle, monkeypatch):
+    monkeypatch.setenv("HMS_KAGGLE_ROOT", str(kaggle))
+    answer = kaggle / "working" / "submission.csv"
+    script = [sys.executable, "-I", str(built / "script" / "kernel.py")]
+    subprocess.run(script, cwd=kaggle / "working", env=os.environ, capture_output=True, check=True)
+    expected = answer.read_bytes()
+    answer.unlink()
+
+    notebook = nbformat.read(built / "notebook" / "hms-inference.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(kaggle / "working")}}).execute()
+    assert answer.read_bytes() == expected and len(expected.splitlines()) > 5
+    printed = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
+    assert re.search(r"submission.csv is right: \d+ rows", printed)
+
+
+def test_the_sandbox_runs_the_notebook(road, built, tmp_path):
+    words = ("--competition", road.competition, "--datasets", *road.datasets, "--quiet")
+    for name in ("script", "notebook"):
+        done = command("kernels/sandbox.py", built / name, *words, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stdout + done.stderr
+    answers = [(tmp_path / name / "submission.csv").read_bytes() for name in ("script", "notebook")]
+    assert answers[0] == answers[1]
