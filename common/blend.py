@@ -11,6 +11,7 @@ from common.errors import KitError
 from common.inputs import Strict
 from common.schema import PATTERNS
 from common.training import Published
+from common.views import PLAIN, View
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,13 +29,17 @@ class Candidate(Strict):
 
 
 class Blend(Strict):
-    """Which models count how much, and what to answer when there is none.
+    """Which models count how much, what to answer when there is none, and what the kernel may spend.
 
     An empty `models` means that nothing was fitted yet: every weights folder given counts equally.
     """
 
     models: dict[str, Share]  # experiment name -> convex weight
     prior: tuple[Share, ...]  # mean vote shares of the rows with at least 10 votes
+    views: tuple[View, ...] = ()  # beside the plain one; when time is short the last is left out first
+    drop: tuple[str, ...] = ()  # models in the order in which they are left out when time is short, weakest first
+    hours: float = Field(default=8.5, gt=0, le=12)  # what a run may take; the competition ends it after 9
+    read_seconds: float = Field(default=60.0, gt=0)  # a recording that takes longer to read counts as unreadable
     candidates: tuple[Candidate, ...] = ()
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
     published: Published | None = None  # what others reported of the same blend
@@ -46,6 +51,24 @@ class Blend(Strict):
         if self.models and abs(sum(self.models.values()) - 1) > 1e-6:
             raise ValueError(f"weights must sum to 1, they sum to {sum(self.models.values()):.6f}")
         return self
+
+    @model_validator(mode="after")
+    def names_fit(self) -> Self:
+        if PLAIN in self.views or len(set(self.views)) < len(self.views):
+            shown = ", ".join(map(str, self.views))
+            raise ValueError(f"views are {shown}: each must differ from the others and from the plain one, always seen")
+        strangers = [name for name in self.drop if self.models and name not in self.models]
+        if strangers or len(set(self.drop)) < len(self.drop):
+            raise ValueError(
+                f"drop names {', '.join(strangers) or 'a model twice'}: give models of the blend, each once"
+            )
+        return self
+
+    def drop_order(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """The given models, the first to go first: as `drop` says, then by weight, then the last one given."""
+        rest = [name for name in reversed(given) if name not in self.drop]
+        rest.sort(key=lambda name: self.models.get(name, 0.0))
+        return tuple(name for name in self.drop if name in given) + tuple(rest)
 
 
 def parse_blend(text: str, source: str) -> Blend:

@@ -1,4 +1,4 @@
-"""Model input to probabilities, the same for validation and for inference."""
+"""From model input to probabilities, the same for validation and for inference: devices, precision, views."""
 
 import re
 
@@ -7,17 +7,55 @@ import torch
 from torch import Tensor, nn
 
 from common.cores import on_each_core
+from common.features import Windows
+from common.montage import mirror_eeg, mirror_spectrogram, shift_time
+from common.schema import SFREQ, SPECTROGRAM_STEP_SECONDS
+from common.views import View
+
+HALF_FROM = (7, 0)  # compute capability of the first GPUs (V100, T4) with units for products in half precision
+
+
+def find_devices() -> tuple[list[torch.device], list[str]]:
+    """All GPUs that this torch can use, else the CPU; and a sentence for each GPU that it cannot.
+
+    A card older than torch's kernels reports itself available and fails at the first operation, as the P100 does, so
+    its architecture is looked up among those that torch was built for.
+    """
+    if not torch.cuda.is_available():
+        return [torch.device("cpu")], []
+    built = re.findall(r"sm_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))  # sm_120 is 12.0
+    usable, surprises = [], []
+    for number in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(number)
+        if any(int(has) == major and int(least) <= minor for has, least in built):
+            usable.append(torch.device("cuda", number))
+        else:
+            name = torch.cuda.get_device_name(number)
+            surprises.append(f"{name} is not used: torch {torch.__version__} has no kernels for its sm_{major}{minor}")
+    return usable or [torch.device("cpu")], surprises
 
 
 def pick_device() -> torch.device:
-    """The GPU when this torch can use it, else the CPU. A card older than torch's kernels reports itself
-    available and then fails at the first operation, so its architecture is looked up."""
-    if torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability()
-        built = re.findall(r"sm_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))  # sm_120 is 12.0
-        if any(int(has) == major and int(least) <= minor for has, least in built):
-            return torch.device("cuda")
-    return torch.device("cpu")
+    """The first GPU that this torch can use, else the CPU."""
+    return find_devices()[0][0]
+
+
+def good_at_half(device: torch.device) -> bool:
+    """Whether nets run faster there in float16, without losing range as they would in sums of float16."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= HALF_FROM
+
+
+def seen_as(windows: Windows, view: View) -> Windows:
+    """The windows in another view; what a shift brings in from outside the recording is NaN."""
+    eeg, spectrogram = windows.eeg, windows.spectrogram
+    if view.mirror:
+        eeg = None if eeg is None else mirror_eeg(eeg)
+        spectrogram = None if spectrogram is None else mirror_spectrogram(spectrogram)
+    if view.shift:
+        samples, columns = round(view.shift * SFREQ), round(view.shift / SPECTROGRAM_STEP_SECONDS)
+        eeg = None if eeg is None else shift_time(eeg, samples)
+        spectrogram = None if spectrogram is None else shift_time(spectrogram, columns)
+    return Windows(eeg, spectrogram)
 
 
 def predict_on_cpu(model: nn.Module, images: Tensor) -> Tensor:
@@ -35,13 +73,19 @@ def predict_on_cpu(model: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, inputs: Tensor) -> np.ndarray:
+def predict(model: nn.Module, inputs: Tensor, half: bool = False) -> np.ndarray:
     """Probabilities (batch, 6), float64, rows summing to 1. The model must be in evaluation mode.
 
-    In float32: half precision is for training, where it buys more than the fourth digit of a score.
+    In float32, as training scores its folds, or with `half` in float16 where that is safe for a layer, never in
+    bfloat16, whose 8 bits cost the third digit of a probability.
     """
     if model.training:
         raise RuntimeError("predict() needs model.eval(): dropout and batch statistics must be off")
-    images = inputs.ndim == 4 and inputs.device.type == "cpu"
-    logits = predict_on_cpu(model, inputs) if images else model(inputs)
+    if inputs.ndim == 4 and inputs.device.type == "cpu":
+        logits = predict_on_cpu(model, inputs)
+    else:
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, dtype=torch.float16, enabled=half):
+            logits = model(inputs)
     return logits.double().softmax(dim=1).cpu().numpy()

@@ -4,7 +4,7 @@ What can be repaired is repaired and named in `findings`; what cannot raises Rec
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,13 +44,14 @@ class Recording:
 
 def load_frame(path: Path) -> pl.DataFrame:
     """A parquet file with at least one row. Raises RecordingError."""
-    if not path.is_file():
-        raise RecordingError(f"{path.name}: no such file")
     try:
-        frame = pl.read_parquet(path)
+        # Bytes first: where a mounted disk stalls, only the thread that asked waits, none of polars' own.
+        frame = pl.read_parquet(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RecordingError(f"{path.name}: no such file") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RecordingError(f"{path.name}: not a readable parquet file ({first_line})") from error
+        said = (isinstance(error, OSError) and error.strerror) or str(error).strip() or type(error).__name__
+        raise RecordingError(f"{path.name}: not a readable parquet file ({said.splitlines()[0]})") from error
     if frame.height == 0:
         raise RecordingError(f"{path.name}: no rows")
     return frame
@@ -173,13 +174,16 @@ def central(values: np.ndarray, length: int) -> np.ndarray:
     return cut(values, (values.shape[-1] - length) // 2, length)
 
 
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """read(item) for each item, in order, with `ahead` of them under way in threads."""
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Generator[Result, None, None]:
+    """read(item) for each item, in order, with `ahead` of them under way in threads; closed early, the rest is not."""
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
+    pool = ThreadPoolExecutor(READERS)
+    try:
         for item in items:
             waiting.append(pool.submit(read, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

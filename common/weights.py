@@ -62,6 +62,7 @@ class ModelFolds:
     experiment: Experiment
     models: tuple[nn.Module, ...]
     inputs: tuple[Any, ...]  # the experiment's, with the fold's measured constants
+    entries: tuple[FoldEntry, ...]  # the manifest's, of each model
     dropped: tuple[str, ...] = ()
 
 
@@ -134,16 +135,17 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     and named in `dropped`; WeightsError only when no fold is left or the recipe itself is unusable.
     """
     manifest, experiment = read_manifest(folder)
-    models, inputs, dropped = [], [], []
+    models, inputs, entries, dropped = [], [], [], []
     for entry in manifest.folds:
         try:
             model, seen = load_fold(folder, entry, experiment)
             models.append(model.to(device))
             inputs.append(seen)
+            entries.append(entry)
         except WeightsError as error:
             if not forgiving:
                 raise
             dropped.append(str(error))
     if not models:
         raise WeightsError(f"{folder.name}: no usable fold: {'; '.join(dropped) or 'the manifest lists none'}")
-    return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(dropped))
+    return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(entries), tuple(dropped))

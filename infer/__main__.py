@@ -15,7 +15,8 @@ DEFAULT_BLEND = Path(__file__).parent / "blend.json"
 def run_submit(arguments: argparse.Namespace) -> None:
     from common.blend import load_blend  # here, not above: torch takes seconds the other verbs need not wait for
     from common.weights import find_weights
-    from infer.submit import submit, write_report
+    from infer.report import write_report
+    from infer.submit import submit
 
     folders = find_weights(arguments.weights)
     for target in filter(None, (arguments.out, arguments.report)):  # found out now, not after the prediction

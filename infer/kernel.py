@@ -1,52 +1,107 @@
 """What the Kaggle kernel runs: find the mounts, submit, hold the result against test.csv."""
 
 import os
+import sys
+import threading
+import traceback
 from pathlib import Path
 
-from common.blend import parse_blend
+from common.blend import Blend, parse_blend
 from common.errors import KitError
 from common.memory import keep_freed_memory
-from common.schema import TEST_TABLE
+from common.schema import SAMPLE_SUBMISSION, TEST_TABLE
 from common.weights import MANIFEST_FILE
-from infer.submit import submit, write_report
+from infer.report import SubmissionReport, write_report
+from infer.submit import submit
 from infer.validate import validate
 
 COMPETITION = "hms-harmful-brain-activity-classification"
+COMPETITION_PLACES = (COMPETITION, f"competitions/{COMPETITION}")  # Kaggle mounts in either of two layouts
+DATASET_PLACES = ("*", "datasets/*/*")
+GRACE = 0.25  # hours beyond the time allowed after which a run that hangs is ended; 8.5 h and this are below 9
 
 
 class MountError(KitError):
     """Something that must be attached to the kernel is not there. The message lists what is."""
 
 
-def mounted(inputs: Path, marker: str, patterns: tuple[str, ...]) -> list[Path]:
-    """Folders that hold the marker file: where Kaggle mounts them, else anywhere below."""
-    for pattern in (*patterns, "**"):
-        found = sorted(path.parent for path in inputs.glob(f"{pattern}/{marker}"))
+def mounted(inputs: Path, marker: str, places: tuple[str, ...]) -> list[Path]:
+    """Folders that hold the marker file: where Kaggle mounts them, in either layout, else anywhere below."""
+    for patterns in (places, ("**",)):
+        found = {path.parent for pattern in patterns for path in inputs.glob(f"{pattern}/{marker}")}
         if found:
-            return found
+            return sorted(found)
     there = sorted(str(path.relative_to(inputs)) for path in (*inputs.glob("*"), *inputs.glob("*/*")))
     raise MountError(f"no {marker} below {inputs}: attach its source to the kernel. Found: {there[:20] or 'nothing'}")
+
+
+def mounted_competition(inputs: Path, forgiving: bool) -> Path:
+    try:
+        return mounted(inputs, TEST_TABLE, COMPETITION_PLACES)[0]
+    except MountError:
+        if not forgiving:
+            raise
+        return mounted(inputs, SAMPLE_SUBMISSION, COMPETITION_PLACES)[0]
+
+
+def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> list[Path]:
+    try:
+        return mounted(inputs, MANIFEST_FILE, DATASET_PLACES)
+    except MountError as error:
+        if not forgiving:
+            raise
+        report.dropped.append(f"all models: {error}")
+        return []
+
+
+def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
+    """submission.csv, held against test.csv, and report.json."""
+    inputs, working = root / "input", root / "working"
+    competition = mounted_competition(inputs, forgiving)
+    weights = mounted_weights(inputs, forgiving, report)
+    submit(competition, weights, blend, working / "submission.csv", forgiving, report, early=True)
+    write_report(working / "report.json", report)
+    print("\n".join(report.lines()))
+    print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
+
+
+def give_up(report: SubmissionReport, working: Path, why: str) -> None:
+    """Say what ended the run and leave what is on disk: the prior, and all answers until then."""
+    report.failure = why
+    print("\n".join(report.lines()), flush=True)
+    write_report(working / "report.json", report)
+
+
+def end_in_time(report: SubmissionReport, working: Path, hours: float) -> threading.Timer:
+    """Ends the process, well, where a computation hangs that nothing can interrupt."""
+
+    def end() -> None:
+        give_up(report, working, f"still not done after {hours:.3g} h, ended")
+        sys.stdout.flush()
+        os._exit(0)
+
+    timer = threading.Timer(hours * 3600, end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def run_kernel(root: Path, blend_json: str) -> None:
     """Write submission.csv and report.json into root/working from what is mounted below root/input.
 
-    Datasets lie in input/SLUG or input/datasets/OWNER/SLUG, the competition in input/SLUG or
-    input/competitions/SLUG; both layouts are in use. Strict, unless Kaggle runs the hidden test.
+    Strict, unless Kaggle runs the hidden test: there nothing may end the run without an answer, so what fails is
+    said, here and in report.json, and the answers that are on disk stand.
     """
     keep_freed_memory()
-    hidden_run = bool(os.environ.get("KAGGLE_IS_COMPETITION_RERUN"))
-    inputs, working = root / "input", root / "working"
-    competition = mounted(inputs, TEST_TABLE, (COMPETITION, f"competitions/{COMPETITION}"))[0]
-    blend = parse_blend(blend_json, "the embedded blend")
+    blend, report = parse_blend(blend_json, "the embedded blend"), SubmissionReport()
+    if not os.environ.get("KAGGLE_IS_COMPETITION_RERUN"):
+        answer_all(root, blend, False, report)
+        return
+    timer = end_in_time(report, root / "working", blend.hours + GRACE)
     try:
-        weights = mounted(inputs, MANIFEST_FILE, ("datasets/*/*", "*"))
-    except MountError as error:
-        if not hidden_run:
-            raise
-        print(f"DROPPED all models: {error}")
-        weights = []
-    report = submit(competition, weights, blend, working / "submission.csv", forgiving=hidden_run)
-    write_report(working / "report.json", report)
-    print("\n".join(report.lines()))
-    print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
+        answer_all(root, blend, True, report)
+    except Exception as error:  # whatever it is, ending with an error would void the submission
+        traceback.print_exc()
+        give_up(report, root / "working", f"{type(error).__name__}: {error}")
+    finally:
+        timer.cancel()

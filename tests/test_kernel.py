@@ -47,7 +47,7 @@ def sandbox(kernel, competition, datasets, out, *options):
 
 def timeless(report):
     """A kernel's own report without what differs from run to run."""
-    return {key: value for key, value in report.items() if key != "seconds"}
+    return {key: value for key, value in report.items() if key not in ("seconds", "memory_mb")}
 
 
 @pytest.mark.parametrize(

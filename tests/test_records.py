@@ -108,7 +108,7 @@ def test_cut_leaves_nan_outside():
     ("make", "message"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "no such file"),
+        (lambda path: path.mkdir(), r"not a readable parquet file \(Is a directory\)"),
         (lambda path: path.write_bytes(b""), "not a readable parquet"),
         (lambda path: path.write_bytes(b"PAR1" + bytes(200) + b"PAR1"), "not a readable parquet"),
         (lambda path: path.write_bytes(half_a_parquet()), "not a readable parquet"),

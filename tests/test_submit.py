@@ -9,11 +9,14 @@ import polars as pl
 import pytest
 from scipy.special import rel_entr
 
+import infer.run
 import infer.submit
 from common.blend import BlendError
+from common.predict import find_devices
 from common.schema import PATTERNS, SUBMISSION_COLUMNS, VOTES
 from common.weights import find_weights
-from infer.submit import submit, write_report
+from infer.report import write_report
+from infer.submit import submit
 from infer.validate import CompetitionError, SubmissionError, score, validate
 
 HEADER = ",".join(SUBMISSION_COLUMNS) + "\n"
@@ -56,7 +59,7 @@ def test_answers_depend_on_the_recording(sound):
 def test_the_report(road, sound):
     report = sound[1]
     n = pl.read_csv(road.competition / "test.csv").height
-    assert (report.rows, report.eegs, report.device) == (n, n, str(infer.submit.pick_device()))
+    assert (report.rows, report.eegs, len(report.devices)) == (n, n, len(find_devices()[0]))
     assert report.models == {"tiny-image": {"weight": 0.6, "folds": 2}, "tiny-wave": {"weight": 0.4, "folds": 2}}
     assert not (report.dropped or report.fallbacks or report.rebuilt_spectrograms or report.repaired)
     means = pl.read_csv(sound[0]).select(VOTES).mean().row(0)
@@ -97,7 +100,7 @@ def test_repeated_ids_are_computed_once(road, sound, competition, tmp_path, monk
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_batch_size_and_row_order_do_not_matter(road, sound, competition, tmp_path, monkeypatch, batch_size):
-    monkeypatch.setattr(infer.submit, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(infer.run, "BATCH_SIZE", batch_size)
     pl.read_csv(competition / "test.csv").sample(fraction=1, shuffle=True, seed=1).write_csv(competition / "test.csv")
     submit(competition, road.datasets, road.blend, tmp_path / "out.csv")
     assert pl.read_csv(tmp_path / "out.csv")["eeg_id"].to_list() != pl.read_csv(sound[0])["eeg_id"].to_list()

@@ -1,0 +1,110 @@
+"""The raw recordings of one row of test.csv: read in time, cut to length, repaired or given up by name."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.records import Recording, RecordingError, central, read_eeg, read_spectrogram
+from common.schema import SPECTROGRAM_COLUMNS, TEST_EEGS, TEST_SPECTROGRAMS, WINDOW_SAMPLES
+from common.spectrogram import rebuild_spectrogram
+
+
+class SlowReadError(RecordingError):
+    """A recording whose reading hangs. Read again later it may come."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The raw windows of one EEG, None where nothing could be read, and what had to be done for them."""
+
+    eeg_id: int
+    eeg: np.ndarray | None  # (20, 10000) microvolts
+    spectrogram: np.ndarray | None  # (4, 100, 300) power
+    unreadable: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
+    rebuilt: str | None = None  # why the spectrogram's centre was rebuilt from the EEG
+    slow: bool = False  # a reading was given up
+
+
+def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) -> Recording:
+    """read(path), given up after so many seconds. Raises RecordingError.
+
+    A mounted disk that stalls holds whoever reads from it, and nothing can interrupt that: so a thread of its own
+    waits there, which does not keep the program from ending.
+    """
+    result: list[Recording] = []
+    errors: list[RecordingError] = []
+
+    def reading() -> None:
+        try:
+            result.append(read(path))
+        except RecordingError as error:
+            errors.append(error)
+        except Exception as error:  # a reader that fails in an unforeseen way costs this recording, not the run
+            errors.append(RecordingError(f"{path.name}: {type(error).__name__}: {error}"))
+
+    thread = threading.Thread(target=reading, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if result:
+        return result[0]
+    raise errors[0] if errors else SlowReadError(f"{path.name}: not read within {seconds:g} s")
+
+
+def read_central(
+    read: Callable[[Path], Recording], path: Path, length: int, seconds: float
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The central `length` of a recording and its findings: in a test set, where all are of one length, also that it
+    was too long. Raises RecordingError."""
+    recording = read_in_time(read, path, seconds)
+    n_time = recording.values.shape[-1]
+    too_long = (f"{n_time} long: the central {length} used",) if n_time > length else ()
+    return central(recording.values, length), recording.findings + too_long
+
+
+def read_sample(
+    competition: Path, eeg_id: int, spectrogram_id: int | None, spectrogram_wanted: bool, seconds: float = 60.0
+) -> Sample:
+    """Both recordings of a row, cut to the central 50 s and 10 minutes, repaired or given up by name.
+
+    The EEG is always read: a spectrogram may have to be rebuilt from it. `seconds`: what reading one file may take.
+    """
+    unreadable: list[str] = []
+    repaired: list[str] = []
+    eeg = spectrogram = rebuilt = None
+    slow = False
+    try:
+        path = competition / TEST_EEGS / f"{eeg_id}.parquet"
+        eeg, findings = read_central(read_eeg, path, WINDOW_SAMPLES, seconds)
+        if not np.isfinite(eeg).any():
+            eeg = None
+            raise RecordingError(f"{path.name}: nothing finite in its central 50 s")
+        repaired += [f"EEG: {finding}" for finding in findings]
+    except RecordingError as error:
+        unreadable.append(f"EEG {error}")
+        slow = isinstance(error, SlowReadError)
+    if not spectrogram_wanted:
+        return Sample(eeg_id, eeg, None, tuple(unreadable), tuple(repaired), slow=slow)
+    try:
+        path = competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet"
+        spectrogram, findings = read_central(read_spectrogram, path, SPECTROGRAM_COLUMNS, seconds)
+        repaired += [f"spectrogram: {finding}" for finding in findings]
+        if not np.isfinite(spectrogram).any(axis=(1, 2)).all():
+            rebuilt = f"spectrogram {path.name}: a region without one finite value"
+    except RecordingError as error:
+        rebuilt = f"spectrogram {error}"
+        slow = slow or isinstance(error, SlowReadError)
+    if rebuilt is not None and eeg is None:
+        unreadable.append(f"{rebuilt}, and no EEG to rebuild it from")
+        rebuilt = None
+    elif rebuilt is not None:
+        known = None if spectrogram is None else torch.from_numpy(spectrogram)
+        spectrogram = rebuild_spectrogram(known, torch.from_numpy(eeg)).numpy()
+        if not np.isfinite(spectrogram).any():
+            spectrogram = rebuilt = None
+            unreadable.append(f"spectrogram {path.name}: missing, and the EEG's gaps leave no column")
+    return Sample(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt, slow)
