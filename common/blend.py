@@ -1,5 +1,6 @@
 """The blend file, and how predictions are combined: folds first, then models."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -14,10 +15,14 @@ from common.training import Published
 from common.views import PLAIN, View
 
 Share = Annotated[float, Field(ge=0, le=1)]
+LEAST_LOGGED = 1e-6  # a model that says less of a pattern is taken to say this: none can rule a pattern out alone
 
 
 class BlendError(KitError):
     """A blend that does not fit the models at hand. The message names them."""
+
+
+Bounds = tuple[float, float]  # of a 95 % interval, from resampling patients
 
 
 class Candidate(Strict):
@@ -25,7 +30,53 @@ class Candidate(Strict):
 
     name: str
     nested_kl: float
+    interval: Bounds | None = None
+    difference: float = 0.0  # to the simplest, the first; negative: better
+    difference_interval: Bounds | None = None
+    behind: float = 0.0  # the best one's score, by so much
+    behind_interval: Bounds | None = None
+    strength: float | None = None  # of the regularisation, chosen by cross-validation
+    optimality_gap: float | None = None  # what other weights could still gain at most, in nats
     chosen: bool
+
+
+class Source(Strict):
+    """A table of out-of-fold predictions."""
+
+    name: str
+    sha256: str
+
+
+class Provenance(Strict):
+    """What a blend was fitted on. Names and fingerprints, never paths."""
+
+    sources: tuple[Source, ...]
+    labels: Source | None = None  # None: votes and folds are those of the first source
+    group: str  # column whose values were resampled, and are in one fold each
+    groups: int  # with many votes
+    folds_sha256: str  # of ids and folds of all rows, whatever their order
+    commit: str | None = None  # of the kit; None where it is not a git checkout
+
+
+class LogLinear(Strict):
+    """The models' weighted mean logarithms, made sharper or flatter, shifted and corrected, as logits.
+
+    correction, 12 rows of 6: what is added to the logits for each of the models' six mean probabilities, and for
+    each of their six standard deviations, which say where they disagree. Empty: nothing.
+    """
+
+    temperature: float = Field(default=1.0, gt=0)
+    bias: tuple[float, ...] = (0.0,) * len(PATTERNS)
+    correction: tuple[tuple[float, ...], ...] = ()
+
+    @model_validator(mode="after")
+    def fits_the_patterns(self) -> Self:
+        if len(self.bias) != len(PATTERNS):
+            raise ValueError(f"bias must be {len(PATTERNS)} numbers, got {len(self.bias)}")
+        shape = [len(row) for row in self.correction]
+        if shape and shape != [len(PATTERNS)] * 2 * len(PATTERNS):
+            raise ValueError(f"correction must be {2 * len(PATTERNS)} rows of {len(PATTERNS)} numbers, got {shape}")
+        return self
 
 
 class Blend(Strict):
@@ -36,12 +87,14 @@ class Blend(Strict):
 
     models: dict[str, Share]  # experiment name -> convex weight
     prior: tuple[Share, ...]  # mean vote shares of the rows with at least 10 votes
+    log_linear: LogLinear | None = None  # None: probabilities are averaged, not logarithms
     views: tuple[View, ...] = ()  # beside the plain one; when time is short the last is left out first
     drop: tuple[str, ...] = ()  # models in the order in which they are left out when time is short, weakest first
     hours: float = Field(default=8.5, gt=0, le=12)  # what a run may take; the competition ends it after 9
     read_seconds: float = Field(default=60.0, gt=0)  # a recording that takes longer to read counts as unreadable
     candidates: tuple[Candidate, ...] = ()
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
+    provenance: Provenance | None = None
     published: Published | None = None  # what others reported of the same blend
 
     @model_validator(mode="after")
@@ -108,17 +161,48 @@ def model_weights(blend: Blend, names: list[str], forgiving: bool = False) -> tu
 
 
 def combine(
-    predictions: dict[str, np.ndarray], weights: dict[str, float], prior: tuple[float, ...], n_rows: int
+    predictions: dict[str, np.ndarray],
+    weights: dict[str, float],
+    prior: tuple[float, ...],
+    n_rows: int,
+    log_linear: LogLinear | None = None,
 ) -> np.ndarray:
-    """Weighted mean of the models that answered, row by row; the prior where none did.
+    """Weighted mean of the models that answered, row by row, of probabilities or of logarithms; the prior where none
+    did. Those that answered share the weight of those that did not.
 
     predictions: name -> (n_rows, 6), a row of NaN where the model has no answer. Returns (n_rows, 6)
-    float64 whose rows sum to 1.
+    float64 whose rows sum to 1, each the same whatever the other rows are.
     """
-    total, weight_sum = np.zeros((n_rows, len(PATTERNS))), np.zeros((n_rows, 1))
+    answered = {name: np.isfinite(predictions[name]).all(axis=1, keepdims=True) for name in weights}
+    weight_sum = np.zeros((n_rows, 1))
     for name, weight in weights.items():
-        answered = np.isfinite(predictions[name]).all(axis=1, keepdims=True)
-        total += np.where(answered, weight * predictions[name], 0.0)
-        weight_sum += np.where(answered, weight, 0.0)
-    mixed = np.where(weight_sum > 0, total, np.array(prior))
+        weight_sum += np.where(answered[name], weight, 0.0)
+
+    def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        summed = np.zeros((n_rows, len(PATTERNS)))
+        for name, weight in weights.items():
+            summed += np.where(answered[name], weight * of(predictions[name]), 0.0)
+        return summed
+
+    mixed = total(np.asarray)
+    if log_linear is not None:
+        shares = np.where(weight_sum > 0, weight_sum, 1.0)
+        logs = total(lambda p: np.log(np.maximum(p, LEAST_LOGGED))) / shares
+        spread = summary(mixed / shares, total(np.square) / shares) if log_linear.correction else np.empty((n_rows, 0))
+        mixed = sharpened(logs, spread, log_linear)
+    mixed = np.where(weight_sum > 0, mixed, np.array(prior))
     return mixed / mixed.sum(axis=1, keepdims=True)
+
+
+def summary(mean: np.ndarray, mean_of_squares: np.ndarray) -> np.ndarray:
+    """Means and standard deviations of the models' probabilities, (rows, 12)."""
+    return np.concatenate([mean, np.sqrt(np.maximum(mean_of_squares - mean**2, 0.0))], axis=1)
+
+
+def sharpened(logs: np.ndarray, summaries: np.ndarray, log_linear: LogLinear) -> np.ndarray:
+    """Probabilities (rows, 6) from mean logarithms (rows, 6) and the summaries (rows, 12) that are corrected for."""
+    logits = logs / log_linear.temperature + np.array(log_linear.bias)
+    for column, row in zip(summaries.T, log_linear.correction, strict=True):  # no matrix product: its rounding
+        logits = logits + column[:, None] * np.array(row)  # depends on the number of rows
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

@@ -58,18 +58,24 @@ def seen_as(windows: Windows, view: View) -> Windows:
     return Windows(eeg, spectrogram)
 
 
-def predict_on_cpu(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits of images one by one, each on a core of its own: the same bits in any batch.
+def in_cache_order(inputs: Tensor) -> Tensor:
+    """Images with the channels of a pixel beside each other, as convolutions like them; sequences as they are."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+def predict_on_cpu(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits of inputs one by one, each on a core of its own: the same bits in any batch.
 
     A net's layers are too small to share between cores, and the activations of a batch leave the caches:
-    EfficientNet-B0 on 512 x 256 takes a third of the time it takes in batches of 8.
+    EfficientNet-B0 on 512 x 256 takes a third of the time it takes in batches of 8, and the WaveNet on 50 s of EEG
+    a sixth of that in batches of 16.
     """
 
-    def logits(image: Tensor) -> Tensor:
+    def logits(window: Tensor) -> Tensor:
         with torch.inference_mode():  # which is a thread's own
-            return model(image[None].contiguous(memory_format=torch.channels_last))
+            return model(in_cache_order(window[None]))
 
-    return torch.cat(on_each_core(logits, images.unbind()))
+    return torch.cat(on_each_core(logits, inputs.unbind()))
 
 
 @torch.inference_mode()
@@ -81,11 +87,9 @@ def predict(model: nn.Module, inputs: Tensor, half: bool = False) -> np.ndarray:
     """
     if model.training:
         raise RuntimeError("predict() needs model.eval(): dropout and batch statistics must be off")
-    if inputs.ndim == 4 and inputs.device.type == "cpu":
+    if inputs.device.type == "cpu":
         logits = predict_on_cpu(model, inputs)
     else:
-        if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, dtype=torch.float16, enabled=half):
-            logits = model(inputs)
+            logits = model(in_cache_order(inputs))
     return logits.double().softmax(dim=1).cpu().numpy()

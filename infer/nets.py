@@ -44,27 +44,23 @@ class Net:
         self.model = self.model.to("cpu")
         self.device, self.half, self.batch_size = torch.device("cpu"), False, LARGEST_BATCH
 
-    def first_answer(self, inputs: Tensor) -> np.ndarray:
-        """On a GPU: finds out what half precision costs this net, and how large its batches may be."""
+    def try_out(self, inputs: Tensor) -> None:
+        """On a GPU: find out what half precision costs this net, and how large its batches may be."""
         trial, size = fitting(self.device, len(inputs), lambda: predict(self.model, inputs, self.half))
         if self.half:
-            full = predict(self.model, inputs)
-            worst = np.abs(trial - full).max()
+            worst = np.abs(trial - predict(self.model, inputs)).max()
             if not worst <= HALF_BOUND:  # NaN is no difference that could be compared
                 self.say(f"{self.label} runs in full precision: in half its probabilities are off by {worst:.2g}")
-                self.half, trial = False, full
-                size = max(size // 2, 1)
+                self.half, size = False, max(size // 2, 1)
         self.batch_size = size
-        return trial
 
     def answer(self, inputs: Tensor) -> np.ndarray:
         """Probabilities (windows, 6). Where a GPU's memory is short, in halves; where one window is too much for it,
         on the CPU from then on."""
         while True:
             try:
-                if self.device.type == "cuda" and self.batch_size is None:
-                    start = self.first_answer(inputs[:TRIAL])
-                    return start if len(inputs) <= TRIAL else np.concatenate([start, self.in_batches(inputs[TRIAL:])])
+                if self.batch_size is None:
+                    self.try_out(inputs[:TRIAL])
                 return self.in_batches(inputs.to(self.device))
             except torch.OutOfMemoryError:
                 if self.device.type == "cuda":

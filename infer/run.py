@@ -73,7 +73,7 @@ class Run:
         """Predict a batch. `since`: when the one before was done."""
         began = self.budget.clock()
         predictions, costs = self.ensemble.answer(batch, self.active, self.budget.is_over)
-        mixed = combine(predictions, self.weights, self.blend.prior, len(batch))
+        mixed = combine(predictions, self.weights, self.blend.prior, len(batch), self.blend.log_linear)
         for row, sample in enumerate(batch):
             self.answered[sample.eeg_id] = mixed[row]
             said = {name: values[row] for name, values in predictions.items()}

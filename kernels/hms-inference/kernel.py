@@ -7,7 +7,7 @@
 # common.weights, common.files, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 7f075758cd7675f1b533949065ceeebdaa4d4f48cba866c41a62c790b07d12d6
+# sha256 of the sources: f3f09c6e204b5d003abc3adb95661eb922f1c736c2babf1e110b2cf0c102574b
 # ruff: noqa
 
 
@@ -811,6 +811,7 @@ PLAIN = View()
 # %% common.blend
 # The blend file, and how predictions are combined: folds first, then models.
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -818,10 +819,14 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+LEAST_LOGGED = 1e-6  # a model that says less of a pattern is taken to say this: none can rule a pattern out alone
 
 
 class BlendError(KitError):
     """A blend that does not fit the models at hand. The message names them."""
+
+
+Bounds = tuple[float, float]  # of a 95 % interval, from resampling patients
 
 
 class Candidate(Strict):
@@ -829,7 +834,53 @@ class Candidate(Strict):
 
     name: str
     nested_kl: float
+    interval: Bounds | None = None
+    difference: float = 0.0  # to the simplest, the first; negative: better
+    difference_interval: Bounds | None = None
+    behind: float = 0.0  # the best one's score, by so much
+    behind_interval: Bounds | None = None
+    strength: float | None = None  # of the regularisation, chosen by cross-validation
+    optimality_gap: float | None = None  # what other weights could still gain at most, in nats
     chosen: bool
+
+
+class Source(Strict):
+    """A table of out-of-fold predictions."""
+
+    name: str
+    sha256: str
+
+
+class Provenance(Strict):
+    """What a blend was fitted on. Names and fingerprints, never paths."""
+
+    sources: tuple[Source, ...]
+    labels: Source | None = None  # None: votes and folds are those of the first source
+    group: str  # column whose values were resampled, and are in one fold each
+    groups: int  # with many votes
+    folds_sha256: str  # of ids and folds of all rows, whatever their order
+    commit: str | None = None  # of the kit; None where it is not a git checkout
+
+
+class LogLinear(Strict):
+    """The models' weighted mean logarithms, made sharper or flatter, shifted and corrected, as logits.
+
+    correction, 12 rows of 6: what is added to the logits for each of the models' six mean probabilities, and for
+    each of their six standard deviations, which say where they disagree. Empty: nothing.
+    """
+
+    temperature: float = Field(default=1.0, gt=0)
+    bias: tuple[float, ...] = (0.0,) * len(PATTERNS)
+    correction: tuple[tuple[float, ...], ...] = ()
+
+    @model_validator(mode="after")
+    def fits_the_patterns(self) -> Self:
+        if len(self.bias) != len(PATTERNS):
+            raise ValueError(f"bias must be {len(PATTERNS)} numbers, got {len(self.bias)}")
+        shape = [len(row) for row in self.correction]
+        if shape and shape != [len(PATTERNS)] * 2 * len(PATTERNS):
+            raise ValueError(f"correction must be {2 * len(PATTERNS)} rows of {len(PATTERNS)} numbers, got {shape}")
+        return self
 
 
 class Blend(Strict):
@@ -840,12 +891,14 @@ class Blend(Strict):
 
     models: dict[str, Share]  # experiment name -> convex weight
     prior: tuple[Share, ...]  # mean vote shares of the rows with at least 10 votes
+    log_linear: LogLinear | None = None  # None: probabilities are averaged, not logarithms
     views: tuple[View, ...] = ()  # beside the plain one; when time is short the last is left out first
     drop: tuple[str, ...] = ()  # models in the order in which they are left out when time is short, weakest first
     hours: float = Field(default=8.5, gt=0, le=12)  # what a run may take; the competition ends it after 9
     read_seconds: float = Field(default=60.0, gt=0)  # a recording that takes longer to read counts as unreadable
     candidates: tuple[Candidate, ...] = ()
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
+    provenance: Provenance | None = None
     published: Published | None = None  # what others reported of the same blend
 
     @model_validator(mode="after")
@@ -912,20 +965,51 @@ def model_weights(blend: Blend, names: list[str], forgiving: bool = False) -> tu
 
 
 def combine(
-    predictions: dict[str, np.ndarray], weights: dict[str, float], prior: tuple[float, ...], n_rows: int
+    predictions: dict[str, np.ndarray],
+    weights: dict[str, float],
+    prior: tuple[float, ...],
+    n_rows: int,
+    log_linear: LogLinear | None = None,
 ) -> np.ndarray:
-    """Weighted mean of the models that answered, row by row; the prior where none did.
+    """Weighted mean of the models that answered, row by row, of probabilities or of logarithms; the prior where none
+    did. Those that answered share the weight of those that did not.
 
     predictions: name -> (n_rows, 6), a row of NaN where the model has no answer. Returns (n_rows, 6)
-    float64 whose rows sum to 1.
+    float64 whose rows sum to 1, each the same whatever the other rows are.
     """
-    total, weight_sum = np.zeros((n_rows, len(PATTERNS))), np.zeros((n_rows, 1))
+    answered = {name: np.isfinite(predictions[name]).all(axis=1, keepdims=True) for name in weights}
+    weight_sum = np.zeros((n_rows, 1))
     for name, weight in weights.items():
-        answered = np.isfinite(predictions[name]).all(axis=1, keepdims=True)
-        total += np.where(answered, weight * predictions[name], 0.0)
-        weight_sum += np.where(answered, weight, 0.0)
-    mixed = np.where(weight_sum > 0, total, np.array(prior))
+        weight_sum += np.where(answered[name], weight, 0.0)
+
+    def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        summed = np.zeros((n_rows, len(PATTERNS)))
+        for name, weight in weights.items():
+            summed += np.where(answered[name], weight * of(predictions[name]), 0.0)
+        return summed
+
+    mixed = total(np.asarray)
+    if log_linear is not None:
+        shares = np.where(weight_sum > 0, weight_sum, 1.0)
+        logs = total(lambda p: np.log(np.maximum(p, LEAST_LOGGED))) / shares
+        spread = summary(mixed / shares, total(np.square) / shares) if log_linear.correction else np.empty((n_rows, 0))
+        mixed = sharpened(logs, spread, log_linear)
+    mixed = np.where(weight_sum > 0, mixed, np.array(prior))
     return mixed / mixed.sum(axis=1, keepdims=True)
+
+
+def summary(mean: np.ndarray, mean_of_squares: np.ndarray) -> np.ndarray:
+    """Means and standard deviations of the models' probabilities, (rows, 12)."""
+    return np.concatenate([mean, np.sqrt(np.maximum(mean_of_squares - mean**2, 0.0))], axis=1)
+
+
+def sharpened(logs: np.ndarray, summaries: np.ndarray, log_linear: LogLinear) -> np.ndarray:
+    """Probabilities (rows, 6) from mean logarithms (rows, 6) and the summaries (rows, 12) that are corrected for."""
+    logits = logs / log_linear.temperature + np.array(log_linear.bias)
+    for column, row in zip(summaries.T, log_linear.correction, strict=True):  # no matrix product: its rounding
+        logits = logits + column[:, None] * np.array(row)  # depends on the number of rows
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 # %% common.memory
@@ -3111,18 +3195,24 @@ def seen_as(windows: Windows, view: View) -> Windows:
     return Windows(eeg, spectrogram)
 
 
-def predict_on_cpu(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits of images one by one, each on a core of its own: the same bits in any batch.
+def in_cache_order(inputs: Tensor) -> Tensor:
+    """Images with the channels of a pixel beside each other, as convolutions like them; sequences as they are."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+def predict_on_cpu(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits of inputs one by one, each on a core of its own: the same bits in any batch.
 
     A net's layers are too small to share between cores, and the activations of a batch leave the caches:
-    EfficientNet-B0 on 512 x 256 takes a third of the time it takes in batches of 8.
+    EfficientNet-B0 on 512 x 256 takes a third of the time it takes in batches of 8, and the WaveNet on 50 s of EEG
+    a sixth of that in batches of 16.
     """
 
-    def logits(image: Tensor) -> Tensor:
+    def logits(window: Tensor) -> Tensor:
         with torch.inference_mode():  # which is a thread's own
-            return model(image[None].contiguous(memory_format=torch.channels_last))
+            return model(in_cache_order(window[None]))
 
-    return torch.cat(on_each_core(logits, images.unbind()))
+    return torch.cat(on_each_core(logits, inputs.unbind()))
 
 
 @torch.inference_mode()
@@ -3134,13 +3224,11 @@ def predict(model: nn.Module, inputs: Tensor, half: bool = False) -> np.ndarray:
     """
     if model.training:
         raise RuntimeError("predict() needs model.eval(): dropout and batch statistics must be off")
-    if inputs.ndim == 4 and inputs.device.type == "cpu":
+    if inputs.device.type == "cpu":
         logits = predict_on_cpu(model, inputs)
     else:
-        if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, dtype=torch.float16, enabled=half):
-            logits = model(inputs)
+            logits = model(in_cache_order(inputs))
     return logits.double().softmax(dim=1).cpu().numpy()
 
 
@@ -3298,27 +3386,23 @@ class Net:
         self.model = self.model.to("cpu")
         self.device, self.half, self.batch_size = torch.device("cpu"), False, LARGEST_BATCH
 
-    def first_answer(self, inputs: Tensor) -> np.ndarray:
-        """On a GPU: finds out what half precision costs this net, and how large its batches may be."""
+    def try_out(self, inputs: Tensor) -> None:
+        """On a GPU: find out what half precision costs this net, and how large its batches may be."""
         trial, size = fitting(self.device, len(inputs), lambda: predict(self.model, inputs, self.half))
         if self.half:
-            full = predict(self.model, inputs)
-            worst = np.abs(trial - full).max()
+            worst = np.abs(trial - predict(self.model, inputs)).max()
             if not worst <= HALF_BOUND:  # NaN is no difference that could be compared
                 self.say(f"{self.label} runs in full precision: in half its probabilities are off by {worst:.2g}")
-                self.half, trial = False, full
-                size = max(size // 2, 1)
+                self.half, size = False, max(size // 2, 1)
         self.batch_size = size
-        return trial
 
     def answer(self, inputs: Tensor) -> np.ndarray:
         """Probabilities (windows, 6). Where a GPU's memory is short, in halves; where one window is too much for it,
         on the CPU from then on."""
         while True:
             try:
-                if self.device.type == "cuda" and self.batch_size is None:
-                    start = self.first_answer(inputs[:TRIAL])
-                    return start if len(inputs) <= TRIAL else np.concatenate([start, self.in_batches(inputs[TRIAL:])])
+                if self.batch_size is None:
+                    self.try_out(inputs[:TRIAL])
                 return self.in_batches(inputs.to(self.device))
             except torch.OutOfMemoryError:
                 if self.device.type == "cuda":
@@ -3651,7 +3735,7 @@ class Run:
         """Predict a batch. `since`: when the one before was done."""
         began = self.budget.clock()
         predictions, costs = self.ensemble.answer(batch, self.active, self.budget.is_over)
-        mixed = combine(predictions, self.weights, self.blend.prior, len(batch))
+        mixed = combine(predictions, self.weights, self.blend.prior, len(batch), self.blend.log_linear)
         for row, sample in enumerate(batch):
             self.answered[sample.eeg_id] = mixed[row]
             said = {name: values[row] for name, values in predictions.items()}
