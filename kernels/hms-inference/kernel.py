@@ -7,7 +7,7 @@
 # common.weights, common.files, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: f3f09c6e204b5d003abc3adb95661eb922f1c736c2babf1e110b2cf0c102574b
+# sha256 of the sources: 4bc7c8eccc272915be5ae2b08d0e95c8f5833323389d4f4cdc25f4da118df0f1
 # ruff: noqa
 
 
@@ -992,13 +992,13 @@ def combine(
     if log_linear is not None:
         shares = np.where(weight_sum > 0, weight_sum, 1.0)
         logs = total(lambda p: np.log(np.maximum(p, LEAST_LOGGED))) / shares
-        spread = summary(mixed / shares, total(np.square) / shares) if log_linear.correction else np.empty((n_rows, 0))
+        spread = mean_and_spread(mixed / shares, total(np.square) / shares) if log_linear.correction else np.empty((n_rows, 0))
         mixed = sharpened(logs, spread, log_linear)
     mixed = np.where(weight_sum > 0, mixed, np.array(prior))
     return mixed / mixed.sum(axis=1, keepdims=True)
 
 
-def summary(mean: np.ndarray, mean_of_squares: np.ndarray) -> np.ndarray:
+def mean_and_spread(mean: np.ndarray, mean_of_squares: np.ndarray) -> np.ndarray:
     """Means and standard deviations of the models' probabilities, (rows, 12)."""
     return np.concatenate([mean, np.sqrt(np.maximum(mean_of_squares - mean**2, 0.0))], axis=1)
 
