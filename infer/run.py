@@ -12,7 +12,7 @@ from common.blend import Blend, combine
 from common.records import read_ahead
 from common.views import PLAIN
 from infer.budget import Batch, Budget, Pass, ladder
-from infer.ensemble import Ensemble, BuiltInput
+from infer.ensemble import BuiltInput, Ensemble
 from infer.nets import LARGEST_BATCH
 from infer.report import SubmissionReport, peak_memory_mb
 from infer.samples import Sample

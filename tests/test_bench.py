@@ -1,6 +1,7 @@
 """The bench's references agree with the kit on small cases: a ratio of two different things would mean nothing."""
 
 import cases
+import kernel_cost
 import pytest
 import reference_submit
 import references
@@ -55,3 +56,12 @@ def test_public_inference_is_the_same_thing(tmp_path, monkeypatch):
     assert submit_case.compare(theirs, ours) <= submit_case.BOUND
     answers = references.pd.read_csv(ours).iloc[:, 1:].to_numpy()
     assert abs(answers[0] - answers[1]).max() > 1e-3  # nets that see nothing would agree with anything
+
+
+def test_the_kernels_cost_is_its_own(tmp_path):
+    report = kernel_cost.measure(tmp_path, eegs=3, folds=1)
+    assert report["ok"] and report["submission_rows"] == 3
+    row = kernel_cost.row(report)
+    assert set(row) == set(kernel_cost.COLUMNS) and min(row.values()) > 0
+    parts = sum(row[name] for name in kernel_cost.COLUMNS[1:-1])
+    assert parts <= report["kernel"]["seconds"]["total"] + 0.1 < row["total"]

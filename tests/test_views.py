@@ -18,7 +18,8 @@ from infer.submit import submit
 
 MIRROR, LATER, EARLIER = View(mirror=True), View(shift=4), View(shift=-6)
 # Written out a second time: who is opposite to whom.
-OPPOSITE = dict(zip(["Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1"], ["Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2"], strict=True))
+LEFT, RIGHT = ("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1"), ("Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2")
+OPPOSITE = dict(zip(LEFT, RIGHT, strict=True))
 OPPOSITE |= {right: left for left, right in OPPOSITE.items()} | {name: name for name in ("Fz", "Cz", "Pz", "EKG")}
 OTHER_SIDE = {"LL": "RL", "RL": "LL", "LP": "RP", "RP": "LP"}
 
