@@ -25,6 +25,7 @@ from common.inputs import Constants, Strict
 from common.models.build import build_model
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
+FORMAT = 1  # of a weights folder; another one is refused, not guessed at
 
 
 class WeightsError(KitError):
@@ -45,7 +46,7 @@ class FoldEntry(Strict):
 
 
 class Manifest(Strict):
-    format: int = 1
+    format: int = FORMAT
     name: str
     config_sha256: str
     checkpoint: str  # which of the two the weights are: "last" or "best"
@@ -95,6 +96,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
         raise WeightsError(f"{folder.name}: {Path(error.filename).name} is missing; export it again") from error
     except ValidationError as error:
         raise WeightsError(f"{folder.name}/{MANIFEST_FILE} is damaged; export it again:\n  {explain(error)}") from error
+    if manifest.format != FORMAT:
+        found = f"{folder.name}/{MANIFEST_FILE} has format {manifest.format}, this kit reads format {FORMAT}"
+        raise WeightsError(f"{found}; export it again, or build the kernel with the kit that exported it")
     if hashlib.sha256(config).hexdigest() != manifest.config_sha256:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:

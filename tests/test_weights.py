@@ -167,6 +167,11 @@ def strange_manifest(folder):
     (folder / "manifest.json").write_text('{"name": "tiny-wave", "files": []}')
 
 
+def other_version(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+
+
 def foreign_config(folder):
     """A recipe this version does not know, with a manifest that vouches for it."""
     content = json.dumps({"name": "tiny-wave", "input": {"kind": "hologram"}}).encode()
@@ -184,6 +189,7 @@ RECIPE_FAULTS = {
     garbled_manifest: "manifest.json",
     binary_manifest: "manifest.json",
     strange_manifest: "manifest.json",
+    other_version: "manifest.json has format 2, this kit reads format 1",
 }
 
 
