@@ -1,45 +1,43 @@
 """Broken recordings: every row is answered, every fault is named, the sound rows beside them stay as they were."""
 
+import importlib
+import os
 import shutil
+import sys
 
 import numpy as np
 import polars as pl
 import pytest
-from recording_faults import BASE, CASES, FILE_FAULTS, ID, NO_WAVE, Case
+from conftest import PROJECT
 
 from common.schema import VOTES
 from common.spectrogram import CENTRE_COLUMNS
-from infer.submit import read_sample, submit
+from infer.samples import read_sample
+from infer.submit import submit
 from infer.validate import validate
 
+sys.path.insert(0, str(PROJECT / "kernels"))  # it is a folder, not a package
+damage, faults, judge = (importlib.import_module(name) for name in ("damage", "faults", "judge"))
+hidden_test = importlib.import_module("hidden_test")
+BASE, CASES, ID = hidden_test.BASE, faults.CASES, hidden_test.ID
+NEEDS = {"tiny-image": (False, True), "tiny-wave": (True, False)}
+NO_WAVE = "blend without tiny-wave"
 
-def place(path, frame, fault):
-    if fault is not None and fault not in FILE_FAULTS:
-        frame = fault(frame)
-    frame.write_parquet(path)
-    if fault in FILE_FAULTS:
-        fault(path)
+
+def release(pipe):
+    """Whoever waits for a writer finds the end of the file."""
+    os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
 
 
 @pytest.fixture(scope="module")
 def broken(road, tmp_path_factory):
-    """A competition with the simulated test set, a sound base and one row per fault."""
-    folder = tmp_path_factory.mktemp("broken")
-    for name in ("test_eegs", "test_spectrograms"):
-        shutil.copytree(road.competition / name, folder / name)
-    table = pl.read_csv(road.competition / "test.csv").select("spectrogram_id", "eeg_id")
-    spectrogram_id, eeg_id = table.row(0)
-    # Whole microvolts, so that an integer file can hold the same.
-    eeg = pl.read_parquet(folder / "test_eegs" / f"{eeg_id}.parquet").select(pl.all().round(0))
-    spectrogram = pl.read_parquet(folder / "test_spectrograms" / f"{spectrogram_id}.parquet")
-    for name, number in {"base": BASE, **ID}.items():
-        case = CASES.get(name, Case())
-        place(folder / "test_eegs" / f"{number}.parquet", eeg, case.eeg)
-        place(folder / "test_spectrograms" / f"{number}.parquet", spectrogram, case.spectrogram)
-    ids = [BASE, *ID.values()]
-    added = pl.DataFrame({"spectrogram_id": ids, "eeg_id": ids})
-    pl.concat([table, added]).sample(fraction=1, shuffle=True, seed=2).write_csv(folder / "test.csv")
-    return folder
+    """A competition with the simulated test set, a sound base and a row for each fault."""
+    folder = tmp_path_factory.mktemp("broken") / "competition"
+    hidden_test.write_hidden_test(road.competition, folder, CASES)
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_fifo():
+            release(path)
 
 
 def read_answers(path):
@@ -49,33 +47,42 @@ def read_answers(path):
 @pytest.fixture(scope="module")
 def outcome(road, broken):
     """The answers by eeg_id, and the report."""
-    report = submit(broken, road.datasets, road.blend, broken / "out.csv")
+    blend = road.blend.model_copy(update={"read_seconds": faults.READ_SECONDS})
+    report = submit(broken, road.datasets, blend, broken / "out.csv")
     assert validate(broken / "out.csv", broken) == report.rows
     return read_answers(broken / "out.csv"), report
 
 
-def entries(kind, number):
-    """What a list of the report says of one EEG, without the eeg_id."""
-    return [tuple(v for k, v in entry.items() if k != "eeg_id") for entry in kind if entry["eeg_id"] == str(number)]
+def said_of(report, number):
+    """What the report says of one EEG, without the eeg_id, which is written ID."""
+    return {
+        kind: [
+            tuple(text.replace(str(number), "ID") for key, text in entry.items() if key != "eeg_id")
+            for entry in getattr(report, kind)
+            if entry["eeg_id"] == str(number)
+        ]
+        for kind in ("repaired", "rebuilt_spectrograms", "fallbacks")
+    }
 
 
 @pytest.mark.parametrize("fault", CASES)
 def test_the_fault_is_named(outcome, fault):
-    case, report, number = CASES[fault], outcome[1], ID[fault]
-
-    def assert_said(found, expected):
-        expected = [tuple(text.replace("ID", str(number)) for text in one) for one in expected]
-        assert len(found) == len(expected), (found, expected)
-        for one, texts in zip(found, expected, strict=True):
-            assert len(one) == len(texts)
-            assert all(a == b or (b.endswith("(") and a.startswith(b)) for a, b in zip(one, texts, strict=True)), one
-
-    assert_said(entries(report.repaired, number), [(case.repaired,)] if case.repaired else [])
-    assert_said(entries(report.rebuilt_spectrograms, number), [(case.rebuilt,)] if case.rebuilt else [])
-    found = entries(report.fallbacks, number)
+    case, said = CASES[fault], said_of(outcome[1], ID[fault])
+    if os.geteuid() == 0 and damage.forbidden in (case.eeg, case.spectrogram):
+        pytest.skip("root may read every file; the drill's sandbox takes that away")
+    must = faults.expected(case, NEEDS)
+    assert judge.same_said(must, said), (must, said)
     if fault == "both broken":  # two long reasons of polars in one line
-        assert found[0][1].count("not a readable parquet file") == 2
-    assert_said(found, [case.fallback] if case.fallback else [])
+        assert said["fallbacks"][0][1].count("not a readable parquet file") == 2
+
+
+def test_what_must_be_said_is_told_apart():
+    """Else the comparison above could not fail."""
+    must = {"repaired": [("EEG: one (...)",)], "fallbacks": []}
+    assert judge.same_said(must, {"repaired": [("EEG: one (any\nthing)",)], "fallbacks": []})
+    for said in ([], [("EEG: one",)], [("EEG: one (x) ",)], [("EEG: one (x)",)] * 2, [("EEG: one (x)", "more")]):
+        assert not judge.same_said(must, {"repaired": said, "fallbacks": []})
+    assert not judge.same_said(must, {"repaired": [("EEG: one ()",)], "fallbacks": [("prior", "x")]})
 
 
 @pytest.mark.parametrize("fault", [name for name, case in CASES.items() if case.same])
@@ -85,7 +92,12 @@ def test_harmless_faults_change_nothing(outcome, fault):
 
 def test_other_faults_reach_the_models(outcome):
     """Else the comparison above could not fail: a repaired recording is another recording."""
-    changed = [name for name, case in CASES.items() if not case.same]
+    forbidden = [damage.forbidden] if os.geteuid() == 0 else []
+    changed = [
+        name
+        for name, case in CASES.items()
+        if not case.same and case.eeg not in forbidden and case.spectrogram not in forbidden
+    ]
     same = [name for name in changed if np.abs(outcome[0][ID[name]] - outcome[0][BASE]).max() < 1e-6]
     assert same == []
 
@@ -95,8 +107,8 @@ def test_sound_rows_beside_broken_ones_stay(road, outcome, tmp_path):
     alone = read_answers(tmp_path / "alone.csv")
     assert len(alone) > 5
     for eeg_id, values in alone.items():
-        np.testing.assert_allclose(outcome[0][eeg_id], values, rtol=0, atol=1e-6)
-        assert not any(entries(kind, eeg_id) for kind in (outcome[1].repaired, outcome[1].fallbacks))
+        np.testing.assert_array_equal(outcome[0][eeg_id], values)
+        assert not any(said_of(outcome[1], eeg_id).values())
 
 
 @pytest.mark.parametrize("fault", ["both gone", "both broken"])
@@ -104,18 +116,21 @@ def test_nothing_to_read_means_the_prior(road, outcome, fault):
     np.testing.assert_allclose(outcome[0][ID[fault]], road.blend.prior, rtol=0, atol=1e-9)
 
 
-def test_without_an_eeg_the_other_model_answers_alone(road, broken, outcome, tmp_path):
-    alone = road.blend.model_copy(update={"models": {"tiny-image": 1.0}})
-    submit(broken, road.datasets[:1], alone, tmp_path / "alone.csv")
+def test_without_an_eeg_the_other_model_answers_alone(road, outcome, tmp_path):
+    hidden_test.write_hidden_test(road.competition, tmp_path / "sound", {})
+    blend = road.blend.model_copy(update={"models": {"tiny-image": 1.0}})
+    submit(tmp_path / "sound", road.datasets[:1], blend, tmp_path / "alone.csv")
     image = read_answers(tmp_path / "alone.csv")[BASE]
-    for fault in (name for name, case in CASES.items() if case.fallback and case.fallback[0] == NO_WAVE):
+    lost = [name for name, case in CASES.items() if case.eeg_lost and not case.spectrogram]
+    assert len(lost) > 10
+    for fault in lost if os.geteuid() else (name for name in lost if CASES[name].eeg is not damage.forbidden):
         np.testing.assert_allclose(outcome[0][ID[fault]], image, rtol=0, atol=1e-6)
 
 
 def test_the_report_counts_and_names_the_first(outcome):
-    text = "\n".join(outcome[1].lines())
-    assert f"fallbacks: {sum(case.fallback is not None for case in CASES.values())}\n" in text
-    assert f"rebuilt spectrograms: {sum(case.rebuilt is not None for case in CASES.values())}\n" in text
+    text, report = "\n".join(outcome[1].lines()), outcome[1]
+    assert len(report.fallbacks) > 15 and f"fallbacks: {len(report.fallbacks)}\n" in text
+    assert f"rebuilt spectrograms: {len(report.rebuilt_spectrograms)}\n" in text
     assert "more in the report" in text
 
 

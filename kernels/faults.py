@@ -1,0 +1,236 @@
+"""Ways in which the recordings of a hidden test can be broken, and what must become of each.
+
+One source for the fault drill and the tests: what the kernel answers and says depends on which models of the
+ensemble need the EEG and which the spectrogram, so that is told to `expected`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from damage import (
+    NAN,
+    TIME,
+    as_csv,
+    cast,
+    column,
+    eleven_minutes,
+    empty,
+    end_damaged,
+    folder,
+    forbidden,
+    garbage,
+    gone,
+    half,
+    longer,
+    lost_link,
+    lower_case,
+    no_power,
+    nothing_central,
+    now_and_then,
+    only,
+    pipe,
+    renamed,
+    reverse_columns,
+    shuffled,
+    zeroed,
+    zipped,
+)
+
+from common.schema import SPECTROGRAM_FIELDS
+
+READ_SECONDS = 5  # what the drill's kernel gives a file to be read
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault and what must become of it: beginnings and ends of texts, "..." for what lies between, ID for the id.
+
+    `eeg_lost`, `spectrogram_lost`: why models that need it cannot answer. `rebuilt`: why the spectrogram was.
+    """
+
+    eeg: Callable[[Any], Any] | None = None
+    spectrogram: Callable[[Any], Any] | None = None
+    same: bool = False  # the answer is that of the sound recording
+    repaired: tuple[str, ...] = ()
+    rebuilt: str | None = None
+    eeg_lost: str | None = None
+    spectrogram_lost: str | None = None
+    listed: int = 1  # rows in test.csv
+    spectrogram_id: bool = True  # whether they name the spectrogram
+
+    @property
+    def group(self) -> str:
+        if self.listed != 1 or not self.spectrogram_id:
+            return "test.csv"
+        changed = [name for name in ("eeg", "spectrogram") if getattr(self, name)]
+        return {"eeg": "EEG", "spectrogram": "spectrogram"}.get(" and ".join(changed), "both recordings")
+
+
+INFINITY = float("inf")
+LL, LP = (SPECTROGRAM_FIELDS[region] for region in ("LL", "LP"))
+UNREADABLE = "ID.parquet: not a readable parquet file (...)"
+NO_T3 = ("EEG: missing columns read as NaN: 1 (T3)",)
+NOT_IN_TIME = f"ID.parquet: not read within {READ_SECONDS} s"
+CASES = {
+    # EEG: an answer of all models
+    "NaN channels": Case(only("T3", "Fz", "O2", to=NAN), repaired=("EEG: some values are NaN",)),
+    "empty channel": Case(only("T3", to=None), repaired=("EEG: some values are NaN",)),
+    "NaN now and then": Case(now_and_then(NAN), repaired=("EEG: some values are NaN",)),
+    "infinities": Case(now_and_then(INFINITY), repaired=("EEG: infinite values read as NaN",)),
+    "a volt": Case(only("T3", to=1e6)),
+    "a volt at times": Case(now_and_then(1e6)),
+    "1e30": Case(only("T3", to=1e30), repaired=("EEG: values beyond 1e+09 microvolts read as NaN",)),
+    "1e300 in double": Case(
+        cast(pl.Float64, T3=1e300), repaired=("EEG: numbers are Float64", "EEG: infinite values read as NaN")
+    ),
+    "integers beyond all bounds": Case(
+        cast(pl.Int64, T3=2**62),
+        repaired=("EEG: numbers are Int64", "EEG: values beyond 1e+09 microvolts read as NaN"),
+    ),
+    "zero": Case(only(to=0.0), repaired=("EEG: no channel varies",)),
+    "constant": Case(only(to=37.0), repaired=("EEG: no channel varies",)),
+    "9000 rows": Case(lambda frame: frame[500:-500], repaired=("EEG: 9000 of 10000 samples: the rest is missing",)),
+    "two rows": Case(lambda frame: frame[:2], repaired=("EEG: 2 of 10000 samples: the rest is missing",)),
+    "one row": Case(lambda frame: frame[:1], repaired=("EEG: 1 of 10000 samples: the rest is missing",)),
+    "no T3": Case(lambda frame: frame.drop("T3"), repaired=NO_T3),
+    "T3 is text": Case(column(T3=pl.lit("x")), repaired=NO_T3),
+    "T3 is lists": Case(column(T3=pl.concat_list("T3", "Fz")), repaired=NO_T3),
+    "T3 is bytes": Case(column(T3=pl.lit(b"x")), repaired=NO_T3),
+    "T3 is yes or no": Case(column(T3=pl.col("T3") > 0), repaired=NO_T3),
+    # EEG: harmless
+    "12000 rows": Case(longer(1000, 1000), same=True, repaired=("EEG: 12000 long: the central 10000 used",)),
+    "10001 rows": Case(longer(0, 1), same=True, repaired=("EEG: 10001 long: the central 10000 used",)),
+    "11 minutes": Case(eleven_minutes, same=True, repaired=("EEG: 130000 long: the central 10000 used",)),
+    "other order": Case(reverse_columns, same=True, repaired=("EEG: columns in another order",)),
+    "lower case": Case(lower_case, same=True, repaired=("EEG: column names in another spelling",)),
+    "blanks in names": Case(
+        lambda frame: frame.rename(lambda name: f" {name} "),
+        same=True,
+        repaired=("EEG: column names in another spelling",),
+    ),
+    "more columns": Case(
+        column(Pz2=pl.lit(9.0), samples=TIME, note=pl.lit("x")),
+        same=True,
+        repaired=("EEG: extra columns ignored: 3 (Pz2, samples, note)",),
+    ),
+    "T3 and t3": Case(column(t3=pl.lit(9.0)), same=True, repaired=("EEG: extra columns ignored: 1 (t3)",)),
+    "no EKG": Case(lambda frame: frame.drop("EKG"), same=True, repaired=("EEG: missing columns read as NaN: 1 (EKG)",)),
+    "integers": Case(cast(pl.Int16), same=True, repaired=("EEG: numbers are Int16",)),
+    "double": Case(cast(pl.Float64), same=True, repaired=("EEG: numbers are Float64",)),
+    "decimal numbers": Case(cast(pl.Decimal(12, 2)), same=True, repaired=("EEG: numbers are Decimal(...)",)),
+    # EEG: nothing to be had from it
+    "all NaN": Case(only(to=NAN), eeg_lost="ID.parquet: not one finite sample"),
+    "all infinite": Case(only(to=INFINITY), eeg_lost="ID.parquet: not one finite sample"),
+    "nothing central": Case(nothing_central, eeg_lost="ID.parquet: nothing finite in its central 50 s"),
+    "no rows": Case(lambda frame: frame[:0], eeg_lost="ID.parquet: no rows"),
+    "no electrode": Case(
+        lambda frame: frame.rename(lambda name: f"{name}x"),
+        eeg_lost="ID.parquet: none of its 20 columns is one of Fp1, F3, C3 ...",
+    ),
+    "numbers as text": Case(cast(pl.String), eeg_lost="ID.parquet: none of its 20 columns ..."),
+    "cut in half": Case(half, eeg_lost=UNREADABLE),
+    "empty": Case(empty, eeg_lost=UNREADABLE),
+    "garbage": Case(garbage, eeg_lost=UNREADABLE),
+    "first pages zeroed": Case(zeroed, eeg_lost=UNREADABLE),
+    "end damaged": Case(end_damaged, eeg_lost=UNREADABLE),
+    "zipped": Case(zipped, eeg_lost=UNREADABLE),
+    "csv in it": Case(as_csv, eeg_lost=UNREADABLE),
+    "no file": Case(gone, eeg_lost="ID.parquet: no such file"),
+    "another suffix": Case(renamed, eeg_lost="ID.parquet: no such file"),
+    "link that leads nowhere": Case(lost_link, eeg_lost="ID.parquet: no such file"),
+    "a folder": Case(folder, eeg_lost=UNREADABLE),
+    "no permission": Case(forbidden, eeg_lost=UNREADABLE),
+    "reading hangs": Case(pipe, eeg_lost=NOT_IN_TIME),
+    # spectrogram
+    "spectrogram in other order": Case(
+        spectrogram=reverse_columns, same=True, repaired=("spectrogram: columns in another order",)
+    ),
+    "spectrogram in lower case": Case(
+        spectrogram=lower_case, same=True, repaired=("spectrogram: column names in another spelling",)
+    ),
+    "spectrogram in double": Case(
+        spectrogram=cast(pl.Float64), same=True, repaired=("spectrogram: numbers are Float64",)
+    ),
+    "spectrogram in integers": Case(spectrogram=cast(pl.Int64), repaired=("spectrogram: numbers are Int64",)),
+    "more spectrogram columns": Case(
+        spectrogram=column(note=pl.lit("x")), same=True, repaired=("spectrogram: extra columns ignored: 1 (note)",)
+    ),
+    "rows shuffled": Case(
+        spectrogram=shuffled, same=True, repaired=("spectrogram: rows were not in the order of time",)
+    ),
+    "350 rows": Case(spectrogram=longer(25, 25), same=True, repaired=("spectrogram: 350 long: the central 300 used",)),
+    "250 rows": Case(
+        spectrogram=lambda frame: frame[25:-25], repaired=("spectrogram: 250 of 300 columns: the rest is missing",)
+    ),
+    "one spectrogram row": Case(
+        spectrogram=lambda frame: frame[:1], repaired=("spectrogram: 1 of 300 columns: the rest is missing",)
+    ),
+    "negative": Case(
+        spectrogram=column(**{LL[5]: -pl.col(LL[5])}), repaired=("spectrogram: negative power read as NaN",)
+    ),
+    "infinite power": Case(
+        spectrogram=only(*LL[5:9], to=INFINITY), repaired=("spectrogram: infinite values read as NaN",)
+    ),
+    "no 1.56 Hz": Case(
+        spectrogram=lambda frame: frame.drop(LL[5]),
+        repaired=("spectrogram: missing columns read as NaN: 1 (LL_1.56)",),
+    ),
+    "spectrogram gone": Case(spectrogram=gone, rebuilt="ID.parquet: no such file"),
+    "spectrogram in half": Case(spectrogram=half, rebuilt=UNREADABLE),
+    "spectrogram empty": Case(spectrogram=empty, rebuilt=UNREADABLE),
+    "spectrogram garbage": Case(spectrogram=garbage, rebuilt=UNREADABLE),
+    "spectrogram is a folder": Case(spectrogram=folder, rebuilt=UNREADABLE),
+    "spectrogram forbidden": Case(spectrogram=forbidden, rebuilt=UNREADABLE),
+    "spectrogram hangs": Case(spectrogram=pipe, rebuilt=NOT_IN_TIME),
+    "spectrogram without rows": Case(spectrogram=lambda frame: frame[:0], rebuilt="ID.parquet: no rows"),
+    "spectrogram NaN": Case(spectrogram=no_power, rebuilt="ID.parquet: not one finite value"),
+    "region NaN": Case(
+        spectrogram=only(*LP, to=NAN),
+        repaired=("spectrogram: some values are NaN",),
+        rebuilt="ID.parquet: a region without one finite value",
+    ),
+    "no region": Case(
+        spectrogram=lambda frame: frame.drop(LP),
+        repaired=("spectrogram: missing columns read as NaN: 100 (LP_0.59, LP_0.78, LP_0.98, LP_1.17, ...)",),
+        rebuilt="ID.parquet: a region without one finite value",
+    ),
+    # both
+    "too short to rebuild from": Case(
+        lambda frame: frame[:1],
+        gone,
+        repaired=("EEG: 1 of 10000 samples: the rest is missing",),
+        spectrogram_lost="ID.parquet: missing, and the EEG's gaps leave no column",
+    ),
+    "both gone": Case(
+        gone,
+        gone,
+        eeg_lost="ID.parquet: no such file",
+        spectrogram_lost="ID.parquet: no such file, and no EEG to rebuild it from",
+    ),
+    "both broken": Case(
+        empty, half, eeg_lost=UNREADABLE, spectrogram_lost=f"{UNREADABLE}, and no EEG to rebuild it from"
+    ),
+    # test.csv
+    "a row twice": Case(same=True, listed=2),
+    "no spectrogram_id": Case(spectrogram_id=False, rebuilt="None.parquet: no such file"),
+}
+
+Said = dict[str, list[tuple[str, ...]]]  # list of the kernel's report -> its entries, without the eeg_id
+Needs = Mapping[str, tuple[bool, bool]]  # model -> whether it needs the EEG, the spectrogram
+
+
+def expected(case: Case, needs: Needs) -> Said:
+    """What the report must say of the EEG, as texts with "..." and ID; nothing else may be said of it."""
+    spectrograms = any(spectrogram for _, spectrogram in needs.values())  # else no spectrogram is read
+    silent = {name for name, (eeg, _) in needs.items() if eeg and case.eeg_lost}
+    silent |= {name for name, (_, spectrogram) in needs.items() if spectrogram and case.spectrogram_lost}
+    why = [f"EEG {case.eeg_lost}"] if case.eeg_lost else []
+    why += [f"spectrogram {case.spectrogram_lost}"] if case.spectrogram_lost and spectrograms else []
+    answer = "prior" if len(silent) == len(needs) else f"blend without {', '.join(sorted(silent))}"
+    return {
+        "repaired": [(what,) for what in case.repaired if what.startswith("EEG") or spectrograms],
+        "rebuilt_spectrograms": [(f"spectrogram {case.rebuilt}",)] if case.rebuilt and spectrograms else [],
+        "fallbacks": [(answer, "; ".join(why))] if silent else [],
+    }

@@ -1,0 +1,178 @@
+"""What became of each fault of a drill: held against what must, and against a clean run, to the last digit."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from broken_datasets import DatasetFault
+from faults import Case, Needs, Said, expected
+from hidden_test import BASE, ID
+
+from common.metric import refusals
+from common.schema import VOTES
+
+WITHOUT = re.compile(r"blend without (.+)")
+SAME = 1e-6  # a harmless fault moves no probability by more
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the drill's table; `problem` is None when all is as it must be."""
+
+    group: str
+    fault: str
+    became: str
+    named: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run in the sandbox left in `folder`."""
+
+    folder: Path
+
+    @cached_property
+    def sandbox(self) -> dict[str, Any]:
+        return json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def kernel(self) -> dict[str, Any]:
+        """The kernel's own report; empty when it left none."""
+        return self.sandbox["kernel"] or {}
+
+    @cached_property
+    def lines(self) -> dict[int, list[str]]:
+        """eeg_id -> its lines of submission.csv, as written."""
+        found: dict[int, list[str]] = {}
+        for line in (self.folder / "submission.csv").read_text(encoding="utf-8").splitlines()[1:]:
+            found.setdefault(int(line.split(",")[0]), []).append(line)
+        return found
+
+    def said_of(self, eeg_id: int) -> Said:
+        """What the report says of one EEG, its id written ID; left out models in the order of the alphabet."""
+        said: Said = {}
+        for kind in ("repaired", "rebuilt_spectrograms", "fallbacks"):
+            entries = [entry for entry in self.kernel.get(kind, []) if entry["eeg_id"] == str(eeg_id)]
+            said[kind] = [
+                tuple(in_order(text.replace(str(eeg_id), "ID")) for key, text in entry.items() if key != "eeg_id")
+                for entry in entries
+            ]
+        return said
+
+
+def in_order(text: str) -> str:
+    names = WITHOUT.fullmatch(text)
+    return f"blend without {', '.join(sorted(names[1].split(', ')))}" if names else text
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the text is the pattern, whose "..." stands for anything."""
+    return re.fullmatch(re.escape(pattern).replace(re.escape("..."), ".*"), text, re.DOTALL) is not None
+
+
+def same_said(patterns: Said, said: Said) -> bool:
+    return all(
+        len(patterns[kind]) == len(said[kind])
+        and all(
+            len(one) == len(other) and all(map(matches, one, other))
+            for one, other in zip(patterns[kind], said[kind], strict=True)
+        )
+        for kind in patterns
+    )
+
+
+def in_words(said: Said) -> str:
+    """Why, or what was done."""
+    return "; ".join(entry[-1] for entries in said.values() for entry in entries)
+
+
+def in_full(said: Said) -> str:
+    return "; ".join(": ".join(entry) for entries in said.values() for entry in entries)
+
+
+def became(said: Said) -> str:
+    if said["fallbacks"]:
+        return "prior" if said["fallbacks"][0][0] == "prior" else "other models answered"
+    return "rebuilt" if said["rebuilt_spectrograms"] else "repaired" if said["repaired"] else "used as it is"
+
+
+def probabilities(lines: Sequence[str]) -> np.ndarray:
+    """(rows, 6) of lines of a submission; NaN where there is no number."""
+    cells = [line.split(",")[1:] for line in lines]
+    rows = [[number(cell) for cell in row] if len(row) == len(VOTES) else [np.nan] * len(VOTES) for row in cells]
+    return np.array(rows, dtype=float).reshape(-1, len(VOTES))
+
+
+def number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
+def problem_of(name: str, case: Case, needs: Needs, run: Outcome, prior: Sequence[float]) -> str | None:
+    """What about a recording is not as it must be."""
+    answers, sound = (probabilities(run.lines.get(eeg_id, [])) for eeg_id in (ID[name], BASE))
+    must, said = expected(case, needs), run.said_of(ID[name])
+    if len(answers) != case.listed or refusals(answers):
+        return f"{len(answers)} rows for {case.listed} of test.csv; {'; '.join(refusals(answers)) or 'they are valid'}"
+    if not same_said(must, said):
+        return f"the report must say: {in_full(must) or 'nothing'}; it says: {in_full(said) or 'nothing'}"
+    if case.same and (len(sound) != 1 or np.abs(answers - sound).max() > SAME):
+        return "the answer is not that of the sound recording"
+    if became(said) == "prior" and np.abs(answers - np.array(prior)).max() > SAME:
+        return "the answer is not the prior"
+    return None
+
+
+def judge_recording(name: str, case: Case, needs: Needs, run: Outcome, prior: Sequence[float]) -> Finding:
+    said = run.said_of(ID[name])
+    return Finding(case.group, name, became(said), in_words(said), problem_of(name, case, needs, run, prior))
+
+
+def judge_datasets(faults: Sequence[DatasetFault], run: Outcome, clean: Outcome) -> list[Finding]:
+    """Each faulty dataset named, nothing else left out, and the rest as in the clean run."""
+    dropped, findings, explained = run.kernel.get("dropped", []), [], set()
+    for fault in faults:
+        found = [[line for line in dropped if matches(pattern, line)] for pattern in fault.dropped]
+        explained |= {line for lines in found for line in lines}
+        lost = [pattern for pattern, lines in zip(fault.dropped, found, strict=True) if not lines]
+        problem = f"the report must say: {'; '.join(lost)}" if lost else None
+        named = "; ".join(lines[0] for lines in found if lines)
+        findings.append(Finding("ensemble", fault.name, fault.became, named, problem))
+    layout, models = run.sandbox["layout"], run.kernel.get("models")
+    problem = None
+    if models != clean.kernel.get("models") or layout != "mixed":
+        problem = f"models with weight and folds: {models}; in the clean run: {clean.kernel.get('models')}"
+    findings.append(Finding("ensemble", "both mount layouts at once", "all found", f"layout {layout}", problem))
+    if more := [line for line in dropped if line not in explained]:
+        findings.append(Finding("ensemble", "nothing else left out", "left out", more[0], f"not broken: {more}"))
+    return findings
+
+
+def count_answered(run: Outcome, test_table: Path) -> tuple[int, int]:
+    """Rows of test.csv that have a valid answer of their own, and rows."""
+    asked = Counter(pl.read_csv(test_table)["eeg_id"].to_list())
+    lines = run.lines
+    valid = {eeg_id: sum(not refusals(probabilities([line])) for line in lines.get(eeg_id, [])) for eeg_id in asked}
+    return sum(min(valid[eeg_id], times) for eeg_id, times in asked.items()), asked.total()
+
+
+def count_identical(run: Outcome, clean: Outcome, sound: Sequence[int]) -> tuple[int, list[str]]:
+    """Sound rows whose lines, and what is said of them, are those of the clean run; and what differs."""
+    lines, clean_lines = run.lines, clean.lines
+    different = []
+    for eeg_id in sound:
+        if lines.get(eeg_id) != clean_lines.get(eeg_id):
+            different.append(f"{eeg_id}: {lines.get(eeg_id)} instead of {clean_lines.get(eeg_id)}")
+        elif run.said_of(eeg_id) != clean.said_of(eeg_id):
+            different.append(f"{eeg_id}: the report says {in_words(run.said_of(eeg_id)) or 'nothing'}")
+    return len(sound) - len(different), different

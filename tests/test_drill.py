@@ -1,0 +1,217 @@
+"""The fault drill, as the command a user types, and that it can fail."""
+
+import importlib
+import json
+import shutil
+import sys
+
+import pytest
+from conftest import PROJECT, command
+
+sys.path.insert(0, str(PROJECT / "kernels"))  # it is a folder, not a package
+drill, judge = importlib.import_module("drill"), importlib.import_module("judge")
+faults, hidden_test = importlib.import_module("faults"), importlib.import_module("hidden_test")
+CASES, Case, expected, ID, BASE = faults.CASES, faults.Case, faults.expected, hidden_test.ID, hidden_test.BASE
+
+
+def words(road, out):
+    given = ("--competition", road.competition, "--datasets", road.weights, "--blend", road.blend_file)
+    return [*map(str, given), "--out", str(out)]
+
+
+@pytest.fixture(scope="module")
+def drilled(road, tmp_path_factory):
+    """What the command said, and where it left its results."""
+    out = tmp_path_factory.mktemp("drill")
+    done = command("kernels/drill.py", *words(road, out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, out
+
+
+def test_every_fault_is_stood(drilled):
+    said, out = drilled
+    facts = json.loads((out / "results.json").read_text())
+    names = [one["fault"] for one in facts["faults"]]
+    assert set(CASES) - set(facts["skipped"]) <= set(names) and len(set(names)) == len(names) >= 90
+    assert facts["ok"] and all(one["ok"] for one in facts["faults"])
+    assert facts["answered"] == facts["rows"] == 10 + len(CASES) + 1  # one of the faults is a row twice
+    assert facts["identical"] == facts["sound"] == 10 and not facts["different"]
+    counts = f"{len(names)} faults, all of them as they must be; {facts['rows']} of {facts['rows']} rows answered"
+    assert f"{counts}, 10 of 10 sound rows identical to the clean run" in said
+
+
+def test_the_table_says_what_became_of_each(drilled):
+    lines = {line[:36].strip(): line[36:] for line in drilled[0].split("\n") if line.startswith("  ")}
+    for fault, became, named in (
+        ("reading hangs", "other models answered", "EEG ID.parquet: not read within 5 s"),
+        ("spectrogram hangs", "rebuilt", "spectrogram ID.parquet: not read within 5 s"),
+        ("both gone", "prior", "EEG ID.parquet: no such file; "),
+        ("no T3", "repaired", "missing columns read as NaN: 1 (T3)"),
+        ("a row twice", "used as it is", "nothing to name"),
+        ("a fold cut short", "fold left out", "drill0.safetensors has"),
+        ("a dataset not attached", "model left out", "the blend wants drill-absent"),
+    ):
+        assert became in lines[fault] and named in lines[fault] and lines[fault].endswith(" ok"), lines[fault]
+
+
+def test_no_pipes_are_left_behind(drilled):
+    left = sorted(path.name for path in drilled[1].iterdir())
+    assert left == ["broken", "clean", "results.json"]
+    assert not [path for path in drilled[1].rglob("*") if path.is_fifo()]
+
+
+def change_line(eeg_id, change):
+    """A change of one EEG's line in submission.csv."""
+
+    def tamper(folder):
+        path = folder / "submission.csv"
+        lines = path.read_text().splitlines()
+        place = next(n for n, line in enumerate(lines) if line.startswith(f"{eeg_id},"))
+        lines[place : place + 1] = change(lines[place])
+        path.write_text("\n".join(lines) + "\n")
+
+    return tamper
+
+
+def change_report(change):
+    def tamper(folder):
+        report = json.loads((folder / "report.json").read_text())
+        change(report["kernel"])
+        (folder / "report.json").write_text(json.dumps(report))
+
+    return tamper
+
+
+def last_digit(line):
+    """The probabilities moved by less than any tolerance."""
+    head, *cells = line.split(",")
+    return [",".join([head, repr(float(cells[0]) + 2e-16), *cells[1:]])]
+
+
+def forget(kind, name):
+    def change(kernel):
+        kernel[kind] = [entry for entry in kernel[kind] if entry["eeg_id"] != str(ID[name])]
+
+    return change_report(change)
+
+
+def uniform(line):
+    return [",".join([line.split(",")[0], *["0.25"] * 2, *["0.125"] * 4])]
+
+
+def blame_the_base(kernel):
+    kernel["repaired"].append({"eeg_id": str(BASE), "what": "EEG: nothing"})
+
+
+TAMPERED = {
+    "a sound row, by the last digit": (change_line(BASE, last_digit), "NOT THE CLEAN RUN'S: 9000000000000000000: "),
+    "a sound row that is missing": (change_line(BASE, lambda line: []), "88 of 89 rows answered, 9 of 10 sound"),
+    "a row twice too often": (change_line(ID["no T3"], lambda line: [line] * 2), "no T3: 2 rows for 1 of test.csv"),
+    "a row missing": (change_line(ID["no T3"], lambda line: []), "no T3: 0 rows for 1 of test.csv"),
+    "no number": (
+        change_line(ID["zero"], lambda line: [line.replace(line.split(",")[1], "nan")]),
+        "zero: 1 rows for 1 of test.csv; 1 rows hold a value that is not a number",
+    ),
+    "a wrong row": (change_line(ID["double"], uniform), "double: the answer is not that of the sound recording"),
+    "no prior": (change_line(ID["both gone"], uniform), "both gone: the answer is not the prior"),
+    "a fault not named": (
+        forget("repaired", "zero"),
+        "zero: the report must say: EEG: no channel varies; it says: nothing",
+    ),
+    "a fallback not named": (forget("fallbacks", "reading hangs"), "reading hangs: the report must say: blend without"),
+    "a sound row blamed": (change_report(blame_the_base), f"{BASE}: the report says EEG: nothing"),
+    "a fold not named": (
+        change_report(lambda kernel: kernel.update(dropped=[x for x in kernel["dropped"] if "truncated" not in x])),
+        "a fold cut short: the report must say",
+    ),
+    "a sound fold left out": (
+        change_report(lambda kernel: kernel["dropped"].append("hms-tiny-wave/fold0.safetensors is missing")),
+        "not broken: ['hms-tiny-wave/fold0.safetensors is missing']",
+    ),
+    "another ensemble": (
+        change_report(lambda kernel: kernel["models"]["tiny-wave"].update(folds=1)),
+        "both mount layouts at once: models with weight and folds",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_is_wrong_is_found(road, drilled, tmp_path, monkeypatch, capsys, what):
+    """The same command on the recorded runs, of which one is changed."""
+    tamper, complaint = TAMPERED[what]
+
+    def replay(folder, competition, datasets, *options):
+        shutil.copytree(drilled[1] / folder.name, folder, dirs_exist_ok=True)
+        if folder.name == "broken":
+            tamper(folder)
+        return judge.Outcome(folder)
+
+    monkeypatch.setattr(drill, "run_sandbox", replay)
+    monkeypatch.setattr(drill, "build_kernel", lambda *_: None)
+    assert drill.main(words(road, tmp_path)) == 1
+    said = capsys.readouterr().out
+    assert complaint in said and "drill: FAILED in" in said
+    assert json.loads((tmp_path / "results.json").read_text())["ok"] is False
+
+
+def test_a_change_of_the_input_is_found(road, drilled, tmp_path, monkeypatch, capsys):
+    def replay(folder, competition, datasets, *options):
+        shutil.copytree(drilled[1] / folder.name, folder, dirs_exist_ok=True)
+        (datasets[0] / "config.json").touch()
+        return judge.Outcome(folder)
+
+    monkeypatch.setattr(drill, "run_sandbox", replay)
+    monkeypatch.setattr(drill, "build_kernel", lambda *_: None)
+    assert drill.main(words(road, tmp_path)) == 1
+    assert "NOT OK: input that is read-only: input changed" in capsys.readouterr().out
+
+
+def test_a_kernel_that_fails_fails_the_drill(road, tmp_path, monkeypatch, capsys):
+    def broken_kernel(folder, models, blend):
+        folder.mkdir(parents=True)
+        meta = {"code_file": "kernel.py", "enable_internet": False, "competition_sources": ["hms"]}
+        (folder / "kernel-metadata.json").write_text(json.dumps(meta))
+        (folder / "kernel.py").write_text("raise RuntimeError('no answer')\n")
+
+    monkeypatch.setattr(drill, "build_kernel", broken_kernel)
+    assert drill.main(words(road, tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert "drill: FAILED. sandbox: FAILED: the kernel ended with exit code 1" in said
+    assert said.rstrip().endswith("RuntimeError: no answer") and not (tmp_path / "stage").exists()
+
+
+@pytest.mark.parametrize("missing", ["--competition", "--blend", "--datasets"])
+def test_a_missing_demo_is_answered_with_what_to_do(road, tmp_path, capsys, missing):
+    given = words(road, tmp_path / "out")
+    given[given.index(missing) + 1] = str(tmp_path / "none")
+    assert drill.main(given) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"drill: not run. {tmp_path / 'none'}") and not (tmp_path / "out").exists()
+    assert "make demo" in said or "python -m train export" in said
+
+
+EEG, SPECTROGRAM, BOTH = (True, False), (False, True), (True, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "needs", "answer"),
+    [
+        ("no file", {"a": EEG}, "prior"),
+        ("no file", {"a": SPECTROGRAM}, None),
+        ("no file", {"a": BOTH}, "prior"),
+        ("no file", {"b": EEG, "c": BOTH, "a": EEG, "d": SPECTROGRAM}, "blend without a, b, c"),
+        ("too short to rebuild from", {"a": EEG, "b": SPECTROGRAM}, "blend without b"),
+        ("too short to rebuild from", {"a": EEG}, None),
+        ("both gone", {"a": EEG, "b": SPECTROGRAM}, "prior"),
+        ("spectrogram gone", {"a": SPECTROGRAM}, None),
+    ],
+)
+def test_who_answers_depends_on_what_the_models_need(fault, needs, answer):
+    found = expected(CASES[fault], needs)["fallbacks"]
+    assert [entry[0] for entry in found] == ([answer] if answer else [])
+
+
+def test_without_spectrogram_models_no_spectrogram_is_read():
+    for case in CASES.values():
+        said = [text for entries in expected(case, {"a": EEG}).values() for entry in entries for text in entry]
+        assert not any("spectrogram" in text for text in said)
