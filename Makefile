@@ -9,12 +9,16 @@ RUN_NEWEST := $(NEWEST)/bin/python
 INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py sequences.py filters.py wavelets.py \
 	transforms.py spectra.py montage.py models.py contract.py)
 
-.PHONY: help demo experiments-small test test-newest check bench clean
+KERNEL_TESTS := $(addprefix tests/test_,submit.py kernel.py bad_recordings.py always_answers.py budget.py devices.py \
+	views.py notebook.py drill.py)
+
+.PHONY: help demo drill experiments-small test test-newest check bench clean
 help:
 	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, score it (5 minutes)"
+	@echo "make drill   plant faults in the demo's hidden test: what becomes of each (a minute after the demo)"
 	@echo "make experiments-small   the seed's ideas side by side on a simulated competition (half an hour on two cores)"
 	@echo "make test    all tests"
-	@echo "make test-newest   model inputs with the newest versions of all libraries, in .venv-newest, against the pinned ones"
+	@echo "make test-newest   inputs and kernel with the newest versions of all libraries, in .venv-newest"
 	@echo "make check   lint, format, types, and whether the committed kernel is what the sources build"
 	@echo "make bench   how fast the kit is beside the public notebooks' way: a table and bench.json (4 minutes)"
 	@echo "make clean   remove demo/, experiments-small/ and caches"
@@ -30,6 +34,10 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 demo: $(VENV)/.ready
 	$(RUN) kernels/demo.py
 
+drill: $(VENV)/.ready
+	test -f demo/results.json || $(MAKE) demo
+	$(RUN) kernels/drill.py
+
 experiments-small: $(VENV)/.ready
 	$(RUN) kernels/small_experiments.py
 
@@ -44,7 +52,7 @@ test-newest: $(VENV)/.ready
 	$(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz
 	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz  # an older CPU
 	rm $(NEWEST)/inputs.npz
-	$(RUN_NEWEST) -m pytest $(INPUT_TESTS)
+	$(RUN_NEWEST) -m pytest -n 2 $(INPUT_TESTS) $(KERNEL_TESTS)
 
 check: $(VENV)/.ready
 	$(RUN) -m ruff check .

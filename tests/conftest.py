@@ -161,7 +161,7 @@ def road(tmp_path_factory):
         build_road(Road(partial))
         os.rename(partial, folder)
     except BaseException as error:
-        beside = failed.with_suffix(".partial")
+        beside = shared / "failure.partial"
         beside.write_text(str(error))
         os.replace(beside, failed)
         raise
