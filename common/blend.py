@@ -188,21 +188,17 @@ def combine(
     if log_linear is not None:
         shares = np.where(weight_sum > 0, weight_sum, 1.0)
         logs = total(lambda p: np.log(np.maximum(p, LEAST_LOGGED))) / shares
-        spread = summary(mixed / shares, total(np.square) / shares) if log_linear.correction else np.empty((n_rows, 0))
-        mixed = sharpened(logs, spread, log_linear)
+        logits = logs / log_linear.temperature + np.array(log_linear.bias)
+        if log_linear.correction:
+            summaries = mean_and_spread(mixed / shares, total(np.square) / shares)
+            for column, row in zip(summaries.T, log_linear.correction, strict=True):
+                logits += column[:, None] * np.array(row)  # a matrix product would round by the number of rows
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        mixed = powers / powers.sum(axis=1, keepdims=True)
     mixed = np.where(weight_sum > 0, mixed, np.array(prior))
     return mixed / mixed.sum(axis=1, keepdims=True)
 
 
-def summary(mean: np.ndarray, mean_of_squares: np.ndarray) -> np.ndarray:
+def mean_and_spread(mean: np.ndarray, mean_of_squares: np.ndarray) -> np.ndarray:
     """Means and standard deviations of the models' probabilities, (rows, 12)."""
     return np.concatenate([mean, np.sqrt(np.maximum(mean_of_squares - mean**2, 0.0))], axis=1)
-
-
-def sharpened(logs: np.ndarray, summaries: np.ndarray, log_linear: LogLinear) -> np.ndarray:
-    """Probabilities (rows, 6) from mean logarithms (rows, 6) and the summaries (rows, 12) that are corrected for."""
-    logits = logs / log_linear.temperature + np.array(log_linear.bias)
-    for column, row in zip(summaries.T, log_linear.correction, strict=True):  # no matrix product: its rounding
-        logits = logits + column[:, None] * np.array(row)  # depends on the number of rows
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)

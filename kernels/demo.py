@@ -23,8 +23,9 @@ from common.blend import Blend, load_blend
 from common.metric import kl_divergence
 from common.schema import MANY_VOTES, VOTES
 from infer.validate import score
-from train.blend import nested_kl, read_out_of_fold
+from train.candidates import nested_kl
 from train.evaluate import FLOOR, PRIOR, UNIFORM, evaluate
+from train.out_of_fold import read_out_of_fold
 
 ROOT = Path(__file__).resolve().parents[1]
 FEWEST_PATIENTS = 12  # every pattern in both folds
@@ -123,7 +124,7 @@ def result_table(demo: Path, names: Sequence[str], submission: Path) -> pl.DataF
     blend = load_blend(demo / "blend.json")
     chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
     together = read_out_of_fold(run_folders, None, None)
-    nested = nested_kl(together, fitted=chosen == "convex")
+    nested = nested_kl(together, chosen)
     floor, prior, uniform = (oof[what] for what in (FLOOR, PRIOR, "uniform"))
     lines = [("floor", floor["kl_all"], floor["kl_many"], score(truth / "probabilities.csv", solution)[0])]
     for name in names:

@@ -24,7 +24,8 @@ import polars as pl
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
 from demo import ROOT, command, result_table, show, verdict, write_blend_of_one
-from train.blend import nested_kl, read_out_of_fold
+from train.candidates import nested_kl
+from train.out_of_fold import read_out_of_fold
 from train.run_folder import probability_columns, read_oof
 from train.scores import interval, many_votes, resampled_means
 
@@ -126,7 +127,7 @@ def losses(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
         found[name], patient = kl[many_votes(votes)], oof["patient_id"].to_numpy()[many_votes(votes)]
     together = read_out_of_fold([folder / "runs" / name for name in NAMES], None, None)
     order = np.argsort(pl.read_parquet(folder / "runs" / NAMES[0] / "oof.parquet")["label_id"].to_numpy())
-    found[BLEND] = nested_kl(together, fitted=True)[order][together.many[order]]
+    found[BLEND] = nested_kl(together, "convex")[order][together.many[order]]
     return found, patient
 
 

@@ -1,26 +1,21 @@
-"""Blends: weights at the optimum, honest nested scores, named refusals, and eight real models."""
+"""Blends: optima, honest nested scores, the choice, and that the kernel's arithmetic is the candidate's."""
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import pytest
-from run_samples import make_rows, write_run
+from blend_samples import PATTERNS, PRIOR, UNIFORM, dirichlet, out_of_fold
+from scipy.optimize import minimize
 from scipy.special import rel_entr
 
-from common.blend import Blend, BlendError, combine, load_blend, model_weights, parse_blend
-from common.metric import vote_shares
-from common.schema import VOTES
-from train.blend import BlendInputError, OutOfFold, fit_blend, fit_weights, nested_kl, optimality_gap, read_out_of_fold
+from common.blend import Blend, BlendError, LogLinear, combine, load_blend, model_weights, parse_blend
+from common.metric import kl_divergence, vote_shares
+from train.blend import compare, fit_blend, order_of_dropping
+from train.candidates import STRENGTHS, WAYS, Fits, Recipe, mix_nested, nested_kl
+from train.fitting import equal_weights, fit_correction, fit_log_linear, fit_weights, optimality_gap
 
-OOF = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "oof"
-PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
-UNIFORM = (1 / 6,) * 6
-
-
-def dirichlet(seed, *shape):
-    return np.random.default_rng(seed).dirichlet(np.full(6, 0.7), shape)
+WAY = {way.name: way for way in WAYS}
 
 
 # ---- fitted weights
@@ -45,13 +40,15 @@ def test_weights_reach_the_optimum(seed):
     other = np.full(5, 0.2)
     for _ in range(20000):
         other = other * (target / np.tensordot(other, models, axes=1) * models).sum(axis=-1).mean(axis=-1)
-    assert loss(weights) <= loss(other) + 1e-7
+    assert loss(weights) <= loss(other) + 1e-9
     np.testing.assert_allclose(weights, other, atol=0.02)
     # The optimum's own mark: no model gains more per weight than 1, those in use exactly 1.
     gains = (target / np.tensordot(weights, models, axes=1) * models).sum(axis=-1).mean(axis=-1)
-    np.testing.assert_allclose(gains[weights > 0], 1, atol=1e-4)
-    assert gains.max() - 1 <= optimality_gap(target, models, weights) + 1e-12 < 1e-4
-    assert loss(np.full(5, 0.2)) > loss(weights) + 1e-3  # the mean is not the optimum here
+    np.testing.assert_allclose(gains[weights > 0], 1, atol=1e-5)
+    assert gains.max() - 1 <= optimality_gap(target, models, weights) + 1e-12 < 1e-5
+    equal = np.full(5, 0.2)
+    assert loss(equal) > loss(weights) + 1e-3  # the mean is not the optimum here
+    assert optimality_gap(target, models, equal) >= loss(equal) - loss(weights)  # the bound holds away from it, too
 
 
 def test_identical_models_tie_and_a_perfect_one_wins():
@@ -62,8 +59,38 @@ def test_identical_models_tie_and_a_perfect_one_wins():
     assert np.isfinite(fit_weights(np.roll(certain, 1, axis=1), np.stack([certain, certain]))).all()
 
 
-def out_of_fold(predictions, votes, fold):
-    return OutOfFold(tuple("abcdef"[: len(predictions)]), votes, fold, predictions, votes.sum(axis=1) >= 10)
+def test_log_linear_weights_and_corrections_reach_their_optimum():
+    """Against a general optimiser on the objective written down again."""
+    rng = np.random.default_rng(0)
+    target, logs = dirichlet(1, 200), np.log(dirichlet(2, 3, 200) + 0.01)
+    logs[2] = -logs[0]  # a model that only misleads: its factor stays at 0
+
+    def loss(x):
+        logits = np.tensordot(x[:3], logs, axes=1) + x[3:]
+        predicted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        ridge = 3 * ((x[:3] - x[:3].mean()) ** 2).sum() + (x[3:] ** 2).sum()
+        return -(target * np.log(predicted)).sum(axis=1).mean() + 0.01 * ridge
+
+    found = fit_log_linear(target, logs, 0.01, None)
+    bounds = [(0, None)] * 3 + [(None, None)] * 6
+    other = minimize(loss, np.full(9, 0.1), bounds=bounds, options={"ftol": 1e-14, "gtol": 1e-9, "maxfun": 10**5})
+    assert loss(found) <= other.fun + 1e-10 and (found[:3] >= 0).all()
+    np.testing.assert_allclose(found, other.x, atol=1e-3)
+
+    logits, summaries = rng.normal(size=(200, 6)), rng.random((200, 12))
+
+    def corrected(x):
+        moved = logits + summaries @ x.reshape(12, 6)
+        predicted = np.exp(moved) / np.exp(moved).sum(axis=1, keepdims=True)
+        return -(target * np.log(predicted)).sum(axis=1).mean() + 0.01 * (x**2).sum()
+
+    found = fit_correction(target, logits, summaries, 0.01)
+    other = minimize(corrected, np.zeros(72), options={"gtol": 1e-7})
+    assert corrected(found.ravel()) <= other.fun + 1e-10
+    np.testing.assert_allclose(found.ravel(), other.x, atol=1e-3)
+
+
+# ---- nested scores
 
 
 def test_nested_score_never_sees_its_own_fold():
@@ -74,118 +101,158 @@ def test_nested_score_never_sees_its_own_fold():
     lucky, plain = np.tile(UNIFORM, (180, 1)), np.tile(vote_shares(votes).mean(axis=0), (180, 1))
     lucky[fold == 0] = vote_shares(votes)[fold == 0] * 0.99 + 0.01 / 6  # knows fold 0, and only that
     oof = out_of_fold(np.stack([lucky, plain]), votes, fold)
-    kl = nested_kl(oof, fitted=True)
+    kl = nested_kl(oof, "convex")
     weights = fit_weights(vote_shares(votes[60:]), np.stack([lucky, plain])[:, 60:])
     expected = rel_entr(vote_shares(votes), np.tensordot(weights, np.stack([lucky, plain]), axes=1)).sum(axis=1)
     np.testing.assert_allclose(kl[:60], expected[:60], rtol=1e-9)
     assert weights[0] < 0.05 and kl[:60].mean() > 0.3  # its luck in fold 0 earned it nothing there
     assert fit_weights(vote_shares(votes[:120]), np.stack([lucky, plain])[:, :120])[0] > 0.3
-    blend = fit_blend(oof)
+    blend = fit_blend(oof).blend
     assert blend.rows == 175 and blend.prior == pytest.approx(vote_shares(votes[5:]).mean(axis=0))
     for candidate in blend.candidates:
-        nested = nested_kl(oof, fitted=candidate.name == "convex")[5:].mean()
-        assert candidate.nested_kl == pytest.approx(nested, abs=1e-6)
+        assert candidate.nested_kl == pytest.approx(nested_kl(oof, candidate.name)[5:].mean(), abs=1e-6)
 
 
-def test_the_mean_is_kept_when_fitting_does_not_help():
-    votes = np.tile([12.0, 0, 0, 0, 0, 0], (20, 1))
-    same = np.tile([0.5, 0.1, 0.1, 0.1, 0.1, 0.1], (2, 20, 1))
-    blend = fit_blend(out_of_fold(same, votes, np.arange(20) % 2))
-    assert [(c.name, c.chosen) for c in blend.candidates] == [("mean", True), ("convex", False)]
-    assert blend.models == {"a": 0.5, "b": 0.5}
-    better = np.stack([same[0], np.tile([0.95, 0.01, 0.01, 0.01, 0.01, 0.01], (20, 1))])
-    blend = fit_blend(out_of_fold(better, votes, np.arange(20) % 2))
-    assert blend.candidates[1].chosen and blend.models["b"] > 0.999
+@pytest.mark.parametrize("name", WAY)
+def test_what_a_fold_holds_changes_nothing_of_how_it_is_combined(name):
+    """Neither weights nor the strength of regularisation: labels and predictions of the fold are scrambled."""
+    oof = sample(240, seed=1)
+    scrambled = np.where(oof.fold[:, None] == 2, oof.votes[:, ::-1], oof.votes)
+    predictions = np.where(oof.fold[:, None] == 2, oof.predictions[..., ::-1], oof.predictions)
+    recipes = [WAY[name].nested(Fits(o)) for o in (oof, replace(oof, votes=scrambled, predictions=predictions))]
+    one, other = (each[2] for each in recipes)
+    np.testing.assert_array_equal(one.weights, other.weights)
+    assert (one.log_linear, one.strength) == (other.log_linear, other.strength)
+    if WAY[name].fitted:  # and what the other folds hold does
+        assert not np.array_equal(recipes[0][0].weights, recipes[1][0].weights)
 
 
-# ---- out-of-fold files
+def sample(rows, seed, models=3, folds=4):
+    """Models that see the truth through noise of their own, the first through least."""
+    rng = np.random.default_rng(seed)
+    truth = dirichlet(seed, rows)
+    noisy = np.log(truth + 0.01) + rng.normal(size=(models, rows, 6)) * (0.5 + np.arange(models))[:, None, None]
+    predictions = np.exp(noisy) / np.exp(noisy).sum(axis=-1, keepdims=True)
+    return out_of_fold(predictions, rng.multinomial(12, truth).astype(float), np.arange(rows) % folds)
 
 
-def table(seed=0):
-    votes = np.random.default_rng(1).multinomial(12, np.full(6, 1 / 6), 8)
-    keys = {"label_id": range(8), "eeg_id": range(8), "patient_id": [0, 0, 1, 1, 2, 2, 3, 3], "fold": [0] * 4 + [1] * 4}
-    values = dict(zip(VOTES, votes.T, strict=True)) | dict(zip(PATTERNS, dirichlet(seed, 8).T, strict=True))
-    return pl.DataFrame(keys | values)
+def test_strength_is_the_best_of_the_inner_folds():
+    oof = sample(240, seed=2)
+    fits, way = Fits(oof), WAY["log-linear"]
+    inside = [k for k in range(4) if k != 1]
+
+    def inner(strength):
+        rows = []
+        for k in inside:
+            train = ~np.isin(oof.fold, [1, k])
+            x = fit_log_linear(vote_shares(oof.votes[train]), np.log(oof.predictions[:, train]), strength, None)
+            logits = np.tensordot(x[:3], np.log(oof.predictions[:, oof.fold == k]), axes=1) + x[3:]
+            mixed = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            rows.append(rel_entr(vote_shares(oof.votes[oof.fold == k]), mixed).sum(axis=1))
+        return np.concatenate(rows).mean()
+
+    assert way.recipe(fits, frozenset({1})).strength == min(STRENGTHS, key=inner)
+    two = replace(oof, fold=oof.fold % 2)  # without one of two folds there is nothing to choose by: the strongest
+    assert way.recipe(Fits(two), frozenset({1})).strength == STRENGTHS[0]
 
 
-def read(tmp_path, *tables, group=None, labels=None):
-    for k, one in enumerate(tables):
-        one.write_parquet(tmp_path / f"model{k}.parquet")
-    return read_out_of_fold([tmp_path / f"model{k}.parquet" for k in range(len(tables))], labels, group)
+# ---- which way is chosen
 
 
-def test_rows_are_matched_by_id(tmp_path):
-    oof = read(tmp_path, table(0), table(1).reverse())
-    assert oof.names == ("model0", "model1")
-    np.testing.assert_allclose(oof.predictions, np.stack([dirichlet(0, 8), dirichlet(1, 8)]), rtol=1e-12)
-    np.testing.assert_array_equal(oof.votes, table().select(VOTES).to_numpy())
+def blurred_experts(rows=600, seed=0):
+    """Experts whose errors share a fault that no weights mend: all name lpd what is half gpd."""
+    rng = np.random.default_rng(seed)
+    truth = dirichlet(seed, rows)
+    biased = np.log(truth + 0.01) + np.array([0, 1.2, -1.2, 0, 0, 0])
+    noisy = biased + rng.normal(size=(3, rows, 6)) * 0.3
+    predictions = np.exp(noisy) / np.exp(noisy).sum(axis=-1, keepdims=True)
+    return out_of_fold(predictions, rng.multinomial(15, truth).astype(float), np.arange(rows) % 4)
 
 
-ONE = pl.col("label_id") == 3
+def disputed_experts(rows=3000, seed=0):
+    """Where the experts differ much, nobody knows: the truth is flat there, though each is sure."""
+    rng = np.random.default_rng(seed)
+    truth = dirichlet(seed, rows)
+    hard = rng.random(rows) < 0.5
+    scale = np.where(hard, 1.5, 0.05)[:, None]
+    noisy = np.log(truth + 0.01) + rng.normal(size=(4, rows, 6)) * scale
+    predictions = np.exp(noisy) / np.exp(noisy).sum(axis=-1, keepdims=True)
+    truth = np.where(hard[:, None], 0.1 * truth + 0.9 / 6, truth)
+    return out_of_fold(predictions, rng.multinomial(15, truth).astype(float), np.arange(rows) % 4)
+
+
+def unequal_experts(rows=600, seed=0):
+    """What is voted is three parts of the second model and one of the third; the first knows nothing."""
+    predictions = np.stack([dirichlet(seed + k, rows) for k in range(3)])
+    truth = 0.75 * predictions[1] + 0.25 * predictions[2]
+    votes = np.random.default_rng(seed).multinomial(15, truth).astype(float)
+    return out_of_fold(predictions, votes, np.arange(rows) % 4)
+
+
+def alike(rows=300, seed=0):
+    """Equal noise on probabilities that are right on average: nothing is to be gained over the mean."""
+    rng = np.random.default_rng(seed)
+    truth = dirichlet(seed, rows)
+    predictions = np.stack([truth + rng.dirichlet(np.ones(6), rows) for _ in range(4)]) / 2
+    mixed = predictions.mean(axis=0)
+    votes = np.stack([rng.multinomial(15, p) for p in mixed]).astype(float)
+    return out_of_fold(predictions, votes, np.arange(rows) % 4)
 
 
 @pytest.mark.parametrize(
-    ("other", "group", "message"),
-    [
-        (table(1).head(6), None, "model1: 6 rows, of which 6 are among the 8 expected"),
-        (table(1).with_columns(label_id=pl.col("label_id") + 1), None, "model1: 8 rows, of which 0"),
-        (pl.concat([table(1), table(1)[:1]]), None, r"model1: a row occurs twice \(label_id, eeg_id\)"),
-        (table(1).with_columns(fold=1 - pl.col("fold")), None, "model1: its folds differ"),
-        (table(1).with_columns(pl.when(ONE).then(None).otherwise("lpd").alias("lpd")), None, "of which 7 are among"),
-        (table(1).with_columns(pl.col("lpd") + 0.1), None, "model1: its rows are not probabilities"),
-        (table(1).with_columns(pl.col("lpd") - 1, pl.col("gpd") + 1), None, "model1: its rows are not probabilities"),
-        (table(1).drop("lpd"), None, "model1: no columns seizure, lpd"),
-        (table(1), "recording", "--group recording: no such column"),
-    ],
+    ("case", "chosen"),
+    [(alike, "mean"), (unequal_experts, "convex"), (blurred_experts, "log-linear"), (disputed_experts, "stacker")],
 )
-def test_tables_that_do_not_fit_are_named(tmp_path, other, group, message):
-    with pytest.raises(BlendInputError, match=message):
-        read(tmp_path, table(0), other, group=group)
+def test_the_simplest_that_is_as_good_as_the_best_is_chosen(case, chosen):
+    blend = fit_blend(case()).blend
+    assert [candidate.name for candidate in blend.candidates] == [*WAY]
+    assert [candidate.name for candidate in blend.candidates if candidate.chosen] == [chosen], blend.candidates
 
 
-def test_torn_groups_few_votes_and_strange_sources_are_refused(tmp_path):
-    torn = table().with_columns(fold=pl.Series([0, 1] * 4))
-    with pytest.raises(BlendInputError, match=r"patient_id \d is in several folds \(4 such\)"):
-        read(tmp_path, torn)
-    with pytest.raises(BlendInputError, match="eeg_id 0 is in several folds"):
-        read(tmp_path, torn.with_columns(eeg_id=pl.Series([0, 0, 1, 2, 3, 4, 5, 6])).drop("patient_id"), group="eeg_id")
-    with pytest.raises(BlendInputError, match="no row has at least 10 votes"):
-        read(tmp_path, table().with_columns(pl.col(VOTES) // 3 + 1))
-    with pytest.raises(BlendInputError, match=r"no column fold; --labels FILE"):
-        read(tmp_path, table().drop("fold"))
-    with pytest.raises(BlendInputError, match=r"absent: no such run or parquet"):
-        read_out_of_fold([tmp_path / "absent"], None, None)
-    (tmp_path / "copy").mkdir()
-    table().write_parquet(tmp_path / "copy/model0.parquet")
-    with pytest.raises(BlendInputError, match="the same model twice: model0"):
-        read_out_of_fold([tmp_path / "model0.parquet", tmp_path / "copy/model0.parquet"], None, None)
+def test_noise_keeps_the_simple_and_more_than_noise_does_not():
+    """The same mean difference, once spread over all patients and once that of two of them."""
+    group, gain = np.repeat(np.arange(50), 4), np.full(200, 0.01)
+    base = np.random.default_rng(0).random(200)
+    steady = compare(["simple", "clever"], np.stack([base, base - gain]), group)
+    assert [candidate.chosen for candidate in steady] == [False, True]
+    assert steady[0].behind == pytest.approx(0.01) and steady[1].difference == pytest.approx(-0.01)
+    lucky = np.where(group < 2, 0.25, 0.0)
+    assert lucky.mean() == pytest.approx(0.01)
+    noise = compare(["simple", "clever"], np.stack([base, base - lucky]), group)
+    assert [candidate.chosen for candidate in noise] == [True, False]
+    assert noise[0].behind_interval[0] == 0 < noise[0].behind
+    by_row = compare(["simple", "clever"], np.stack([base, base - lucky]), np.arange(200))
+    assert by_row[1].chosen  # rows drawn one by one would promise too much
+    alone = compare(["simple", "clever"], np.stack([base, base - gain]), np.zeros(200))
+    assert alone[0].chosen and alone[0].interval is None  # one patient tells nothing
+    between = compare(["simple", "middle", "best"], np.stack([base, base - gain, base - gain - lucky / 50]), group)
+    assert [candidate.chosen for candidate in between] == [False, True, False]
 
 
-def test_eight_real_models():
-    if not OOF.is_dir():
-        pytest.skip("the real out-of-fold predictions are not beside the repository")
-    files = sorted(path for path in OOF.glob("*.parquet") if path.stem != "labels")
-    labels = pl.read_parquet(OOF / "labels.parquet")
-    target = labels.select(VOTES).to_numpy()
-    single = []
-    for path in files:
-        one = pl.read_parquet(path)
-        assert one["eeg_id"].equals(labels["eeg_id"]) and one["eeg_sub_id"].equals(labels["eeg_sub_id"])
-        prediction = one.select(VOTES).to_numpy().astype(float)
-        prediction /= prediction.sum(axis=1, keepdims=True)
-        single.append(rel_entr(target, np.clip(prediction, 1e-15, 1)).sum(axis=1).mean())
-    assert len(files) == 8 and min(single) == pytest.approx(0.2349, abs=1e-4)
-    blend = fit_blend(read_out_of_fold(files, OOF / "labels.parquet", "spectrogram_id"))
-    scores = {candidate.name: candidate.nested_kl for candidate in blend.candidates}
-    assert scores["mean"] == pytest.approx(0.2157, abs=1e-3) and scores["mean"] < min(single)
-    assert blend.rows == 6366 and set(blend.models) == {path.stem for path in files}
-    assert [c.name for c in blend.candidates if c.chosen] == [min(scores, key=scores.get)]
+def test_with_one_fold_nothing_is_fitted():
+    oof = replace(sample(60, seed=3), fold=np.zeros(60, dtype=int))
+    assert [candidate.name for candidate in fit_blend(oof).blend.candidates] == ["mean", "geometric"]
+
+
+def test_models_are_left_out_weakest_first():
+    rng, truth = np.random.default_rng(0), dirichlet(7, 400)
+    good = 0.9 * truth + 0.1 / 6
+    twin = 0.9 * truth + 0.1 * dirichlet(8, 400)
+    junk = dirichlet(9, 400)
+    votes = rng.multinomial(15, truth).astype(float)
+    oof = out_of_fold(np.stack([good, junk, twin]), votes, np.arange(400) % 4)
+    recipes = {k: Recipe(equal_weights(3)) for k in range(4)}
+    order, without = order_of_dropping(oof, recipes)
+    assert order[0] == 1
+    expected = kl_divergence(vote_shares(votes), (good + twin) / 2)
+    np.testing.assert_allclose(without[1], expected)
+    fitted = fit_blend(oof)
+    assert sorted(fitted.blend.drop) == ["a", "b", "c"] and fitted.blend.drop[-1] != "b"
+    unused = {k: Recipe(np.array([0.0, 0.0, 1.0])) for k in range(4)}
+    assert order_of_dropping(oof, unused)[0] == [1, 0, 2]  # of models that count nothing the worse one first
 
 
 # ---- combining
-
-
-PRIOR = (0.05, 0.15, 0.2, 0.1, 0.1, 0.4)
 
 
 def test_rows_are_mixed_from_those_who_answered():
@@ -197,6 +264,69 @@ def test_rows_are_mixed_from_those_who_answered():
     np.testing.assert_allclose(mixed[1], other[1])
     np.testing.assert_allclose(mixed[2], PRIOR)
     np.testing.assert_allclose(combine({}, {}, PRIOR, 2), [PRIOR, PRIOR])
+
+
+def test_the_convex_mixture_has_the_bits_it_always_had():
+    predictions = {name: dirichlet(k, 50) for k, name in enumerate("abc")}
+    weights = {"a": 0.2, "b": 0.5, "c": 0.3}
+    expected = np.zeros((50, 6))
+    for name, weight in weights.items():
+        expected += weight * predictions[name]
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert combine(predictions, weights, PRIOR, 50).tobytes() == expected.tobytes()
+
+
+CORRECTION = tuple(map(tuple, np.random.default_rng(3).normal(size=(12, 6)).tolist()))
+SHAPES = {
+    "geometric": LogLinear(),
+    "log-linear": LogLinear(temperature=0.8, bias=(0.1, -0.2, 0, 0.3, 0, -0.1)),
+    "stacker": LogLinear(temperature=1.3, bias=(0.1, -0.2, 0, 0.3, 0, -0.1), correction=CORRECTION),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_logarithms_are_combined_as_written_down(kind):
+    shape, weights = SHAPES[kind], {"a": 0.3, "b": 0.7}
+    a, b = dirichlet(1, 40), dirichlet(2, 40)
+    a[0, 3] = 0  # counts as one in a million
+    mean, floor = 0.3 * a + 0.7 * b, 1e-6
+    logits = (0.3 * np.log(np.maximum(a, floor)) + 0.7 * np.log(np.maximum(b, floor))) / shape.temperature + shape.bias
+    if shape.correction:
+        spread = np.sqrt(0.3 * (a - mean) ** 2 + 0.7 * (b - mean) ** 2)
+        logits = logits + np.concatenate([mean, spread], axis=1) @ np.array(shape.correction)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = combine({"a": a, "b": b}, weights, PRIOR, 40, shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    # The bits of a row do not depend on the other rows.
+    parts = [combine({"a": a[k : k + 1], "b": b[k : k + 1]}, weights, PRIOR, 1, shape) for k in range(40)]
+    assert np.concatenate(parts).tobytes() == found.tobytes()
+    # A model without an answer: as a blend of the others, which share its weight; none: the prior.
+    a[5], a[6], b[6] = np.nan, np.nan, np.nan
+    found = combine({"a": a, "b": b}, weights, PRIOR, 40, shape)
+    np.testing.assert_allclose(found[5], combine({"b": b[5:6]}, {"b": 1.0}, PRIOR, 1, shape)[0], rtol=1e-7)
+    np.testing.assert_allclose(found[6], PRIOR)
+    np.testing.assert_allclose(np.delete(found, [5, 6], 0), np.delete(expected, [5, 6], 0), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [alike, unequal_experts, blurred_experts, disputed_experts])
+def test_the_kernel_answers_what_the_candidate_predicts(case, tmp_path):
+    """From the blend file, through the two functions that the kernel calls; for every kind that can be chosen."""
+    oof = case()
+    blend = fit_blend(oof).blend
+    (tmp_path / "blend.json").write_text(blend.model_dump_json(indent=1, exclude_none=True))
+    read = load_blend(tmp_path / "blend.json")
+    assert read == blend
+    weights, _ = model_weights(read, list(oof.names))
+    given = dict(zip(oof.names, oof.predictions, strict=True))
+    answers = combine(given, weights, read.prior, len(oof.votes), read.log_linear)
+    chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
+    recipe = WAY[chosen].recipe(Fits(oof))
+    np.testing.assert_allclose(answers, recipe.mix(oof.names, oof.predictions), rtol=0, atol=1e-7)
+    nested = mix_nested(oof, WAY[chosen].nested(Fits(oof)))
+    np.testing.assert_allclose(answers, nested, atol=0.1)  # and the nested scores are of much the same blend
+
+
+# ---- the blend file
 
 
 def test_model_weights_strict_and_forgiving():
@@ -223,6 +353,10 @@ def test_model_weights_strict_and_forgiving():
         ({"prior": [1.0]}, "prior must be 6 shares"),
         ({"prior": [0.2] * 6}, "prior must be 6 shares that sum to 1"),
         ({"weights": {}}, "weights: unknown key"),
+        ({"log_linear": {"bias": [0.0]}}, "bias must be 6 numbers, got 1"),
+        ({"log_linear": {"temperature": 0}}, "temperature"),
+        ({"log_linear": {"correction": [[0.0] * 6]}}, "correction must be 12 rows of 6 numbers"),
+        ({"log_linear": {"offset": 1}}, "offset: unknown key"),
     ],
 )
 def test_wrong_blend_file_is_refused(tmp_path, change, message):
@@ -236,8 +370,14 @@ def test_wrong_blend_file_is_refused(tmp_path, change, message):
     assert load_blend(tmp_path / "blend.json") == blend
 
 
-def test_label_rows_of_different_kinds_are_not_blended(tmp_path):
-    rows = make_rows()
-    runs = [write_run(tmp_path / name, rows, labels=name) for name in ("votes", "eeg")]
-    with pytest.raises(BlendInputError, match="votes has labels = 'votes', eeg has labels = 'eeg'"):
-        read_out_of_fold(runs, None, None)
+def test_files_of_earlier_versions_mean_the_convex_mixture():
+    candidates = [
+        {"name": "mean", "nested_kl": 0.9, "chosen": False},
+        {"name": "convex", "nested_kl": 0.8, "chosen": True},
+    ]
+    text = json.dumps({"models": {"a": 0.75, "b": 0.25}, "prior": PRIOR, "candidates": candidates, "rows": 5})
+    blend = parse_blend(text, "old.json")
+    a, b = dirichlet(1, 4), dirichlet(2, 4)
+    mixed = combine({"a": a, "b": b}, model_weights(blend, ["a", "b"])[0], blend.prior, 4, blend.log_linear)
+    np.testing.assert_allclose(mixed, 0.75 * a + 0.25 * b)
+    assert [PATTERNS[k] for k in np.argsort(blend.prior)][-1] == "other"

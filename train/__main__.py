@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
 from common.errors import KitError
 from common.memory import keep_freed_memory
+from common.views import View
 from train import verbs
 
 
@@ -15,6 +17,15 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
     return int(text)
+
+
+def view_of(text: str) -> View:
+    """mirror, +4, mirror-4: mirrored, so many seconds later, or both."""
+    found = re.fullmatch(r"(mirror)? ?([+-]\d+(?:\.\d+)?)?(?: s)?", text)
+    try:
+        return View(mirror=bool(found[1]), shift=float(found[2] or 0))
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text} is no view: mirror, +4, mirror-4; even seconds up to 20") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -197,10 +208,11 @@ def parser() -> argparse.ArgumentParser:
 
     verb = commands.add_parser(
         "blend",
-        help="fit the weights of the models",
+        help="combine models: five ways, each scored nested, and the simplest that is as good as the best",
         description=(
-            "Fit convex weights on out-of-fold rows with at least 10 votes, score them nested beside the plain mean, "
-            "and write the better to a blend file. Example: python -m train blend runs/* --out infer/blend.json"
+            "Fit plain mean, geometric mean, convex weights, log-linear weights and a small stacker on rows with at "
+            "least 10 votes, score each nested with a 95 % interval over patients, and write the simplest one that the "
+            "noise does not tell from the best. Example: python -m train blend runs/* --out infer/blend.json"
         ),
     )
     verb.add_argument("sources", type=Path, nargs="+", metavar="RUN_OR_PARQUET", help="run folders or parquet files")
@@ -208,9 +220,23 @@ def parser() -> argparse.ArgumentParser:
         "--labels",
         type=Path,
         metavar="PARQUET",
-        help="votes and folds for parquet files that have none, matched on eeg_id, eeg_sub_id, label_id",
+        help="votes and folds for parquet files that have none, matched on all id columns (..._id) that they share",
     )
-    verb.add_argument("--group", metavar="COLUMN", help="column that must not cross folds (default: patient_id)")
+    verb.add_argument(
+        "--group",
+        metavar="COLUMN",
+        help="what is resampled and must not cross folds (default: patient_id, or eeg_id where there is none)",
+    )
+    verb.add_argument(
+        "--views",
+        type=view_of,
+        nargs="+",
+        default=[],
+        metavar="VIEW",
+        help="what the kernel also looks at, as far as time allows: mirror, +4 (seconds later), mirror-4 ...",
+    )
+    verb.add_argument("--hours", type=float, metavar="H", help="what a run of the kernel may take (default: 8.5)")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="also write every number there")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="the blend file, e.g. infer/blend.json")
     verb.set_defaults(run=verbs.run_blend)
 

@@ -1,179 +1,125 @@
-"""Convex weights for models from their out-of-fold predictions, and the honest score of doing so."""
+"""A blend from out-of-fold predictions: which way to combine, and which model is missed least."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import polars as pl
-from scipy.optimize import minimize
 
-from common.blend import Blend, Candidate
-from common.errors import KitError
-from common.metric import CLIP, kl_divergence, vote_shares
-from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.labels import vote_totals
-from train.run_folder import CONFIG, OOF, read_run, read_table
+from common.blend import Blend, Bounds, Candidate, LogLinear
+from common.metric import kl_divergence, vote_shares
+from common.views import View
+from train.candidates import Fits, Recipe, Way, mix_nested, possible_ways
+from train.fitting import optimality_gap
+from train.out_of_fold import OutOfFold
+from train.scores import interval, resampled_means
 
-
-class BlendInputError(KitError):
-    """Out-of-fold files that cannot be blended. The message names them and what differs."""
+RULE = (
+    "Chosen is the simplest (the first in the table) whose nested score is not worse than the best one's by more than "
+    "the noise, that is, by a difference whose 95 % interval is all above 0."
+)
+DIGITS = 9  # of what is written
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """Predictions of several models on the same rows. votes: (rows, 6); predictions: (models, rows, 6)."""
+class FittedBlend:
+    """A blend and what it was chosen by. nested: for each candidate the probabilities (rows, 6) of each fold by the
+    recipe fitted on the others; recipes: of the chosen one, by fold; left_out: (models, many-vote rows), KL of the
+    chosen one when it goes on without each model."""
 
-    names: tuple[str, ...]
-    votes: np.ndarray
-    fold: np.ndarray
-    predictions: np.ndarray
-    many: np.ndarray  # rows with at least 10 votes: those that are fitted on and scored
-
-    def fit(self, rows: np.ndarray) -> np.ndarray:
-        """Weights (models,) from those of `rows` that have many votes."""
-        chosen = rows & self.many
-        return fit_weights(vote_shares(self.votes[chosen]), self.predictions[:, chosen])
+    blend: Blend
+    oof: OutOfFold
+    nested: dict[str, np.ndarray]
+    recipes: dict[int, Recipe]
+    left_out: np.ndarray
 
 
-def fit_weights(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Convex weights (models,) that minimise the mean KL of the mixture; target (rows, 6).
+def bounds(resampled: np.ndarray) -> list[Bounds | None]:
+    """The 95 % intervals of columns of (resamples, columns); None where too few groups were there to resample."""
+    low, high = interval(resampled)
+    return [None if np.isnan(a) else (round(float(a), 6), round(float(b), 6)) for a, b in zip(low, high, strict=True)]
 
-    The problem is convex, so a local method finds the optimum; `optimality_gap` proves how near it is.
-    """
-    predictions = np.maximum(predictions, CLIP)
 
-    def cross_entropy(weights: np.ndarray) -> tuple[float, np.ndarray]:  # KL but for the targets' own entropy
-        mixture = np.tensordot(weights, predictions, axes=1)
-        return -(target * np.log(mixture)).sum(axis=1).mean(), -gain(target, predictions, mixture)
+def compare(names: Sequence[str], kl: np.ndarray, group: np.ndarray) -> list[Candidate]:
+    """Candidates in the order given, the simplest first, one of them chosen. kl: (candidates, rows)."""
+    means, resampled = kl.mean(axis=1), resampled_means(kl, group)
+    best = int(means.argmin())
+    own, ahead, behind = (bounds(resampled - other) for other in (0, resampled[:, :1], resampled[:, best, None]))
+    worse = [(means[k] > means[best]) and behind[k] is not None and behind[k][0] > 0 for k in range(len(names))]
+    chosen = worse.index(False)
+    return [
+        Candidate(
+            name=name,
+            nested_kl=round(float(means[k]), 6),
+            interval=own[k],
+            difference=round(float(means[k] - means[0]), 6),
+            difference_interval=ahead[k],
+            behind=round(float(means[k] - means[best]), 6),
+            behind_interval=behind[k],
+            chosen=k == chosen,
+        )
+        for k, name in enumerate(names)
+    ]
 
-    fitted = minimize(
-        cross_entropy,
-        np.full(len(predictions), 1 / len(predictions)),
-        jac=True,
-        method="SLSQP",
-        bounds=[(1e-9, 1)] * len(predictions),
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-        options={"ftol": 1e-12, "maxiter": 500},
+
+def losses_without(oof: OutOfFold, recipes: dict[int, Recipe], left_out: Sequence[int]) -> np.ndarray:
+    """KL (many-vote rows,) when the kernel goes on without these models, in each fold by its own recipe."""
+    for model in left_out:
+        recipes = {k: recipe.without(model) for k, recipe in recipes.items()}
+    return kl_divergence(vote_shares(oof.votes), mix_nested(oof, recipes))
+
+
+def order_of_dropping(oof: OutOfFold, recipes: dict[int, Recipe]) -> tuple[list[int], np.ndarray]:
+    """Models, each time the one that is missed least by those that are left, of equals the one that is worst alone;
+    and the KL (models, rows) without each one alone. `oof`: of many-vote rows."""
+    alone = [kl_divergence(vote_shares(oof.votes), values).mean() for values in oof.predictions]
+    left, order, first = list(range(len(alone))), [], None
+    while len(left) > 1:
+        losses = {model: losses_without(oof, recipes, [*order, model]) for model in left}
+        first = first or losses
+        weakest = min(left, key=lambda model: (round(losses[model].mean(), DIGITS), -alone[model]))
+        order.append(weakest)
+        left.remove(weakest)
+    if first is None:
+        first = {left[0]: losses_without(oof, recipes, left)}
+    return order + left, np.stack([first[model] for model in range(len(alone))])
+
+
+def rounded(log_linear: LogLinear) -> LogLinear:
+    return LogLinear(
+        temperature=round(log_linear.temperature, DIGITS),
+        bias=tuple(round(value, DIGITS) for value in log_linear.bias),
+        correction=tuple(tuple(round(value, DIGITS) for value in row) for row in log_linear.correction),
     )
-    weights = np.where(fitted.x > 1e-6, fitted.x, 0.0)
-    return weights / weights.sum()
 
 
-def gain(target: np.ndarray, predictions: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-    """How fast the KL falls as weight goes to each model, (models,); 1 for every model in use at the optimum."""
-    return (target / mixture * predictions).sum(axis=-1).mean(axis=-1)
+def noted(candidate: Candidate, way: Way, fits: Fits) -> Candidate:
+    """With what the fit on all folds says of itself."""
+    recipe = way.recipe(fits)
+    gap = optimality_gap(fits.target, fits.predictions, recipe.weights) if way.name == "convex" else None
+    return candidate.model_copy(update={"strength": recipe.strength, "optimality_gap": gap})
 
 
-def optimality_gap(target: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
-    """An upper bound, by convexity, of what any other weights could still gain, in nats."""
-    predictions = np.maximum(predictions, CLIP)
-    return float(gain(target, predictions, np.tensordot(weights, predictions, axes=1)).max() - 1)
-
-
-def nested_kl(oof: OutOfFold, fitted: bool) -> np.ndarray:
-    """KL (rows,) of each fold mixed with weights fitted on the other folds, or with equal weights."""
-    mixture = np.empty_like(oof.predictions[0])
-    for k in np.unique(oof.fold):
-        here = oof.fold == k
-        weights = oof.fit(~here) if fitted else np.full(len(oof.names), 1 / len(oof.names))
-        mixture[here] = np.tensordot(weights, oof.predictions[:, here], axes=1)
-    return kl_divergence(vote_shares(oof.votes), mixture)
-
-
-def fit_blend(oof: OutOfFold) -> Blend:
-    """The better, by nested score, of the plain mean and fitted convex weights; the mean when they tie."""
-    scores = {"mean": float(nested_kl(oof, fitted=False)[oof.many].mean())}
-    if all((oof.many & (oof.fold != k)).any() for k in np.unique(oof.fold)):  # else there is nothing to fit on
-        scores["convex"] = float(nested_kl(oof, fitted=True)[oof.many].mean())
-    chosen = min(scores, key=lambda name: scores[name])
-    weights = np.full(len(oof.names), 1 / len(oof.names))
-    if chosen == "convex":
-        weights = oof.fit(np.full(len(oof.votes), True))
-    prior = vote_shares(oof.votes[oof.many]).mean(axis=0)
-    return Blend(
-        models=dict(zip(oof.names, (weights / weights.sum()).round(9).tolist(), strict=True)),
+def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None = None) -> FittedBlend:
+    """Every way fitted and scored nested, the chosen one fitted on all folds, and the order of dropping models."""
+    fits = Fits(oof)
+    ways = possible_ways(fits)
+    recipes = [way.nested(fits) for way in ways]
+    nested = {way.name: mix_nested(oof, each) for way, each in zip(ways, recipes, strict=True)}
+    losses = np.stack([kl_divergence(fits.target, mixed[oof.many]) for mixed in nested.values()])
+    candidates = compare([*nested], losses, oof.group[oof.many])
+    chosen = next(k for k, candidate in enumerate(candidates) if candidate.chosen)
+    recipe = ways[chosen].recipe(fits)
+    order, left_out = order_of_dropping(oof.with_many_votes(), recipes[chosen])
+    prior = fits.target.mean(axis=0)
+    blend = Blend(
+        models=dict(zip(oof.names, recipe.weights.round(DIGITS).tolist(), strict=True)),
         prior=tuple((prior / prior.sum()).tolist()),
-        candidates=tuple(
-            Candidate(name=name, nested_kl=round(kl, 6), chosen=name == chosen) for name, kl in scores.items()
-        ),
+        log_linear=None if recipe.log_linear is None else rounded(recipe.log_linear),
+        views=views,
+        drop=tuple(oof.names[model] for model in order),
+        **({} if hours is None else {"hours": hours}),
+        candidates=tuple(noted(*both, fits) for both in zip(candidates, ways, strict=True)),
         rows=int(oof.many.sum()),
+        provenance=oof.provenance,
     )
-
-
-def read_predictions(path: Path) -> tuple[str, pl.DataFrame]:
-    """A run folder or an out-of-fold parquet: its name and its table."""
-    file = path / OOF if path.is_dir() else path
-    if not file.is_file():
-        raise BlendInputError(f"{path}: no such run or parquet (a run has {OOF} once a fold is finished)")
-    return path.name if path.is_dir() else path.stem, read_table(file)
-
-
-def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None) -> OutOfFold:
-    """All sources on the same rows. Raises BlendInputError.
-
-    Our own oof.parquet carries keys, votes and fold; other tables need `labels` with these: votes as
-    counts or as shares (then every row counts as one with many votes), and `fold`. Rows are matched on
-    all id columns both have. With `group`, no value of that column may be in two folds.
-    """
-    named = [read_predictions(source) for source in sources]
-    names = [name for name, _ in named]
-    if len(set(names)) != len(names):
-        raise BlendInputError(f"the same model twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
-    check_label_rows(sources)
-    truth = read_table(labels) if labels else named[0][1]
-    if absent := [column for column in (*VOTES, "fold") if column not in truth.columns]:
-        raise BlendInputError(f"{labels or sources[0]}: no column {', '.join(absent)}; --labels FILE gives them")
-    shared = set(truth.columns).intersection(*(table.columns for _, table in named))
-    keys = [key for key in ("label_id", "eeg_id", "eeg_sub_id") if key in shared]
-    if not keys or truth.select(keys).is_duplicated().any():
-        raise BlendInputError(f"{labels or sources[0]}: its id columns {keys} do not tell its rows apart")
-    check_groups(truth, group)
-    predictions = [aligned(truth, table, keys, name, labels is None) for name, table in named]
-    votes = truth.select(VOTES).to_numpy().astype(np.float64)
-    counted = all(truth[vote].dtype.is_integer() for vote in VOTES)
-    shares_only = not counted and bool(np.allclose(votes.sum(axis=1), 1))
-    many = np.full(len(votes), True) if shares_only else vote_totals(votes) >= MANY_VOTES
-    if not many.any():
-        raise BlendInputError(f"no row has at least {MANY_VOTES} votes: there is nothing to fit a blend on")
-    return OutOfFold(tuple(names), votes, truth["fold"].to_numpy(), np.stack(predictions), many)
-
-
-def check_label_rows(sources: list[Path]) -> None:
-    """Raises BlendInputError when runs have label rows of different kinds."""
-    kinds = {s.name: read_run(s).training.labels for s in sources if (s / CONFIG).is_file()}
-    if len(set(kinds.values())) > 1:
-        named = ", ".join(f"{name} has labels = {kind!r}" for name, kind in kinds.items())
-        raise BlendInputError(f"label rows of different kinds cannot be blended: {named}")
-
-
-def check_groups(truth: pl.DataFrame, group: str | None) -> None:
-    column = group or ("patient_id" if "patient_id" in truth.columns else None)
-    if column is None:
-        return
-    if column not in truth.columns:
-        raise BlendInputError(f"--group {column}: no such column; there are {', '.join(truth.columns)}")
-    torn = truth.group_by(column).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
-    if torn.height:
-        raise BlendInputError(f"{column} {torn[column][0]} is in several folds ({torn.height} such): that would leak")
-
-
-def aligned(truth: pl.DataFrame, table: pl.DataFrame, keys: list[str], name: str, own: bool) -> np.ndarray:
-    """The table's probabilities in the order of `truth`, (rows, 6). Raises BlendInputError."""
-    columns = list(PATTERNS) if set(PATTERNS) <= set(table.columns) else list(VOTES)
-    if not set(columns) <= set(table.columns) or (own and columns == list(VOTES)):
-        raise BlendInputError(f"{name}: no columns {', '.join(PATTERNS)} with probabilities")
-    if table.select(keys).is_duplicated().any():
-        raise BlendInputError(f"{name}: a row occurs twice ({', '.join(keys)})")
-    if own and "fold" in table.columns:
-        both = truth.select(*keys, "fold").join(table.select(*keys, "fold"), on=keys, suffix="_other")
-        if (both["fold"] != both["fold_other"]).any():
-            raise BlendInputError(f"{name}: its folds differ from those of the first model")
-    joined = truth.select(keys).join(table.select(*keys, *columns), on=keys, how="left", maintain_order="left")
-    values = joined.select(columns).to_numpy().astype(np.float64)
-    if table.height != truth.height or not np.isfinite(values).all():
-        known = int(np.isfinite(values).all(axis=1).sum())
-        raise BlendInputError(f"{name}: {table.height} rows, of which {known} are among the {truth.height} expected")
-    sums = values.sum(axis=1, keepdims=True)
-    if (values < 0).any() or not np.allclose(sums, 1, atol=1e-3):
-        raise BlendInputError(f"{name}: its rows are not probabilities that sum to 1")
-    return values / sums
+    return FittedBlend(blend, oof, nested, recipes[chosen], left_out)

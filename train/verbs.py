@@ -112,20 +112,28 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_blend(arguments: argparse.Namespace) -> None:
     from common.files import write_via
-    from train.blend import fit_blend, read_out_of_fold
+    from train.blend import fit_blend
+    from train.judge import judge
+    from train.judge_text import as_text
+    from train.out_of_fold import read_out_of_fold
+    from train.run_folder import write_json
 
-    blend = fit_blend(read_out_of_fold(arguments.sources, arguments.labels, arguments.group))
+    oof = read_out_of_fold(arguments.sources, arguments.labels, arguments.group)
+    fitted = fit_blend(oof, tuple(arguments.views), arguments.hours)
+    judged = judge(fitted)
+    judged["warnings"] += [
+        f"{name}: best epoch, chosen on the fold that scores it: all scores of it are optimistic"
+        for name in chosen_on_the_fold(arguments.sources)
+    ]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    text = blend.model_dump_json(indent=1, exclude_none=True) + "\n"
+    text = fitted.blend.model_dump_json(indent=1, exclude_none=True) + "\n"
     write_via(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
-    print(f"{blend.rows} rows with many votes; nested KL, each fold scored by weights fitted on the others:")
-    for candidate in blend.candidates:
-        print(f"  {candidate.name:8} {candidate.nested_kl:.4f}{'  <- chosen' if candidate.chosen else ''}")
-    for name, weight in blend.models.items():
-        print(f"  {weight:.3f} {name}")
-    for name in chosen_on_the_fold(arguments.sources):
-        print(f"  {name}: best epoch, chosen on the fold that scores it: the scores above are optimistic")
+    print(as_text(judged, fitted.blend))
     print(f"wrote {arguments.out}")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.json, judged)
+        print(f"wrote {arguments.json}")
 
 
 def chosen_on_the_fold(sources: list[Path]) -> list[str]:

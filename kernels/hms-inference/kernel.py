@@ -7,7 +7,7 @@
 # common.weights, common.files, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 4bc7c8eccc272915be5ae2b08d0e95c8f5833323389d4f4cdc25f4da118df0f1
+# sha256 of the sources: d294eec3cd707f629a7ac3bf23408a8fb3d3964fbcac958cc26c86c5336efb29
 # ruff: noqa
 
 
@@ -992,8 +992,13 @@ def combine(
     if log_linear is not None:
         shares = np.where(weight_sum > 0, weight_sum, 1.0)
         logs = total(lambda p: np.log(np.maximum(p, LEAST_LOGGED))) / shares
-        spread = mean_and_spread(mixed / shares, total(np.square) / shares) if log_linear.correction else np.empty((n_rows, 0))
-        mixed = sharpened(logs, spread, log_linear)
+        logits = logs / log_linear.temperature + np.array(log_linear.bias)
+        if log_linear.correction:
+            summaries = mean_and_spread(mixed / shares, total(np.square) / shares)
+            for column, row in zip(summaries.T, log_linear.correction, strict=True):
+                logits += column[:, None] * np.array(row)  # a matrix product would round by the number of rows
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        mixed = powers / powers.sum(axis=1, keepdims=True)
     mixed = np.where(weight_sum > 0, mixed, np.array(prior))
     return mixed / mixed.sum(axis=1, keepdims=True)
 
@@ -1001,15 +1006,6 @@ def combine(
 def mean_and_spread(mean: np.ndarray, mean_of_squares: np.ndarray) -> np.ndarray:
     """Means and standard deviations of the models' probabilities, (rows, 12)."""
     return np.concatenate([mean, np.sqrt(np.maximum(mean_of_squares - mean**2, 0.0))], axis=1)
-
-
-def sharpened(logs: np.ndarray, summaries: np.ndarray, log_linear: LogLinear) -> np.ndarray:
-    """Probabilities (rows, 6) from mean logarithms (rows, 6) and the summaries (rows, 12) that are corrected for."""
-    logits = logs / log_linear.temperature + np.array(log_linear.bias)
-    for column, row in zip(summaries.T, log_linear.correction, strict=True):  # no matrix product: its rounding
-        logits = logits + column[:, None] * np.array(row)  # depends on the number of rows
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 # %% common.memory
@@ -2513,6 +2509,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
+FORMAT = 1  # of a weights folder; another one is refused, not guessed at
 
 
 class WeightsError(KitError):
@@ -2533,7 +2530,7 @@ class FoldEntry(Strict):
 
 
 class Manifest(Strict):
-    format: int = 1
+    format: int = FORMAT
     name: str
     config_sha256: str
     checkpoint: str  # which of the two the weights are: "last" or "best"
@@ -2583,6 +2580,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
         raise WeightsError(f"{folder.name}: {Path(error.filename).name} is missing; export it again") from error
     except ValidationError as error:
         raise WeightsError(f"{folder.name}/{MANIFEST_FILE} is damaged; export it again:\n  {explain(error)}") from error
+    if manifest.format != FORMAT:
+        found = f"{folder.name}/{MANIFEST_FILE} has format {manifest.format}, this kit reads format {FORMAT}"
+        raise WeightsError(f"{found}; export it again, or build the kernel with the kit that exported it")
     if hashlib.sha256(config).hexdigest() != manifest.config_sha256:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:
@@ -3057,7 +3057,7 @@ class SubmissionReport:
     rows: int = 0
     eegs: int = 0
     devices: list[str] = field(default_factory=list)
-    models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, folds
+    models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, nets
     views: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)  # what was left out: by damage, or for want of time
     warnings: list[str] = field(default_factory=list)
@@ -3108,7 +3108,7 @@ class SubmissionReport:
         """The report in a few lines; every kind of surprise is counted, the first few are named."""
         total = self.seconds.get("total", 0.0)
         summary = [f"{self.rows} rows, {self.eegs} EEGs in {total:.1f} s on {', '.join(self.devices) or 'no device'}"]
-        summary += [f"model {name}: weight {m['weight']:.3f}, {m['folds']} folds" for name, m in self.models.items()]
+        summary += [f"model {name}: weight {m['weight']:.3f}, {m['nets']} nets" for name, m in self.models.items()]
         measured = {"seconds": self.seconds.get("stages"), "MB at most": self.memory_mb}
         if len(self.views) > 1:
             measured["seconds of each view"] = self.seconds.get("views")
@@ -4001,7 +4001,7 @@ def load_models(
     weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
     report.dropped += problems
     folds = [model for model in folds if model.experiment.name in weights]
-    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "folds": len(m.models)} for m in folds}
+    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "nets": len(m.models)} for m in folds}
     return folds, weights
 
 
