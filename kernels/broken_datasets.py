@@ -131,9 +131,14 @@ MODELS: dict[str, tuple[str, Callable[[Dataset], object], tuple[str, ...]]] = {
         ("hms-drill-no-config: config.json is missing...",),
     ),
     "drill-newer": (
-        "made by another version",
+        "config.json with an unknown key",
         lambda dataset: dataset.change_config(colour="green"),
         ("hms-drill-newer: ...colour...",),
+    ),
+    "drill-format": (
+        "manifest.json of another format",
+        lambda dataset: dataset.change_manifest(format=999),
+        ("hms-drill-format/manifest.json has format 999, ...",),
     ),
     "drill-manifest": (
         "manifest.json damaged",

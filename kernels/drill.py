@@ -178,8 +178,8 @@ def as_table(facts: dict[str, Any]) -> list[str]:
         if one["group"] != group:
             group = one["group"]
             lines.append(f"{group}:")
-        named = shortened(one["named"] or "nothing to name", 58)
-        lines.append(f"  {one['fault']:34} {one['became']:22} {named:58} {'ok' if one['ok'] else 'NOT OK'}")
+        named = shortened(one["named"] or "nothing to name", 56)
+        lines.append(f"  {one['fault']:34} {one['became']:22} {named:56} {'ok' if one['ok'] else 'NOT OK'}")
     lines += [f"  skipped: {name}: root in the guard may read every file" for name in facts["skipped"]]
     lines.append("")
     bad = [one for one in facts["faults"] if not one["ok"]]

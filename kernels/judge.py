@@ -101,7 +101,7 @@ def in_full(said: Said) -> str:
 def became(said: Said) -> str:
     if said["fallbacks"]:
         return "prior" if said["fallbacks"][0][0] == "prior" else "other models answered"
-    return "rebuilt" if said["rebuilt_spectrograms"] else "repaired" if said["repaired"] else "used as it is"
+    return "rebuilt" if said["rebuilt_spectrograms"] else "repaired" if said["repaired"] else "answered all the same"
 
 
 def probabilities(lines: Sequence[str]) -> np.ndarray:

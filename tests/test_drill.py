@@ -47,7 +47,7 @@ def test_the_table_says_what_became_of_each(drilled):
         ("spectrogram hangs", "rebuilt", "spectrogram ID.parquet: not read within 5 s"),
         ("both gone", "prior", "EEG ID.parquet: no such file; "),
         ("no T3", "repaired", "missing columns read as NaN: 1 (T3)"),
-        ("a row twice", "used as it is", "nothing to name"),
+        ("a row twice", "answered all the same", "nothing to name"),
         ("a fold cut short", "fold left out", "drill0.safetensors has"),
         ("a dataset not attached", "model left out", "the blend wants drill-absent"),
     ):
