@@ -25,7 +25,7 @@ class SubmissionReport:
     rows: int = 0
     eegs: int = 0
     devices: list[str] = field(default_factory=list)
-    models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, folds
+    models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, nets
     views: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)  # what was left out: by damage, or for want of time
     warnings: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ class SubmissionReport:
         """The report in a few lines; every kind of surprise is counted, the first few are named."""
         total = self.seconds.get("total", 0.0)
         summary = [f"{self.rows} rows, {self.eegs} EEGs in {total:.1f} s on {', '.join(self.devices) or 'no device'}"]
-        summary += [f"model {name}: weight {m['weight']:.3f}, {m['folds']} folds" for name, m in self.models.items()]
+        summary += [f"model {name}: weight {m['weight']:.3f}, {m['nets']} nets" for name, m in self.models.items()]
         measured = {"seconds": self.seconds.get("stages"), "MB at most": self.memory_mb}
         if len(self.views) > 1:
             measured["seconds of each view"] = self.seconds.get("views")

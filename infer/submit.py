@@ -59,7 +59,7 @@ def load_models(
     weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
     report.dropped += problems
     folds = [model for model in folds if model.experiment.name in weights]
-    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "folds": len(m.models)} for m in folds}
+    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "nets": len(m.models)} for m in folds}
     return folds, weights
 
 

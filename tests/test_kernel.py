@@ -142,7 +142,7 @@ def test_a_damaged_fold_is_left_out_of_the_hidden_run(road, kernel, damaged, sub
     assert validate(tmp_path / "out" / "submission.csv", road.competition) == 9
     report = json.loads((tmp_path / "out" / "report.json").read_text())["kernel"]
     assert [fold.split(" ")[0] for fold in report["dropped"]] == ["hms-tiny-wave/fold1.safetensors"]
-    assert report["models"]["tiny-wave"] == {"weight": 0.4, "folds": 1}
+    assert report["models"]["tiny-wave"] == {"weight": 0.4, "nets": 1}
     assert "DROPPED hms-tiny-wave/fold1.safetensors" in (tmp_path / "out" / "log.txt").read_text()
     assert (tmp_path / "out" / "submission.csv").read_bytes() != (submitted / "submission.csv").read_bytes()
 

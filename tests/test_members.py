@@ -128,7 +128,7 @@ def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, 
         pl.DataFrame(dict(zip(ELECTRODES, noise.T, strict=True))).write_parquet(hidden / f"test_eegs/{k}.parquet")
     blend = Blend(models={ONE.name: 1.0}, prior=(1 / 6,) * 6)
     report = submit(hidden, [folder], blend, tmp_path / "submission.csv")
-    assert report.models == {ONE.name: {"weight": 1.0, "folds": 8}}
+    assert report.models == {ONE.name: {"weight": 1.0, "nets": 8}}
     loaded = load_weights(folder, CPU)
     assert len(loaded.models) == 8
     eegs = [torch.from_numpy(read_eeg(hidden / f"test_eegs/{k}.parquet").values) for k in range(3)]

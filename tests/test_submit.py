@@ -60,13 +60,13 @@ def test_the_report(road, sound):
     report = sound[1]
     n = pl.read_csv(road.competition / "test.csv").height
     assert (report.rows, report.eegs, len(report.devices)) == (n, n, len(find_devices()[0]))
-    assert report.models == {"tiny-image": {"weight": 0.6, "folds": 2}, "tiny-wave": {"weight": 0.4, "folds": 2}}
+    assert report.models == {"tiny-image": {"weight": 0.6, "nets": 2}, "tiny-wave": {"weight": 0.4, "nets": 2}}
     assert not (report.dropped or report.fallbacks or report.rebuilt_spectrograms or report.repaired)
     means = pl.read_csv(sound[0]).select(VOTES).mean().row(0)
     assert list(report.class_means) == list(PATTERNS)
     np.testing.assert_allclose(list(report.class_means.values()), means, atol=1e-6)
     text = "\n".join(report.lines())
-    assert f"{n} rows, {n} EEGs" in text and "model tiny-wave: weight 0.400, 2 folds" in text and "fallbacks: 0" in text
+    assert f"{n} rows, {n} EEGs" in text and "model tiny-wave: weight 0.400, 2 nets" in text and "fallbacks: 0" in text
 
 
 def test_the_report_as_json(sound, tmp_path):
@@ -148,7 +148,7 @@ def test_a_missing_model(road, tmp_path):
         submit(road.competition, [image], road.blend, out)
     assert not out.exists()
     report = submit(road.competition, [image], road.blend, out, forgiving=True)
-    assert report.models == {"tiny-image": {"weight": 1.0, "folds": 2}}
+    assert report.models == {"tiny-image": {"weight": 1.0, "nets": 2}}
     assert len(report.dropped) == 1 and "tiny-wave" in report.dropped[0]
     submit(road.competition, [image], blend_of(road, tiny_image=1.0), tmp_path / "alone.csv")
     assert out.read_bytes() == (tmp_path / "alone.csv").read_bytes()

@@ -203,7 +203,7 @@ def test_a_damaged_recipe(road, wave, tmp_path, fault):
         assert WAVE in str(refusal.value)
     folders = [road.weights / IMAGE, wave]
     report = submit(road.competition, folders, road.blend, tmp_path / "out.csv", forgiving=True)
-    assert report.models == {"tiny-image": {"weight": 1.0, "folds": 2}}
+    assert report.models == {"tiny-image": {"weight": 1.0, "nets": 2}}
     assert any(WAVE in what and RECIPE_FAULTS[fault] in what for what in report.dropped)
 
 
