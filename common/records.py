@@ -96,6 +96,10 @@ def pick_columns(
         return columns, list(fields), []  # looking 400 columns up by name takes longer than reading them
     numeric, findings = match_columns(frame, fields, beside)
     if not numeric:
+        known = {field.lower() for field in fields}
+        if named := [name for name in frame.columns if name.strip().lower() in known]:
+            found = ", ".join(sorted({str(frame.schema[name]) for name in named}))
+            raise RecordingError(f"{path.name}: no numbers but {found} in its columns: {shorten(named)}")
         raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
     # Beyond float32 becomes infinite, and that becomes missing.
     return frame.select(numeric.values()).cast(pl.Float32, strict=False), list(numeric), findings

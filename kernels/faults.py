@@ -129,7 +129,7 @@ CASES = {
         lambda frame: frame.rename(lambda name: f"{name}x"),
         eeg_lost="ID.parquet: none of its 20 columns is one of Fp1, F3, C3 ...",
     ),
-    "numbers as text": Case(cast(pl.String), eeg_lost="ID.parquet: none of its 20 columns ..."),
+    "numbers as text": Case(cast(pl.String), eeg_lost="ID.parquet: no numbers but String in its columns: 20 ..."),
     "cut in half": Case(half, eeg_lost=UNREADABLE),
     "empty": Case(empty, eeg_lost=UNREADABLE),
     "garbage": Case(garbage, eeg_lost=UNREADABLE),
