@@ -1,0 +1,140 @@
+"""Runs the official `kaggle` command and knows whether it did what it should.
+
+Credentials are the kaggle tool's own business: they are neither read nor kept here, and what kaggle prints is cleared
+of anything that looks like one before it is shown.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaggle_failures import ABSENT, BY_NAME, Failure, recognise
+
+from common.errors import KitError
+
+OLDEST = (2, 2, 5)  # knows `competitions submission` and asks for the kernel version that is named
+NOT_PASSED_ON = (
+    *("VERBOSE", "VERBOSE_OUTPUT"),  # would print requests with their credentials
+    *("KAGGLE_COMPETITION", "KAGGLE_PATH"),  # would change what commands do
+)
+SECRETS = re.compile(r"KGAT_\w+|(?i:\b(?:basic|bearer)) [\w+/=.-]{8,}|\b[0-9a-f]{32}\b")
+READ_SECONDS, CHANGE_SECONDS = 300, 900  # the client itself waits for ever
+GROWTH = (1, 2, 4, 8, 16)  # waits before a reading command is repeated, times `pause`
+HERE = Path(__file__).resolve().parent
+
+
+class KaggleError(KitError):
+    """A kaggle command that failed. `failure` is its row in kaggle_failures.py."""
+
+    def __init__(self, failure: Failure, command: str, what: str, printed: str = "") -> None:
+        lines = [line for line in printed.strip().splitlines() if line.strip()]
+        quoted = "".join(f"\n  | {line}" for line in lines[-6:])
+        super().__init__(f"{what}\n{failure.do}\n  $ {command}{quoted}")
+        self.failure = failure
+
+
+def hide_secrets(text: str) -> str:
+    return SECRETS.sub("[hidden]", text)
+
+
+def find_kaggle() -> str:
+    """The command of this interpreter's environment, else of PATH. Raises KaggleError."""
+    beside = Path(sys.executable).with_name("kaggle")
+    found = str(beside) if beside.is_file() else shutil.which("kaggle")
+    if found is None:
+        raise KaggleError(BY_NAME["not installed"], "kaggle", BY_NAME["not installed"].what)
+    return found
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
+
+
+def short(word: str) -> str:
+    """A path below the current folder as a person would type it."""
+    here = f"{Path.cwd()}{os.sep}"
+    return word.removeprefix(here) if os.path.isabs(word) else word
+
+
+def as_json(printed: str) -> Any:
+    """The JSON in what kaggle printed, behind warnings and page tokens; None where there is none."""
+    start = re.search(r"^[\[{]", printed, re.MULTILINE)
+    try:
+        return json.loads(printed[start.start() :]) if start else None
+    except ValueError:
+        return None
+
+
+@dataclass
+class Kaggle:
+    """`read` repeats what only reads; `change` never repeats: whoever calls it looks before doing so.
+
+    pause: seconds before the first repetition; the next waits grow. lock: a file descriptor that every command keeps
+    open, so that a lock on it outlives a publisher that was killed for as long as its last command goes on.
+    """
+
+    pause: float = 2.0
+    lock: int | None = None
+    executable: str = field(default_factory=find_kaggle)
+
+    def read(self, *words: str | Path) -> str:
+        """What the command printed on stdout. Raises KaggleError."""
+        return self.repeat([self.executable, *map(str, words)], "kaggle")
+
+    def change(self, *words: str | Path, seconds: float = CHANGE_SECONDS) -> str:
+        """What the command printed on stdout, after one attempt. Raises KaggleError."""
+        return self.run([self.executable, *map(str, words)], "kaggle", seconds)
+
+    def newest_version(self, kernel: str) -> dict[str, Any] | None:
+        """version and code_sha256 of OWNER/SLUG; None where there is no such kernel. Raises KaggleError."""
+        try:
+            printed = self.repeat([sys.executable, str(HERE / "kernel_version.py"), kernel], "python")
+        except KaggleError as error:
+            if error.failure.name in ABSENT:
+                return None
+            raise
+        return dict(as_json(printed))
+
+    def repeat(self, words: list[str], program: str) -> str:
+        """Run until it succeeds, or fails in a way that does not pass by itself."""
+        for wait in GROWTH:
+            try:
+                return self.run(words, program, READ_SECONDS)
+            except KaggleError as error:
+                if not error.failure.again:
+                    raise
+                print(f"  {error.failure.what} Again in {wait * self.pause:.0f} s.", flush=True)
+                time.sleep(wait * self.pause)
+        return self.run(words, program, READ_SECONDS)
+
+    def run(self, words: list[str], program: str, seconds: float) -> str:
+        shown = shlex.join([program, *map(short, words[1:])])
+        print(f"$ {shown}", flush=True)
+        try:
+            done = subprocess.run(
+                words,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                pass_fds=[] if self.lock is None else [self.lock],
+            )
+            stdout, stderr, code = done.stdout, done.stderr, done.returncode
+        except subprocess.TimeoutExpired:
+            stdout, stderr, code = "", f"no answer within {seconds:.0f} s", 1
+        command = " ".join(words[1:]) if program == "kaggle" else "kernel_version"
+        found = recognise(command, f"{stdout}\n{stderr}", code)
+        if found:
+            failure, what = found
+            raise KaggleError(failure, hide_secrets(shown), hide_secrets(what), hide_secrets(f"{stdout}\n{stderr}"))
+        return stdout
