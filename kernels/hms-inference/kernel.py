@@ -7,7 +7,7 @@
 # common.weights, common.files, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: d294eec3cd707f629a7ac3bf23408a8fb3d3964fbcac958cc26c86c5336efb29
+# sha256 of the sources: 082fd7a974cc181f7c728f1c0febf66e596be91bf0e53356142a64495f8daf3d
 # ruff: noqa
 
 
@@ -2747,6 +2747,10 @@ def pick_columns(
         return columns, list(fields), []  # looking 400 columns up by name takes longer than reading them
     numeric, findings = match_columns(frame, fields, beside)
     if not numeric:
+        known = {field.lower() for field in fields}
+        if named := [name for name in frame.columns if name.strip().lower() in known]:
+            found = ", ".join(sorted({str(frame.schema[name]) for name in named}))
+            raise RecordingError(f"{path.name}: no numbers but {found} in its columns: {shorten(named)}")
         raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
     # Beyond float32 becomes infinite, and that becomes missing.
     return frame.select(numeric.values()).cast(pl.Float32, strict=False), list(numeric), findings
