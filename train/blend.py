@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import ValidationError
 
 from common.blend import Blend, Bounds, Candidate, LogLinear
+from common.config import explain
 from common.metric import kl_divergence, vote_shares
+from common.schema import PATTERNS
 from common.views import View
 from train.candidates import Fits, Recipe, Way, mix_nested, possible_ways
-from train.fitting import optimality_gap
-from train.out_of_fold import OutOfFold
+from train.fitting import equal_weights, optimality_gap
+from train.out_of_fold import BlendInputError, OutOfFold
 from train.scores import interval, resampled_means
 
 RULE = (
@@ -100,7 +103,15 @@ def noted(candidate: Candidate, way: Way, fits: Fits) -> Candidate:
 
 
 def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None = None) -> FittedBlend:
-    """Every way fitted and scored nested, the chosen one fitted on all folds, and the order of dropping models."""
+    """Every way fitted and scored nested, the chosen one fitted on all folds, and the order of dropping models.
+
+    Raises BlendInputError when views or hours are not what a kernel can do.
+    """
+    settings = {"views": views} | ({} if hours is None else {"hours": hours})
+    try:
+        Blend(models={}, prior=tuple(equal_weights(len(PATTERNS)).tolist()), **settings)
+    except ValidationError as error:
+        raise BlendInputError(explain(error)) from error
     fits = Fits(oof)
     ways = possible_ways(fits)
     recipes = [way.nested(fits) for way in ways]
@@ -115,9 +126,8 @@ def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None 
         models=dict(zip(oof.names, recipe.weights.round(DIGITS).tolist(), strict=True)),
         prior=tuple((prior / prior.sum()).tolist()),
         log_linear=None if recipe.log_linear is None else rounded(recipe.log_linear),
-        views=views,
         drop=tuple(oof.names[model] for model in order),
-        **({} if hours is None else {"hours": hours}),
+        **settings,
         candidates=tuple(noted(*both, fits) for both in zip(candidates, ways, strict=True)),
         rows=int(oof.many.sum()),
         provenance=oof.provenance,

@@ -63,11 +63,11 @@ def read_source(path: Path, name: str) -> Table:
     if not path.is_file():
         raise BlendInputError(f"{path}: no such run or parquet (a run has {OOF} once a fold is finished)")
     rows = read_table(path)
-    ids = selectors.matches(r"^(id|.*_id)$") & selectors.numeric()
-    whole = rows.with_columns(ids.cast(pl.Int64, strict=False))  # tables may differ in the width of their ids
-    if lost := [name for name in whole.columns if whole[name].null_count() > rows[name].null_count()]:
+    ids = rows.select(selectors.matches(r"^(id|.*_id)$") & selectors.numeric())
+    whole = ids.select(pl.all().cast(pl.Int64, strict=False))  # tables may differ in the width of their ids
+    if lost := [c for c in ids.columns if not whole[c].equals(ids[c], check_dtypes=False)]:
         raise BlendInputError(f"{name}: column {lost[0]} holds values that are no ids")
-    return Table(name, path, whole)
+    return Table(name, path, rows.with_columns(whole))
 
 
 def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None) -> OutOfFold:
@@ -88,7 +88,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
         raise BlendInputError(f"{truth.name}: no column {', '.join(absent)}; --labels FILE gives them")
     keys = find_keys(truth, tables)
     column = check_groups(truth, group)
-    predictions = np.stack([aligned(truth, table, keys) for table in tables])
+    predictions = np.stack([aligned(truth, table, keys, labels is None) for table in tables])
     check_twins(names, predictions)
     votes, counted, many = read_votes(truth)
     groups = truth.rows[column].to_numpy()
@@ -172,7 +172,7 @@ def check_groups(truth: Table, group: str | None) -> str:
     return column
 
 
-def probability_columns(table: Table, is_truth: bool) -> list[str]:
+def probability_columns(table: Table, own_votes: bool) -> list[str]:
     """Six columns named alike around the patterns' names: seizure ..., or lpd_vote ..., or pred_LPD ... Those named
     as votes are probabilities only where others carry the labels. Raises BlendInputError."""
     plain, found = [*PATTERNS], {}
@@ -187,14 +187,14 @@ def probability_columns(table: Table, is_truth: bool) -> list[str]:
     if len(others) > 1:
         shown = ", ".join(names[0] for names in others)
         raise BlendInputError(f"{table.name}: several sets of probabilities ({shown}): keep the columns of one")
-    if not others and (is_truth or not complete):
+    if not others and (own_votes or not complete):
         raise BlendInputError(f"{table.name}: no columns {', '.join(PATTERNS)} with probabilities")
     return (others or complete)[0]
 
 
-def aligned(truth: Table, table: Table, keys: list[str]) -> np.ndarray:
+def aligned(truth: Table, table: Table, keys: list[str], own_votes: bool) -> np.ndarray:
     """The table's probabilities in the order of `truth`, (rows, 6). Raises BlendInputError."""
-    columns = probability_columns(table, table is truth)
+    columns = probability_columns(table, own_votes)
     strangers, lacking = (a.rows.join(b.rows, on=keys, how="anti") for a, b in ((table, truth), (truth, table)))
     if strangers.height or lacking.height:
         where = ", ".join(f"{key} {value}" for key, value in zip(keys, first_of(lacking, strangers, keys), strict=True))

@@ -1,0 +1,215 @@
+"""What a blend is judged by: each number written down again, the command, and eight real models."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from blend_samples import PATTERNS, dirichlet, out_of_fold
+from run_samples import make_rows, write_run
+from scipy.special import rel_entr
+
+from common.blend import load_blend
+from common.metric import vote_shares
+from common.schema import VOTES
+from common.views import View
+from train.__main__ import parser
+from train.blend import fit_blend
+from train.candidates import nested_kl
+from train.judge import calibration_curve, calibration_error, disagreement, error_correlation, judge
+from train.judge_text import as_text
+from train.out_of_fold import BlendInputError, read_out_of_fold
+
+ROOT = Path(__file__).resolve().parents[1]
+OOF = ROOT.parent / "shared" / "data" / "oof"
+
+
+def blend(*words):
+    """The command, in this process: torch takes seconds to load."""
+    arguments = parser().parse_args(["blend", *map(str, words)])
+    arguments.run(arguments)
+
+
+# ---- calibration, correlation, disagreement
+
+
+def test_calibration_is_zero_for_the_truth_and_the_distance_for_the_sure():
+    truth = dirichlet(0, 20000)
+    share = np.random.default_rng(1).multinomial(15, truth) / 15
+    assert calibration_error(share, truth) < 0.005
+    sure = np.eye(6)[truth.argmax(axis=1)]
+    right = share[np.arange(20000), truth.argmax(axis=1)].mean()
+    # At 1 they promise 1 and get `right`; at 0, five times as often, they promise nothing and get the rest.
+    assert calibration_error(share, sure) == pytest.approx((1 - right) / 6 + 5 / 6 * (1 - right) / 5)
+    low, high = calibration_curve(share, sure)
+    assert (low["low"], low["high"], low["predicted"], low["probabilities"]) == (0, 0.1, 0, 100000)
+    assert (high["low"], high["high"], high["predicted"]) == (0.9, 1, 1) and high["observed"] == pytest.approx(right)
+
+
+def test_correlation_and_disagreement_of_models():
+    target, rng = dirichlet(2, 4000), np.random.default_rng(3)
+    shared, own = rng.normal(size=(4000, 6)), rng.normal(size=(2, 4000, 6))
+    models = target + np.stack([shared + own[0], shared + own[1], -shared])
+    found = error_correlation(target, models)
+    np.testing.assert_allclose(found[0], [1, 0.5, -np.sqrt(0.5)], atol=0.02)
+    np.testing.assert_allclose(found, found.T)
+    np.testing.assert_array_equal(error_correlation(target, target[None]), [[0]])
+    one = np.eye(6)[[0, 1, 2, 3]]
+    other = np.eye(6)[[0, 1, 2, 4]]
+    np.testing.assert_array_equal(disagreement(np.stack([one, other])), [[0, 0.25], [0.25, 0]])
+
+
+# ---- all of it
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng, truth = np.random.default_rng(0), dirichlet(5, 240)
+    noisy = np.log(truth + 0.01) + rng.normal(size=(3, 240, 6)) * np.array([0.5, 1, 2])[:, None, None]
+    predictions = np.exp(noisy) / np.exp(noisy).sum(axis=-1, keepdims=True)
+    votes = np.stack([rng.multinomial(n, p) for n, p in zip(rng.integers(3, 22, 240), truth, strict=True)]).astype(
+        float
+    )
+    oof = out_of_fold(predictions, votes, np.arange(240) // 4 % 4)
+    return fit_blend(replace(oof, group=np.arange(240) // 4, group_name="patient_id"))
+
+
+def test_numbers_are_what_they_say(fitted):
+    found, oof, many = judge(fitted), fitted.oof, fitted.oof.many
+    target = vote_shares(oof.votes)
+    chosen = next(line["name"] for line in found["candidates"] if line["chosen"])
+    kl = {name: rel_entr(target, values).sum(axis=1) for name, values in zip("abc", oof.predictions, strict=True)}
+    nested = nested_kl(oof, chosen)
+    assert (found["rows"], found["many"], found["groups"]) == (240, many.sum(), 59)
+    for line in found["models"]:
+        assert line["kl"] == pytest.approx(kl[line["name"]][many].mean())
+        assert line["interval"][0] < line["kl"] < line["interval"][1]
+        assert fitted.blend.drop[line["place"] - 1] == line["name"]
+    worth = {line["name"]: line["value"] for line in found["models"]}
+    assert worth["a"] > worth["c"]  # the best model is missed most
+    without = np.empty(240)
+    for k, recipe in fitted.recipes.items():  # the blend without the first one, by hand
+        here, weights = oof.fold == k, recipe.weights * [0, 1, 1]
+        logs = np.tensordot(weights / weights.sum(), np.log(np.maximum(oof.predictions[:, here], 1e-6)), axes=1)
+        logits = logs / recipe.log_linear.temperature + np.array(recipe.log_linear.bias)
+        without[here] = rel_entr(target[here], np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).sum(axis=1)
+    assert chosen in ("geometric", "log-linear") and worth["a"] == pytest.approx((without - nested)[many].mean())
+    consensus = oof.votes.argmax(axis=1)
+    for k, pattern in enumerate(PATTERNS):
+        line = next(line for line in found["by_class"] if line["label"] == pattern)
+        here = many & (consensus == k)
+        assert (line["rows"], line["groups"]) == (here.sum(), len(np.unique(oof.group[here])))
+        assert line["kl"]["blend"] == pytest.approx(nested[here].mean())
+        assert line["kl"]["best"] == pytest.approx(kl["a"][here].mean())
+    totals = oof.votes.sum(axis=1)
+    for line in found["by_votes"]:
+        low, _, high = line["label"].removeprefix(">= ").partition(" to ")
+        here = (totals >= int(low)) & (totals <= int(high or 99))
+        assert line["rows"] == here.sum() and line["kl"]["blend"] == pytest.approx(nested[here].mean())
+    assert sum(line["rows"] for line in found["by_votes"]) == 240
+    prior = np.empty((240, 6))
+    for k in range(4):
+        prior[oof.fold == k] = target[many & (oof.fold != k)].mean(axis=0)
+    by_fold = [line["kl"]["prior"] for line in found["by_fold"]]
+    expected = rel_entr(target, prior).sum(axis=1)
+    np.testing.assert_allclose(by_fold, [expected[many & (oof.fold == k)].mean() for k in range(4)])
+    by_patient = np.array([nested[many & (oof.group == g)].mean() for g in np.unique(oof.group[many])])
+    spread = found["by_group"]
+    assert spread["groups"] == len(by_patient) and spread["median"] == pytest.approx(np.median(by_patient))
+    np.testing.assert_allclose([line["kl"] for line in spread["worst"]], np.sort(by_patient)[::-1][:10])
+    assert 0.1 < spread["worst_tenth"] < 1
+    assert [part["name"] for part in found["calibration"]] == ["a (best model)", "mean", f"{chosen} (the blend)"]
+    assert json.loads(json.dumps(found, allow_nan=False)) is not None  # plain values
+
+
+def test_text_names_everything(fitted):
+    found = judge(fitted)
+    text = as_text(found, fitted.blend)
+    for line in (*found["candidates"], *found["models"]):
+        assert line["name"] in text
+    assert text.count("<- chosen") == 1 and found["rule"] in text and "2000 draws of 59 values of patient_id" in text
+    assert "no others could gain more than" in text and "temperature" in text
+    assert "WARNING" not in text
+    found["warnings"].append("something odd")
+    assert as_text(found, fitted.blend).endswith("\nWARNING: something odd")
+    one = fit_blend(replace(fitted.oof, group=np.zeros(240)))  # one patient: no intervals, and no NaN in any file
+    assert json.dumps(judge(one), allow_nan=False) and " - " in as_text(judge(one), one.blend)
+
+
+# ---- the command
+
+
+def test_the_command_writes_what_the_kernel_is_to_do(tmp_path, capsys):
+    rows = make_rows(n_patients=24)
+    runs = [
+        write_run(tmp_path / name, rows, seed=k, checkpoint=c)
+        for k, (name, c) in enumerate(zip("ab", ("last", "best"), strict=True))
+    ]
+    for k, run in enumerate(runs):  # as `run` merges them
+        parts = pl.concat(pl.read_parquet(part) for part in sorted(run.glob("fold*/oof.parquet")))
+        chosen = "best" if k else "last"
+        parts.rename({f"{p}_{chosen}": p for p in PATTERNS}).select(*rows.columns, *PATTERNS).write_parquet(
+            run / "oof.parquet"
+        )
+    out, numbers = tmp_path / "new" / "blend.json", tmp_path / "numbers" / "judged.json"
+    options = ["--hours", "3", "--views", "mirror", "+4", "mirror-2"]
+    blend(*runs, "--out", out, "--json", numbers, *options)
+    printed = capsys.readouterr().out
+    written = load_blend(out)
+    assert written.views == (View(mirror=True), View(shift=4), View(mirror=True, shift=-2)) and written.hours == 3
+    assert set(written.drop) == set(written.models) == {"a", "b"}
+    assert written.provenance.group == "patient_id" and [s.name for s in written.provenance.sources] == ["a", "b"]
+    assert str(tmp_path) not in out.read_text()
+    judged = json.loads(numbers.read_text())
+    assert judged["candidates"] == [c.model_dump(mode="json") for c in written.candidates]
+    assert "b: best epoch, chosen on the fold that scores it" in printed and "WARNING: a:" not in printed
+    blend(*runs, "--out", tmp_path / "again.json", *options)
+    assert (tmp_path / "again.json").read_bytes() == out.read_bytes()
+    for text in ("upside-down", "+3", "+22", "mirror4"):
+        with pytest.raises(SystemExit):
+            parser().parse_args(["blend", "runs/a", "--out", "x", "--views", text])
+        assert f"{text} is no view: mirror, +4, mirror-4" in capsys.readouterr().err
+    for words, message in (
+        (["--views", "mirror", "mirror"], "views are mirror, mirror"),
+        (["--views", "+0"], "plain one, always seen"),
+        (["--hours", "20"], "hours"),
+    ):
+        with pytest.raises(BlendInputError, match=message):
+            blend(*runs, "--out", tmp_path / "refused.json", *words)
+    assert not (tmp_path / "refused.json").exists()
+
+
+# ---- real models
+
+
+def test_eight_real_models(tmp_path):
+    if not OOF.is_dir():
+        pytest.skip("the real out-of-fold predictions are not beside the repository")
+    files = sorted(path for path in OOF.glob("*.parquet") if path.stem != "labels")
+    labels = pl.read_parquet(OOF / "labels.parquet")
+    target = labels.select(VOTES).to_numpy()
+    single = {}
+    for path in files:
+        one = pl.read_parquet(path)
+        assert one["eeg_id"].equals(labels["eeg_id"]) and one["eeg_sub_id"].equals(labels["eeg_sub_id"])
+        prediction = one.select(VOTES).to_numpy().astype(float)
+        prediction /= prediction.sum(axis=1, keepdims=True)
+        single[path.stem] = rel_entr(target, np.clip(prediction, 1e-15, 1)).sum(axis=1).mean()
+    assert len(files) == 8 and min(single.values()) == pytest.approx(0.2349, abs=1e-4)
+    fitted = fit_blend(read_out_of_fold(files, OOF / "labels.parquet", "spectrogram_id"))
+    found, scores = judge(fitted), {candidate.name: candidate.nested_kl for candidate in fitted.blend.candidates}
+    assert scores["mean"] == pytest.approx(0.2157, abs=1e-4) and max(scores.values()) < min(single.values()) - 0.015
+    assert scores["geometric"] == pytest.approx(0.2151, abs=1e-4)
+    assert scores["log-linear"] < scores["convex"] < scores["mean"]
+    assert max(scores.values()) - min(scores.values()) < 0.002
+    chosen = [candidate for candidate in fitted.blend.candidates if candidate.chosen]
+    assert [candidate.name for candidate in chosen] == ["mean"] and chosen[0].behind_interval[0] < 0  # inside the noise
+    gaps = [c.optimality_gap for c in fitted.blend.candidates if c.name == "convex"]
+    assert -1e-12 <= gaps[0] < 1e-6
+    for line in found["models"]:
+        assert line["kl"] == pytest.approx(single[line["name"]], abs=1e-6)
+        assert line["interval"][0] < line["kl"] < line["interval"][1]
+    assert fitted.blend.rows == 6366 and found["groups"] == 4702 and found["by_votes"] == []
+    assert np.min(found["correlation"]) > 0.7 and np.max(found["disagreement"]) < 0.25
