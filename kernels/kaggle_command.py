@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaggle_failures import ABSENT, BY_NAME, Failure, recognise
+from kaggle_failures import ABSENT, BY_NAME, UNKNOWN, Failure, recognise
 
 from common.errors import KitError
 
@@ -28,6 +28,7 @@ NOT_PASSED_ON = (
 SECRETS = re.compile(r"KGAT_\w+|(?i:\b(?:basic|bearer)) [\w+/=.-]{8,}|\b[0-9a-f]{32}\b")
 READ_SECONDS, CHANGE_SECONDS = 300, 900  # the client itself waits for ever
 GROWTH = (1, 2, 4, 8, 16)  # waits before a reading command is repeated, times `pause`
+PAGE = 200  # entries of a list that are asked for at once
 HERE = Path(__file__).resolve().parent
 
 
@@ -84,6 +85,7 @@ class Kaggle:
     pause: float = 2.0
     lock: int | None = None
     executable: str = field(default_factory=find_kaggle)
+    shown: str = ""  # the last command that was shown: asking the same again and again is shown once
 
     def read(self, *words: str | Path) -> str:
         """What the command printed on stdout. Raises KaggleError."""
@@ -93,8 +95,29 @@ class Kaggle:
         """What the command printed on stdout, after one attempt. Raises KaggleError."""
         return self.run([self.executable, *map(str, words)], "kaggle", seconds)
 
+    def answer(self, *words: str | Path) -> Any:
+        """The JSON that a command printed. Raises KaggleError, also where there is none."""
+        printed = self.read(*words)
+        found = as_json(printed)
+        if found is None:
+            command = shlex.join(["kaggle", *map(str, words)])
+            raise KaggleError(UNKNOWN, command, "kaggle printed no JSON.", hide_secrets(printed))
+        return found
+
+    def pages(self, *words: str | Path) -> list[dict[str, Any]]:
+        """The entries of a list, page by page. Raises KaggleError."""
+        entries: list[dict[str, Any]] = []
+        token: list[str] = []
+        while True:
+            printed = self.read(*words, "--page-size", str(PAGE), "--format", "json", *token)
+            entries += as_json(printed) or []
+            more = re.search(r"^Next Page Token = (\S+)", printed, re.MULTILINE)
+            if not more:
+                return entries
+            token = ["--page-token", more.group(1)]
+
     def newest_version(self, kernel: str) -> dict[str, Any] | None:
-        """version and code_sha256 of OWNER/SLUG; None where there is no such kernel. Raises KaggleError."""
+        """version, code_sha256 and sources of OWNER/SLUG; None where there is no such kernel. Raises KaggleError."""
         try:
             printed = self.repeat([sys.executable, str(HERE / "kernel_version.py"), kernel], "python")
         except KaggleError as error:
@@ -117,7 +140,9 @@ class Kaggle:
 
     def run(self, words: list[str], program: str, seconds: float) -> str:
         shown = shlex.join([program, *map(short, words[1:])])
-        print(f"$ {shown}", flush=True)
+        if shown != self.shown:
+            print(f"$ {hide_secrets(shown)}", flush=True)
+        self.shown = shown
         try:
             done = subprocess.run(
                 words,

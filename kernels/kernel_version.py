@@ -1,4 +1,4 @@
-"""Prints the number of a kernel's newest version and the sha256 of its code, as JSON.
+"""Prints the number of a kernel's newest version, the sha256 of its code and its sources, as JSON.
 
     python kernels/kernel_version.py OWNER/SLUG
 
@@ -40,8 +40,10 @@ def main(kernel: str) -> int:
     except RequestException as error:
         print(error, file=sys.stderr)
         return 1
-    version, source = answer.metadata.current_version_number, answer.blob.source
-    print(json.dumps({"version": version, "code_sha256": code_sha256(source)}))
+    facts = answer.metadata
+    sources = sorted([*(facts.dataset_data_sources or []), *(facts.competition_data_sources or [])])
+    digest = code_sha256(answer.blob.source)
+    print(json.dumps({"version": facts.current_version_number, "code_sha256": digest, "sources": sources}))
     return 0
 
 

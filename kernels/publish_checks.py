@@ -16,6 +16,10 @@ from publish_secrets import secret_in
 
 METADATA = "dataset-metadata.json"
 PLACEHOLDER = "OWNER"  # stands for the user in metadata until publishing fills it in
+# kaggle keeps these for itself and does not upload them; it unpacks archives, so that they are not what was sent.
+NOT_UPLOADED = ("datapackage.json", "kernel-metadata.json", "model-metadata.json", "model-instance-metadata.json")
+NOT_UPLOADED += tuple(f"dataset-cover-image.{ending}" for ending in ("jpg", "jpeg", "png", "webp"))
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".bz2", ".xz")
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
@@ -119,6 +123,9 @@ def read_dataset(folder: Path, owner: str) -> tuple[Dataset | None, list[str]]:
             f"{folder} holds {', '.join(unusual)}: kaggle drops folders and whatever is no file; make it flat."
         )
         return None, reasons
+    for path in inside:
+        if path.name in NOT_UPLOADED or path.suffix in ARCHIVES:
+            reasons.append(f"{path} would be left out or unpacked by Kaggle: take it out.")
     reasons += [f"{path}: {found}; take it out." for path in inside if (found := secret_in(path))]
     wrong = checksums(folder)
     if wrong:

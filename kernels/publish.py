@@ -1,0 +1,219 @@
+"""From weights to a scored submission: drives the official `kaggle` command, step by step, and never twice.
+
+    python kernels/publish.py --competition data/hms              everything; --dry-run shows what it would do
+    python kernels/publish.py --competition data/hms --resume     goes on where it was ended
+    python kernels/publish.py history                             CV beside leaderboard
+
+datasets create or version -> ready, at the expected version, as sent -> kernels push -> complete -> output valid
+-> competitions submit -> scored -> a row in the ledger. docs/publishing.md tells of every step and refusal.
+"""
+
+import argparse
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from kaggle_command import OLDEST, Kaggle, KaggleError
+from kaggle_failures import BY_NAME, INSTALL
+from ledger import git_commit, read_ledger, table
+from ledger_plot import plot
+from parcel import Parcel, Refused, default_datasets, pack, stage
+from publication import Publication, PublicationError, begin, differences, load, save, sole_publisher, take_up
+from publish_datasets import differences as remote_differences
+from publish_datasets import is_public, look, publish_dataset, send_words
+from publish_job import Job, PublishError
+from publish_kernel import publish_kernel, push_words
+from publish_submission import publish_submission, refuse_without_allowance, submit_words
+
+from common.errors import KitError
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("datasets", "kernel", "submit")
+LONGEST_MESSAGE = 150  # Kaggle keeps the message whole
+
+
+def log_in(kaggle: Kaggle) -> str:
+    """Who kaggle is logged in as; it must be a version that knows what is needed. Raises KaggleError."""
+    printed = kaggle.read("--version")
+    found = re.search(r"Kaggle CLI (\d+)\.(\d+)\.(\d+)", printed)
+    if not found or tuple(map(int, found.groups())) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise PublishError(f"The kaggle command is {printed.strip()!r}; {oldest} or newer is needed.\n{INSTALL}")
+    user = re.search(r"^- username: (\S+)", kaggle.read("config", "view"), re.MULTILINE)
+    if not user or user.group(1) == "None":
+        raise KaggleError(BY_NAME["credentials"], "kaggle config view", "kaggle is not logged in: it names no user.")
+    return user.group(1)
+
+
+def look_before(job: Job, parts: tuple[str, ...]) -> None:
+    """What only Kaggle knows and would stand in the way later. Raises Refused, PublishError and KaggleError."""
+    waiting = [slug for slug, facts in job.publication.datasets.items() if facts.version is None]
+    reasons = []
+    if "datasets" in parts and not job.public:
+        for slug in waiting:
+            if look(job, slug) and is_public(job, slug):
+                reasons.append(f"the dataset {slug} is public on Kaggle: make it private there, or give --public.")
+    if reasons:
+        raise Refused(reasons)
+    if "submit" in parts and not job.publication.submission.asked:
+        refuse_without_allowance(job)
+
+
+def show_plan(job: Job, parts: tuple[str, ...]) -> None:
+    """The commands that would be run. Asks Kaggle, changes nothing."""
+    plan: list[list[str | Path]] = []
+    if "datasets" in parts:
+        for dataset in job.parcel.datasets:
+            remote = look(job, dataset.slug)
+            if remote and remote.status == "ready" and not remote_differences(job, dataset.slug, dataset.folder):
+                job.say(dataset.slug, f"Kaggle holds these bytes as version {remote.version}: nothing to upload")
+            else:
+                plan.append(send_words(job, dataset.slug, remote is not None))
+    if "kernel" in parts:
+        plan += [push_words(job), ["kernels", "status", job.kernel], ["kernels", "output", job.kernel]]
+    if "submit" in parts:
+        plan += [[*submit_words(job, "VERSION")], ["competitions", "submissions", job.publication.competition]]
+    print("It would run, and nothing was sent:")
+    for words in plan:
+        print(f"$ kaggle {shlex.join(map(str, words))}")
+
+
+def run_parts(job: Job, parts: tuple[str, ...]) -> None:
+    """Raises PublishError and KaggleError."""
+    if "datasets" in parts or "kernel" in parts:
+        for slug in job.publication.datasets:
+            publish_dataset(job, slug, may_upload="datasets" in parts)
+    if "kernel" in parts:
+        publish_kernel(job)
+    if "submit" in parts:
+        if not job.publication.kernel.complete:
+            raise PublishError("No kernel version of this publication has run yet: --only kernel first.")
+        publish_submission(job)
+    if not job.publication.finished:
+        job.publication.parked = True
+        job.save()
+        print(f"Done as far as --only {parts[0]} goes: {job.publication.reached()}.")
+
+
+def make_job(options: argparse.Namespace, kaggle: Kaggle, parcel: Parcel, publication: Publication) -> Job:
+    upload = options.out / "upload"
+    slugs = [*(dataset.slug for dataset in parcel.datasets), parcel.kernel.slug]
+    return Job(
+        kaggle=kaggle,
+        parcel=parcel,
+        publication=publication,
+        state=options.out / "publication.json",
+        places={slug: upload / slug for slug in slugs},
+        published=options.out / "published",
+        competition=options.competition,
+        ledger=options.ledger or options.out / "ledger.csv",
+        poll=options.poll,
+        minutes=options.wait_minutes,
+        public=options.public,
+    )
+
+
+def publish(options: argparse.Namespace, lock: int | None) -> None:
+    """Raises KitError: Refused and PublicationError before anything is sent, others later."""
+    parts = (options.only,) if options.only else PARTS
+    kaggle = Kaggle(pause=min(2.0, options.poll), lock=lock)
+    owner = log_in(kaggle)
+    datasets = options.datasets or default_datasets(options.blend, ROOT / "weights")
+    parcel = pack(options.kernel, datasets, options.blend, options.sandbox, owner, options.public, options.max_gb)
+    fresh = begin(parcel, owner, options.message, git_commit(ROOT))
+    if options.dry_run:
+        job = make_job(options, kaggle, parcel, fresh)
+        look_before(job, parts)
+        show_plan(job, parts)
+        return
+    state = options.out / "publication.json"
+    old = None if options.restart else load(state)
+    publication = take_up(old, fresh, differences(old, parcel, owner) if old else [], options.resume)
+    if publication.finished:
+        print(f"Nothing to go on with: {publication.message!r} is published and in the ledger.")
+        return
+    job = make_job(options, kaggle, parcel, publication)
+    look_before(job, parts)
+    stage(parcel, owner, options.out / "upload")
+    save(state, publication)
+    run_parts(job, parts)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python kernels/publish.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--competition", type=Path, required=True, metavar="DIR", help="competition folder, for its test.csv")
+    add("--kernel", type=Path, default=ROOT / "kernels" / "hms-inference", metavar="DIR", help="what build.py made")
+    add("--datasets", type=Path, nargs="+", metavar="DIR", help="default: weights/hms-NAME of the blend's models")
+    add("--blend", type=Path, default=ROOT / "infer" / "blend.json", metavar="FILE", help="default: infer/blend.json")
+    add("--sandbox", type=Path, default=ROOT / "runs" / "sandbox", metavar="DIR", help="the sandbox run of all this")
+    add("--out", type=Path, default=ROOT / "runs", metavar="DIR", help="state, uploads, output (default: runs)")
+    add("--ledger", type=Path, metavar="FILE", help="default: ledger.csv in --out")
+    add("--dry-run", action="store_true", help="check everything, show the commands, send nothing")
+    add("--only", choices=PARTS, help="one part; the next goes on from it")
+    add("--resume", action="store_true", help="go on with a publication that was ended")
+    add("--restart", action="store_true", help="leave an unfinished publication as it is and begin another")
+    add("--public", action="store_true", help="new datasets become public; public ones and kernels are allowed")
+    add("--message", metavar="TEXT", help="of the submission; a unique mark is added")
+    add("--max-gb", type=float, default=20.0, help="refuse larger weights (default: 20)")
+    add("--wait-minutes", type=float, default=720.0, metavar="N", help="longest wait for one thing (default: 720)")
+    add("--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks at Kaggle (default: 30)")
+    options = parser.parse_args(argv)
+    if options.resume and options.restart:
+        parser.error("--resume goes on, --restart begins anew: give one of them")
+    if options.message and (len(options.message) > LONGEST_MESSAGE or not options.message.isprintable()):
+        parser.error(f"--message must be one line of at most {LONGEST_MESSAGE} characters")
+    if min(options.max_gb, options.wait_minutes, options.poll) <= 0:
+        parser.error("--max-gb, --wait-minutes and --poll must be above 0")
+    return options
+
+
+def history(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python kernels/publish.py history", description="CV beside leaderboard.")
+    parser.add_argument("--ledger", type=Path, default=ROOT / "runs" / "ledger.csv", metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="default: beside the ledger, as .png")
+    options = parser.parse_args(argv)
+    rows = read_ledger(options.ledger)
+    if not rows:
+        print(f"{options.ledger} has no publications yet.")
+        return 0
+    print(table(rows))
+    picture = options.plot or options.ledger.with_suffix(".png")
+    print(f"plot: {picture}" if plot(rows, picture) else "no plot: no row has both a nested CV and a score")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, lambda number, _: (_ for _ in ()).throw(KeyboardInterrupt))
+    try:
+        if argv[:1] == ["history"]:
+            return history(argv[1:])
+        options = parse(argv)
+        if options.dry_run:
+            publish(options, lock=None)
+        else:
+            with sole_publisher(options.out) as lock:
+                publish(options, lock)
+    except KeyboardInterrupt:
+        again = [word for word in argv if word not in ("--resume", "--restart")]
+        print(
+            f"\nInterrupted. Go on with: python kernels/publish.py {shlex.join([*again, '--resume'])}", file=sys.stderr
+        )
+        return 130
+    except (Refused, PublicationError) as error:
+        print(f"Not published. {error}", file=sys.stderr)
+        return 2
+    except (KitError, OSError) as error:
+        print(f"Not published to the end. {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Weights to Kaggle: a dataset, or a new version of it, that is ready and holds what was sent."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_command import CHANGE_SECONDS, KaggleError
+from kaggle_failures import ABSENT
+from publication import DatasetFacts
+from publish_checks import METADATA
+from publish_job import Job, PublishError
+
+MANIFEST = "manifest.json"  # holds every other file's sha256
+LOST = ("failed", "deleted")
+SLOWEST = 50_000  # bytes a second that an upload is given before it counts as dead
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What Kaggle says of a dataset."""
+
+    status: str
+    version: int
+
+
+def look(job: Job, slug: str) -> Remote | None:
+    """None: there is no such dataset, or it is not yet to be seen. Raises KaggleError."""
+    try:
+        found = job.kaggle.answer("datasets", "status", f"{job.publication.owner}/{slug}", "--format", "json")
+    except KaggleError as error:
+        if error.failure.name in ABSENT:
+            return None
+        raise
+    return Remote(found["status"], found["current_version_number"] or 0)
+
+
+def is_public(job: Job, slug: str) -> bool:
+    """Whether everybody can see an existing dataset, as a new version of it would be."""
+    folder = job.published.parent / "upload" / ".metadata"
+    job.kaggle.read("datasets", "metadata", f"{job.publication.owner}/{slug}", "-p", folder)
+    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    shutil.rmtree(folder)
+    return metadata.get("isPrivate", True) is False
+
+
+def differences(job: Job, slug: str, place: Path) -> list[str]:
+    """How the newest version differs from a folder: names, sizes, and the manifest's bytes."""
+    name = f"{job.publication.owner}/{slug}"
+    remote = {file["name"]: file["size"] for file in job.kaggle.pages("datasets", "files", name)}
+    here = {path.name: path.stat().st_size for path in place.iterdir() if path.name != METADATA}
+    found = [f"{file} is missing" for file in sorted(here.keys() - remote.keys())]
+    found += [f"{file} was not sent" for file in sorted(remote.keys() - here.keys())]
+    for file in sorted(here.keys() & remote.keys()):
+        if remote[file] != here[file]:
+            found.append(f"{file} has {remote[file]:,} bytes instead of {here[file]:,}")
+    if not found:
+        folder = job.published.parent / "upload" / ".manifest"
+        shutil.rmtree(folder, ignore_errors=True)
+        job.kaggle.read("datasets", "download", name, "-f", MANIFEST, "-p", folder, "--force", "--unzip", "-q")
+        fetched = [path.read_bytes() for path in folder.iterdir()]
+        if fetched != [(place / MANIFEST).read_bytes()]:
+            found.append(f"{MANIFEST} is another one, so the weights are")
+        shutil.rmtree(folder)
+    return found
+
+
+def send_words(job: Job, slug: str, exists: bool) -> list[str | Path]:
+    """The kaggle command that uploads a dataset."""
+    if exists:
+        return ["datasets", "version", "-p", job.places[slug], "-m", job.publication.message]
+    return ["datasets", "create", "-p", job.places[slug], *(["-u"] if job.public else [])]
+
+
+def wait_until_ready(job: Job, slug: str, facts: DatasetFacts) -> int:
+    """The version that is ready. Raises PublishError where Kaggle could not process it."""
+
+    def ready() -> int | None:
+        remote = look(job, slug)
+        if remote is None or (facts.expected and remote.version < facts.expected):
+            return None
+        if remote.status in LOST:
+            facts.expected = None
+            job.save()
+            raise PublishError(
+                f"Kaggle could not process {slug} (its status is {remote.status}).\n"
+                "Look at the dataset's page; run the same command with --resume to send a new version."
+            )
+        return remote.version if remote.status == "ready" else None
+
+    return job.until(f"{slug} is ready", ready)
+
+
+def newest(job: Job, slug: str, facts: DatasetFacts) -> Remote | None:
+    """What Kaggle shows, looked for repeatedly when the last run ended while it was sending."""
+    remote = None
+    for _ in job.looks():
+        remote = look(job, slug)
+        if facts.expected is None or (remote and remote.version >= facts.expected):
+            break
+    return remote
+
+
+def is_there(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> bool:
+    """Whether Kaggle holds these bytes already, from earlier or because an interrupted upload went through."""
+    if remote is None or remote.status in LOST or remote.version < (facts.expected or 1):
+        return False
+    facts.version = wait_until_ready(job, slug, facts)
+    found = differences(job, slug, job.places[slug])
+    if found:
+        job.say(slug, f"version {facts.version} on Kaggle is another: {'; '.join(found)}")
+        facts.version, facts.expected = None, None
+    return not found
+
+
+def upload(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> None:
+    facts.expected = (remote.version if remote else 0) + 1
+    job.save()
+    size = sum(path.stat().st_size for path in job.places[slug].iterdir())
+
+    def arrived() -> Remote | None:
+        found = look(job, slug)
+        return found if found and found.version >= (facts.expected or 1) else None
+
+    words = send_words(job, slug, remote is not None)
+    try:
+        job.send(slug, lambda: job.kaggle.change(*words, seconds=CHANGE_SECONDS + size / SLOWEST), arrived)
+    except KaggleError as error:
+        if not error.failure.leaves_open:  # refused: the next run looks what Kaggle holds, and sends again
+            facts.expected = None
+            job.save()
+        raise
+    facts.version = wait_until_ready(job, slug, facts)
+    if facts.version > facts.expected:
+        job.say(slug, f"version {facts.version} instead of {facts.expected}: kaggle itself repeated what it sent")
+    found: list[str] = []
+    for _ in job.looks():
+        found = differences(job, slug, job.places[slug])
+        if not found:
+            return
+    version, facts.version, facts.expected = facts.version, None, None
+    job.save()
+    raise PublishError(
+        f"{slug} version {version} on Kaggle is not what was sent: {'; '.join(found)}.\n"
+        "Run the same command with --resume: it sends a new version."
+    )
+
+
+def publish_dataset(job: Job, slug: str, may_upload: bool = True) -> None:
+    """Until Kaggle holds these bytes, ready to be mounted. Raises PublishError and KaggleError."""
+    facts = job.publication.datasets[slug]
+    if facts.version is not None:
+        job.say(slug, f"version {facts.version}, as before")
+        return
+    remote = newest(job, slug, facts)
+    if is_there(job, slug, facts, remote):
+        job.say(slug, f"Kaggle holds these bytes as version {facts.version}")
+    elif not may_upload:
+        raise PublishError(f"Kaggle does not hold these weights as {slug}: publish them with --only datasets first.")
+    else:
+        upload(job, slug, facts, remote)
+        files = len(list(job.places[slug].iterdir())) - 1
+        job.say(slug, f"version {facts.version} is ready, its {files} files compared")
+    job.save()

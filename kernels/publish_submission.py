@@ -1,0 +1,122 @@
+"""One submission of the kernel's version, its scores, and its row in the ledger."""
+
+import re
+from datetime import UTC, datetime
+
+from fingerprint import sha256_of
+from kaggle_command import PAGE, KaggleError, as_json, short
+from ledger import Row, append, nested_cv
+from publish_job import Job, PublishError
+from publish_kernel import SUBMISSION
+
+
+def submit_words(job: Job, version: int | str) -> list[str]:
+    words = ["competitions", "submit", job.publication.competition, "-f", SUBMISSION]
+    return [*words, "-k", job.kernel, "-v", str(version), "-m", job.publication.message]
+
+
+def find(job: Job) -> int | None:
+    """The number of this publication's submission, found by its message."""
+    words = ("competitions", "submissions", job.publication.competition, "--page-size", str(PAGE), "--format", "json")
+    printed = job.kaggle.read(*words)
+    entries = as_json(printed) or []  # "No submissions found" is no JSON
+    found = [entry["ref"] for entry in entries if job.publication.mark in (entry["description"] or "")]
+    return int(found[0]) if found else None
+
+
+def refuse_without_allowance(job: Job) -> None:
+    """Raises PublishError when today's submissions are used up. All zero: not on a team yet, which is no limit."""
+    limits = job.kaggle.read("competitions", "submission-limits", job.publication.competition)
+    counts = {name: int(count) for name, count in re.findall(r"^([A-Z][a-z ]+): (\d+)", limits, re.MULTILINE)}
+    if counts.get("Remaining today") == 0 and counts.get("Submissions today", 0) > 0:
+        raise PublishError(
+            f"All {counts['Submissions today']} submissions of today are used.\n"
+            "A new day begins at 0:00 UTC. Run the same command with --resume then: it submits the same kernel version."
+        )
+
+
+def submit(job: Job) -> None:
+    """Raises KaggleError and PublishError."""
+    facts, version = job.publication.submission, job.publication.kernel.version
+    if facts.asked:  # submitted, or about to be, when the last run ended
+        for _ in job.looks():
+            facts.ref = find(job)
+            if facts.ref:
+                job.say("submission", f"{facts.ref} had arrived")
+                job.save()
+                return
+    refuse_without_allowance(job)
+    facts.asked = True
+    job.save()
+    try:
+        answer = job.send("submission", lambda: job.kaggle.change(*submit_words(job, version or 0)), lambda: find(job))
+    except KaggleError as error:
+        if not error.failure.leaves_open:
+            facts.asked = False
+            job.save()
+        raise
+    if isinstance(answer, str):
+        told = re.search(r"^Submission ref: (\d+)", answer, re.MULTILINE)
+        answer = int(told.group(1)) if told else job.until("the submission is listed", lambda: find(job))
+    facts.ref = answer
+    job.say("submission", f"{facts.ref} of kernel version {version}: {job.publication.message}")
+    job.save()
+
+
+def scored(job: Job) -> None:
+    """Wait for the scores. Raises PublishError when that takes too long."""
+    facts = job.publication.submission
+
+    def ended() -> dict[str, str] | None:
+        printed = job.kaggle.read("competitions", "submission", str(facts.ref))
+        lines = re.findall(r"^(Status|Error|Public Score|Private Score): +(.*(?:\n {4,}.*)*)", printed, re.MULTILINE)
+        found = {name: " ".join(text.split()) for name, text in lines}
+        if "Status" not in found:
+            raise PublishError(f"kaggle told no status of submission {facts.ref}: {printed.strip()}")
+        return found if found["Status"].upper() in ("COMPLETE", "ERROR") else None
+
+    found = job.until(f"submission {facts.ref} is scored", ended)
+    facts.status, facts.why = found["Status"].upper(), found.get("Error", "")
+    facts.public, facts.private = found.get("Public Score", ""), found.get("Private Score", "")
+    job.save()
+
+
+def row(job: Job) -> Row:
+    publication, parcel = job.publication, job.parcel
+    facts = publication.submission
+    candidate, cv = nested_cv(parcel)
+    versions = (f"{slug}@{dataset.version}" for slug, dataset in sorted(publication.datasets.items()))
+    return Row(
+        time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        git_commit=publication.git_commit,
+        kernel_sha256=publication.kernel_sha256,
+        kernel_version=str(publication.kernel.version),
+        datasets=" ".join(versions),
+        weights_sha256=parcel.weights_sha256(),
+        blend=f"{sha256_of(parcel.blend_file)} {candidate}",
+        nested_cv=cv,
+        public_score=facts.public,
+        private_score=facts.private,
+        message=publication.message,
+        status=f"{facts.status}{f': {facts.why}' if facts.why else ''}",
+    )
+
+
+def publish_submission(job: Job) -> None:
+    """Submit, wait for the scores, write the ledger. Raises KaggleError and PublishError."""
+    facts = job.publication.submission
+    if facts.ref is None:
+        submit(job)
+    if facts.status is None:
+        scored(job)
+    append(job.ledger, row(job))
+    job.publication.finished = True
+    job.save()
+    if facts.status == "ERROR":
+        raise PublishError(
+            f"Submission {facts.ref} was not scored: {facts.why or 'Kaggle gave no reason'}.\n"
+            "It is in the ledger. Mend the kernel, run the sandbox with --rerun, and publish again."
+        )
+    job.say(
+        "scored", f"public {facts.public or '-'}, private {facts.private or '-'}; a row in {short(str(job.ledger))}"
+    )
