@@ -241,6 +241,23 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=verbs.run_blend)
 
     verb = commands.add_parser(
+        "views",
+        help="what further views of each recording are worth",
+        description=(
+            "Predict the held-out rows of a run again, mirrored or a little later as the kernel would see them, and "
+            "give the KL of each view and of their means with paired 95 % intervals over patients. "
+            "Example: python -m train views runs/kaggle-b2 --competition data/hms --views mirror +4"
+        ),
+    )
+    verb.add_argument("run_folder", type=Path, metavar="RUN", help="a run folder with finished folds")
+    verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")
+    verb.add_argument("--views", type=view_of, nargs="+", required=True, metavar="VIEW", help="as in `blend`")
+    verb.add_argument("--store", type=Path, metavar="STORE", help="where the recordings are (default: DIR/store)")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="also write every number there")
+    verb.add_argument("--out", type=Path, metavar="PARQUET", help="also the means over all views, to blend them")
+    verb.set_defaults(run=verbs.run_views)
+
+    verb = commands.add_parser(
         "export",
         help="write runs as Kaggle dataset folders",
         description=(

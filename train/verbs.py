@@ -136,6 +136,24 @@ def run_blend(arguments: argparse.Namespace) -> None:
         print(f"wrote {arguments.json}")
 
 
+def run_views(arguments: argparse.Namespace) -> None:
+    from common.views import PLAIN
+    from train.run_folder import write_json
+    from train.stages import write_whole
+    from train.views import as_oof, as_text, predict_views, views_worth
+
+    views = (PLAIN, *(view for view in dict.fromkeys(arguments.views) if view != PLAIN))
+    run, only_many = arguments.run_folder, arguments.out is None
+    rows, said = predict_views(run, views, arguments.competition, arguments.store, only_many)
+    worth = views_worth(run, views, rows, said)
+    print(as_text(worth))
+    for file, write in ((arguments.json, write_json), (arguments.out, None)):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file, worth) if write else write_whole(file, as_oof(rows, said).write_parquet)
+            print(f"wrote {file}")
+
+
 def chosen_on_the_fold(sources: list[Path]) -> list[str]:
     """Those run folders whose predictions are of their best epoch."""
     from train.run_folder import CONFIG, read_run
