@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from common.blend import Blend, Bounds, Candidate, LogLinear
 from common.config import explain
@@ -102,6 +103,8 @@ def noted(candidate: Candidate, way: Way, fits: Fits) -> Candidate:
     return candidate.model_copy(update={"strength": recipe.strength, "optimality_gap": gap})
 
 
+# On one core: the matrices are small, and threads that wait for each other take five times as long on a busy machine.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None = None) -> FittedBlend:
     """Every way fitted and scored nested, the chosen one fitted on all folds, and the order of dropping models.
 
