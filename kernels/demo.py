@@ -37,6 +37,7 @@ PLACES = {
     "blend.json": "the fitted blend",
     "kernel/": "the built kernel for `kaggle kernels push`",
     "sandbox/": "submission.csv, report.json, log.txt",
+    "publish/": "ledger.csv, its plot, and what the stand-in of Kaggle answered; its own state is in kaggle/",
     "results.json": "this table",
 }
 GAP_TO_CLOSE = 0.30  # of the way from the prior to the floor, on the hidden test
@@ -77,6 +78,7 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
     submission = demo / "sandbox" / "submission.csv"
     command("validate and score", seconds, *infer, "validate", submission, "--competition", competition)
     command("validate and score", seconds, *infer, "score", submission, truth / "solution.csv")
+    publish(demo, competition, datasets, blend, seconds)
     alone_blend = write_blend_of_one(demo, blend)
     for dataset in datasets:  # each model alone, for the table
         alone = demo / "alone" / f"{dataset.name}.csv"
@@ -95,6 +97,17 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
             alone,
         )
     return seconds
+
+
+def publish(demo: Path, competition: Path, datasets: Sequence[Path], blend: Path, seconds: dict[str, float]) -> None:
+    """From weights to a ledger row by the real command, on a stand-in of Kaggle's server on this machine."""
+    solution, out = competition / "truth" / "solution.csv", demo / "publish"
+    stand_in = ("tests/kaggle_stand_in.py", "--root", demo / "kaggle", "--competition", competition)
+    words = ("kernels/publish.py", "--kernel", demo / "kernel", "--datasets", *datasets, "--blend", blend)
+    words += ("--competition", competition, "--sandbox", demo / "sandbox", "--out", out, "--poll", "0.5")
+    stage = "publish to a stand-in"
+    command(stage, seconds, *stand_in, "--solution", solution, "--", "python", *words)
+    command(stage, seconds, "kernels/publish.py", "history", "--ledger", out / "ledger.csv")
 
 
 def write_blend_of_one(demo: Path, blend: Path) -> Path:

@@ -360,9 +360,10 @@ def main() -> int:
     parser.add_argument("--owner", default="newcomer", help="the Kaggle user (default: newcomer)")
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="after --: what to run")
     options = parser.parse_args()
+    command = [sys.executable if options.command[0] == "python" else options.command[0], *options.command[1:]]
     root = options.root.resolve()
     with StandIn(root, options.competition.resolve(), options.solution.resolve(), options.owner) as server:
-        return subprocess.run(options.command, env=server.environment(), check=False).returncode
+        return subprocess.run(command, env=server.environment(), check=False).returncode
 
 
 if __name__ == "__main__":
