@@ -51,6 +51,21 @@ def test_weights_reach_the_optimum(seed):
     assert optimality_gap(target, models, equal) >= loss(equal) - loss(weights)  # the bound holds away from it, too
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_weights_reach_the_optimum_among_near_twins_and_sharp_models(seed):
+    """Where Newton's steps cut off at the bounds go astray, and where all models deny what was voted."""
+    rng = np.random.default_rng(seed)
+    truth = dirichlet(seed, 150)
+    target = vote_shares(rng.multinomial(10, truth))
+    noisy = np.log(truth + 0.01) + rng.normal(size=(9, 150, 6)) * rng.uniform(0.01, 3, (9, 1, 1))
+    twins = np.concatenate([np.exp(noisy), np.exp(noisy) * (1 + 1e-3 * rng.random(noisy.shape))])
+    sharp = rng.dirichlet(np.full(6, 0.05), (3, 150))
+    for models in (twins / twins.sum(axis=-1, keepdims=True), sharp):
+        weights = fit_weights(target, models)
+        assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+        assert optimality_gap(target, models, weights) < 2e-6
+
+
 def test_identical_models_tie_and_a_perfect_one_wins():
     target = dirichlet(3, 100)
     np.testing.assert_allclose(fit_weights(target, np.stack([UNIFORM * np.ones((100, 6))] * 3)), 1 / 3)

@@ -32,7 +32,7 @@ def fit_weights(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     flat, wanted = predictions.reshape(len(predictions), -1), target.ravel()
 
     def objective(weights: np.ndarray) -> Evaluated:
-        mixture = np.maximum(weights @ flat, CLIP)
+        mixture = weights @ flat  # above 0, as predictions are and some weight is
         value = weights.sum() - (wanted * np.log(mixture)).sum() / len(target)
 
         def hessian() -> np.ndarray:
