@@ -258,6 +258,27 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=verbs.run_views)
 
     verb = commands.add_parser(
+        "report",
+        help="one page of everything that is known of runs and their blend",
+        description=(
+            "Write one HTML file that opens offline: what score to expect, beside prior and floor; training curves; KL "
+            "by class, votes, patient and fold; confusion, reliability, blend, differences; the worst and best "
+            "recordings. Example: python -m train report runs/* infer/blend.json --out report.html"
+        ),
+    )
+    verb.add_argument(
+        "sources", type=Path, nargs="+", metavar="RUN_OR_BLEND", help="run folders, and one blend file of them"
+    )
+    verb.add_argument("--out", type=Path, required=True, metavar="HTML", help="the page to write, e.g. report.html")
+    verb.add_argument("--competition", type=Path, metavar="DIR", help="folder with train_eegs: draws the recordings")
+    verb.add_argument(
+        "--truth", type=Path, metavar="CSV", help="a simulation's truth/train_probabilities.csv: adds the floor"
+    )
+    verb.add_argument("--doctor", type=Path, metavar="JSON", help="what `doctor --json` wrote: adds data quality")
+    verb.add_argument("--ledger", type=Path, metavar="CSV", help="of kernels/publish.py: adds the submissions")
+    verb.set_defaults(run=verbs.run_report)
+
+    verb = commands.add_parser(
         "export",
         help="write runs as Kaggle dataset folders",
         description=(

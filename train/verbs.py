@@ -162,6 +162,14 @@ def chosen_on_the_fold(sources: list[Path]) -> list[str]:
     return [run.name for run in runs if run.training.checkpoint == "best"]
 
 
+def run_report(arguments: argparse.Namespace) -> None:
+    from train.report import Sources, write_report
+
+    given = arguments.competition, arguments.truth, arguments.doctor, arguments.ledger
+    write_report(Sources(arguments.sources, *given), arguments.out)
+    print(f"wrote {arguments.out}; it opens in any browser, without network")
+
+
 def run_export(arguments: argparse.Namespace) -> None:
     from train.export import export
 

@@ -1,0 +1,93 @@
+"""Values of a report as words: the filters of its template."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from train.report_numbers import Score
+from train.report_read import Entry, Material
+
+DASH, MINUS, NARROW = "\u2013", "\u2212", "\u202f"  # nothing there; of numbers; between thousands
+NONE = float("nan")
+
+
+def number(value: float | None, digits: int = 3, sign: str = "") -> str:
+    """A dash for what there is none of."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{value:{sign}.{digits}f}".replace("-", MINUS)
+
+
+def between(score: Score, digits: int = 3, sign: str = "") -> str:
+    if math.isnan(score.low):
+        return DASH
+    return f"{number(score.low, digits, sign)} to {number(score.high, digits, sign)}"
+
+
+def count(value: float) -> str:
+    """Whole, thousands apart; votes of an EEG with several windows are shares of votes."""
+    whole = abs(value - round(value)) < 1e-6
+    return f"{round(value):,}".replace(",", NARROW) if whole else f"{value:.1f}"
+
+
+def score(bounds: Sequence[float] | None) -> Score:
+    """An interval of the blend file, which may be null."""
+    return Score(NONE, *(bounds or (NONE, NONE)))
+
+
+def candidate_score(candidate: Mapping[str, Any]) -> Score:
+    return Score(candidate["nested_kl"], *(candidate["interval"] or (NONE, NONE)))
+
+
+def triple(values: Sequence[float]) -> Score:
+    return Score(*values)
+
+
+def verdict(difference: Score) -> str:
+    """Of a difference: lower is better."""
+    if math.isnan(difference.low):
+        return "too few patients to say"
+    return "better" if difference.high < 0 else "worse" if difference.low > 0 else "not told apart"
+
+
+def others_of(scores: Sequence[Score], material: Material, main: Entry) -> list[float]:
+    """The scores of all models but the main one."""
+    models = [entry for entry in material.models() if entry is not main]
+    return [score.value for entry, score in zip(material.entries, scores, strict=True) if entry in models]
+
+
+def cell(text: str) -> str:
+    """A number that came as text, or a dash."""
+    return number(float(text), 4) if text.replace(".", "", 1).isdigit() else text or DASH
+
+
+def words(key: Any) -> str:
+    """A key of a JSON file as a heading."""
+    return str(key).replace("_", " ")
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not isinstance(value, Mapping | list | tuple)}
+
+
+def said(value: Any) -> str:
+    """Any value of a JSON file, short."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", MINUS)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{words(key)} {said(part)}" for key, part in value.items())
+    return ", ".join(map(said, value)) if isinstance(value, list | tuple) else str(value)
+
+
+FILTERS = {
+    each.__name__: each
+    for each in (
+        *(number, between, count, score, candidate_score, triple, verdict, others_of, cell, words, scalars, said),
+    )
+}

@@ -1,0 +1,160 @@
+"""How what a report shows was made: configs, curves, folds; what the doctor found; what was submitted."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from common.config import Experiment
+from common.schema import VOTES
+from train.evaluate import LABELS
+from train.experiment_words import published_words, recipe_words
+from train.report_charts import curves
+from train.report_read import Material
+from train.run_folder import FOLD, LAST, LOG, ROWS, Member, RunError, finished_members, read_facts, read_table
+from train.scores import many_votes
+
+LEDGER_COLUMNS = ("time", "nested_cv", "public_score", "private_score", "message", "status")
+PANELS = (
+    ("validation_kl_many", "KL, 10 or more votes"),
+    ("validation_kl", "KL, all rows"),
+    ("train_loss", "training loss"),
+    ("learning_rate", "learning rate"),
+)
+
+
+def one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+# ---- training
+
+
+def read_history(run: Path, member: Member) -> list[dict[str, Any]]:
+    """epochs.csv as lines; none where it is missing. Raises RunError."""
+    path = run / member.name / LOG
+    if not path.is_file():
+        return []
+    try:
+        return pl.read_csv(path, infer_schema_length=None).to_dicts()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"{path}: cannot be read ({one_line(error)}); remove its folder and train it again") from error
+
+
+def training_of(name: str, run: Path) -> dict[str, Any]:
+    """Curves of every finished model of a run, and how long it took."""
+    histories = {member.name: read_history(run, member) for member in finished_members(run)}
+    histories = {member: rows for member, rows in histories.items() if rows}
+    charts = [(title, curves(histories, column, title, f"{title} of {name}")) for column, title in PANELS]
+    return {
+        "name": name,
+        "members": list(histories),
+        "charts": [drawn for _, drawn in charts if drawn is not None],
+        "seconds": sum(row["seconds"] or 0 for rows in histories.values() for row in rows),
+        "stages": max((row["stage"] + 1 for rows in histories.values() for row in rows), default=0),
+    }
+
+
+# ---- configs
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys, as TOML would write them."""
+    if isinstance(values, dict) and values:
+        pairs = values.items()
+    elif isinstance(values, list | tuple) and values and isinstance(values[0], dict):
+        pairs = ((str(k + 1), value) for k, value in enumerate(values))
+    else:
+        return {prefix.removesuffix("."): values}
+    return {key: value for name, part in pairs for key, value in flat(part, f"{prefix}{name}.").items()}
+
+
+def differences_from_defaults(experiment: Experiment) -> dict[str, str]:
+    """What a config says: dotted keys that differ from the defaults, and the kinds, as TOML writes values."""
+    values = experiment.model_dump(mode="json", exclude_defaults=True, exclude={"name", "published"})
+    for part in ("input", "model"):
+        kind = {"kind": getattr(experiment, part).kind}
+        values[part] = kind | values.get(part, {})
+    return {key: json.dumps(value) for key, value in flat(dict(sorted(values.items()))).items()}
+
+
+def facts_of(run: Path, member: Member) -> dict[str, Any]:
+    """fold.json; empty where it is missing or damaged."""
+    try:
+        return read_facts(run, member)
+    except (OSError, ValueError):
+        return {}
+
+
+def made(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
+    """Config, seeds, versions and dates of a run."""
+    members = finished_members(run)
+    facts = [facts_of(run, member) for member in members]
+    versions = sorted({tuple(fact["versions"].items()) for fact in facts if fact.get("versions")})
+    weights = [path for member in members if (path := run / member.name / LAST).is_file()]
+    latest = max((path.stat().st_mtime for path in weights), default=None)
+    return {
+        "name": name,
+        "config": differences_from_defaults(experiment),
+        "words": recipe_words(experiment.input, experiment.model, experiment.training.stages),
+        "published": published_words(experiment.published)[:2],
+        "models": ", ".join(member.name for member in members),
+        "seed": experiment.training.seed,
+        "seeds": sorted({member.seed for member in members}),
+        "folds": experiment.training.folds,
+        "labels": LABELS[experiment.training.labels],
+        "checkpoint": experiment.training.checkpoint,
+        "initialised": sorted({fact["initialised"] for fact in facts if fact.get("initialised")}),
+        "pseudo": any(fact.get("pseudo") for fact in facts),
+        "versions": [", ".join(f"{package} {number}" for package, number in pairs) for pairs in versions],
+        "lacks": [member.name for member, fact in zip(members, facts, strict=True) if not fact],
+        "file": FOLD,
+        "finished": datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC") if latest else None,
+    }
+
+
+def fold_sizes(material: Material) -> list[dict[str, int]]:
+    """Label rows, those with many votes, EEGs and patients of each fold of the first run, finished or not."""
+    rows = read_table(next(iter(material.runs.values())) / ROWS)
+    fold, many = rows["fold"].to_numpy(), many_votes(rows.select(VOTES).to_numpy())
+    return [
+        {
+            "fold": int(k),
+            "rows": int((fold == k).sum()),
+            "many": int((many & (fold == k)).sum()),
+            "eegs": rows.filter(fold=int(k))["eeg_id"].n_unique(),
+            "patients": rows.filter(fold=int(k))["patient_id"].n_unique(),
+            "finished": int(k) in material.evaluation.folds,
+        }
+        for k in np.unique(fold)
+    ]
+
+
+# ---- what other commands wrote
+
+
+def read_doctor(path: Path) -> dict[str, Any]:
+    """What `python -m train doctor --json` wrote. Raises RunError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be read ({one_line(error)}); `python -m train doctor --json` writes it"
+        ) from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: holds no findings of the doctor; `python -m train doctor --json` writes them")
+    return found
+
+
+def read_ledger(path: Path) -> list[dict[str, str]]:
+    """Submissions, newest first. Raises RunError."""
+    try:
+        table = pl.read_csv(path, infer_schema=False, missing_utf8_is_empty_string=True)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"{path}: cannot be read ({one_line(error)}); kernels/publish.py keeps the ledger") from error
+    if absent := [column for column in LEDGER_COLUMNS if column not in table.columns]:
+        raise RunError(f"{path}: no column {', '.join(absent)}; give the ledger that kernels/publish.py keeps")
+    return table.reverse().to_dicts()
