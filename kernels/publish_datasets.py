@@ -41,7 +41,7 @@ def is_public(job: Job, slug: str) -> bool:
     job.kaggle.read("datasets", "metadata", f"{job.publication.owner}/{slug}", "-p", folder)
     metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
     shutil.rmtree(folder)
-    return metadata.get("isPrivate", True) is False
+    return not metadata.get("info", metadata).get("isPrivate")  # the client leaves out what is false
 
 
 def differences(job: Job, slug: str, place: Path) -> list[str]:
@@ -126,10 +126,13 @@ def upload(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> N
     try:
         job.send(slug, lambda: job.kaggle.change(*words, seconds=CHANGE_SECONDS + size / SLOWEST), arrived)
     except KaggleError as error:
-        if not error.failure.leaves_open:  # refused: the next run looks what Kaggle holds, and sends again
-            facts.expected = None
-            job.save()
-        raise
+        # kaggle itself repeats some requests, and the second may be refused because the first arrived.
+        if not arrived():
+            if not error.failure.leaves_open:  # refused: the next run looks what Kaggle holds, and sends again
+                facts.expected = None
+                job.save()
+            raise
+        job.say(slug, "it arrived all the same.")
     facts.version = wait_until_ready(job, slug, facts)
     if facts.version > facts.expected:
         job.say(slug, f"version {facts.version} instead of {facts.expected}: kaggle itself repeated what it sent")

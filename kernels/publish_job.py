@@ -76,7 +76,7 @@ class Job:
             yield turn
 
     def send(self, what: str, act: Callable[[], str], arrived: Callable[[], T | None]) -> T | str:
-        """Do what must not be done twice: after a broken connection look, and repeat only what did not arrive.
+        """Do what must not be done twice: after a failure look, and repeat only what a broken connection lost.
 
         act: runs the command and returns what it printed. arrived: what Kaggle shows of it, or None.
         """
@@ -90,7 +90,7 @@ class Job:
                 for _ in self.looks():
                     found = arrived()
                     if found is not None:
-                        self.say(what, "it did.")
+                        self.say(what, "it arrived.")
                         return found
                 if attempt == ATTEMPTS:
                     raise

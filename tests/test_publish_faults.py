@@ -1,0 +1,280 @@
+"""Each failure of each step: what the publisher says, and that it goes on to exactly one of everything."""
+
+import pytest
+from kaggle_stand_in import KEY, Fault
+from publish_stage import OWNER, SLUG, Stage, assert_published_once
+
+GONE = {"files": {}, "log": "reading\nno space left\n", "ok": True, "message": ""}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return Stage(tmp_path_factory.mktemp("stage") / "stage").prepare()
+
+
+def parked(stage, folder, part):
+    """A copy in which this part is done as well."""
+    stage = stage.copy(folder)
+    with stage.kaggle() as server:
+        done = stage.publish(server, "--only", part)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return stage
+
+
+@pytest.fixture(scope="module")
+def with_datasets(prepared, tmp_path_factory):
+    return parked(prepared, tmp_path_factory.mktemp("datasets") / "stage", "datasets")
+
+
+@pytest.fixture(scope="module")
+def with_kernel(with_datasets, tmp_path_factory):
+    return parked(with_datasets, tmp_path_factory.mktemp("kernel") / "stage", "kernel")
+
+
+def publish(stage, server, part, *faults, options=()):
+    server.faults = list(faults)
+    done = stage.publish(server, "--only", part, *options)
+    server.faults = []
+    output = done.stdout + done.stderr
+    assert "Traceback" not in output and KEY not in output, output
+    return done.returncode, " ".join(output.replace("|", " ").split())
+
+
+DATASETS = {
+    "credentials": (
+        Fault("GetDatasetStatus", "status", code=401),
+        "refuses them (401). Log in with `kaggle auth login`",
+    ),
+    "name taken": (
+        Fault("CreateDataset", "instead", body={"status": "Error", "error": "The title is already in use", "url": "x"}),
+        "Another dataset of yours has this slug or this title.",
+    ),
+    "refused": (
+        Fault("CreateDataset", "instead", body={"status": "Error", "error": "No more datasets", "url": "x"}),
+        "Kaggle refused the dataset: No more datasets. Mend what it says.",
+    ),
+    "upload fails": (
+        Fault("PUT /upload/fold0", "status", code=400, last=99),
+        "fold0.safetensors could not be uploaded",
+    ),
+    "a file is missing": (
+        Fault(
+            "ListDatasetFiles", "instead", last=5, body={"datasetFiles": [{"name": "config.json", "totalBytes": 16}]}
+        ),
+        "version 1 on Kaggle is not what was sent: fold0.safetensors is missing; manifest.json is missing. "
+        "Run the same command with --resume",
+    ),
+    "processing fails": (
+        Fault("GetDatasetStatus", "body", last=99, body={"status": "FAILED"}),
+        "Kaggle could not process hms-tiny (its status is failed).",
+    ),
+    "never ready": (
+        Fault("GetDatasetStatus", "body", last=999, body={"status": "REPROCESSING"}),
+        "hms-tiny is ready: not yet after 0.01 minutes.",
+    ),
+}
+
+
+def meet_all(stage, server, part, faults):
+    """Each fault ends a run that says what happened and what to do; then a run without faults ends well."""
+    for name, (fault, said) in faults.items():
+        code, output = publish(stage, server, part, fault, options=("--resume", "--wait-minutes", "0.01"))
+        assert code == 1 and said in output, f"{name}: {output}"
+    code, output = publish(stage, server, part, options=("--resume",))
+    assert code == 0, output
+
+
+def test_each_failure_of_the_upload_is_named_and_resume_mends_it(prepared, tmp_path):
+    stage = prepared.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        meet_all(stage, server, "datasets", DATASETS)
+        assert [len(one["versions"]) for one in server.datasets.values()] == [1]
+        assert stage.state()["datasets"][SLUG]["version"] == 1 and stage.state()["parked"]
+
+
+def test_what_passes_by_itself_is_waited_for(prepared, tmp_path):
+    """Too many requests, Kaggle's own errors, broken connections: on the way to the dataset nothing is done twice."""
+    stage = prepared.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        server.client_warning = True  # lines before the JSON
+        faults = [
+            Fault("GetDatasetStatus", "status", code=429, message="Too Many Requests"),
+            Fault("GetDataset", "drop", nth=4),
+            Fault("CreateDataset", "drop-after"),
+            Fault("ListDatasetFiles", "status", code=503, last=2),
+        ]
+        code, output = publish(stage, server, "datasets", *faults)
+        assert code == 0, output
+        for said in ("takes no more requests", "connection to Kaggle broke", "error of its own (5xx)", "it arrived"):
+            assert said in output, output
+        assert [len(one["versions"]) for one in server.datasets.values()] == [1]
+
+
+def test_changed_weights_make_a_second_version_once(with_datasets, tmp_path):
+    stage = with_datasets.copy(tmp_path / "stage")
+    (stage.weights / "fold0.safetensors").write_bytes(b"better" * 100)
+    stage.write_weights()
+    stage.pass_sandbox()
+    with stage.kaggle() as server:
+        code, output = publish(stage, server, "datasets", Fault("CreateDatasetVersion", "drop-after"))
+        assert code == 0 and "fold0.safetensors has 1,024 bytes instead of 600" in output, output
+        versions = server.datasets[f"{OWNER}/{SLUG}"]["versions"]
+        assert len(versions) == 2 and stage.state()["datasets"][SLUG]["version"] == 2
+        server.datasets[f"{OWNER}/{SLUG}"]["private"] = False
+        (stage.weights / "fold0.safetensors").write_bytes(b"best" * 100)
+        stage.write_weights()
+        stage.pass_sandbox()
+        code, output = publish(stage, server, "datasets")
+        assert code == 2 and "the dataset hms-tiny is public on Kaggle" in output and len(versions) == 2
+
+
+PUSHES = {
+    "a dataset is dropped": (
+        Fault("SaveKernel", "body", body={"invalidDatasetSources": [f"{OWNER}/{SLUG}"]}),
+        f"Kaggle attached no dataset ['{OWNER}/{SLUG}']",
+    ),
+    "refused": (
+        Fault("SaveKernel", "instead", body={"error": "Maximum batch GPU session count of 2 reached."}),
+        "All your GPU sessions are taken",
+    ),
+    "forbidden": (Fault("SaveKernel", "status", code=403, message="Permission denied"), "refuses this to you (403)"),
+    "cancelled": (
+        Fault("GetKernelSessionStatus", "instead", body={"status": "CANCEL_ACKNOWLEDGED"}),
+        "Kernel version 2 ended with CANCEL_ACKNOWLEDGED",
+    ),
+    "never complete": (
+        Fault("GetKernelSessionStatus", "instead", last=999, body={"status": "QUEUED"}),
+        "newcomer/hms-inference/3 has run: not yet after 0.01 minutes.",
+    ),
+}
+
+
+def test_each_failure_of_the_push_is_named_and_resume_mends_it(with_datasets, tmp_path):
+    stage = with_datasets.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        meet_all(stage, server, "kernel", PUSHES)
+        # One that lost its dataset, one that was cancelled, the good one.
+        assert stage.state()["kernel"]["complete"] and stage.state()["kernel"]["version"] == 3
+        assert [len(one["versions"]) for one in server.kernels.values()] == [3]
+
+
+def test_rules_that_are_not_accepted_drop_the_competition(with_datasets, tmp_path):
+    stage = with_datasets.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        server.rules.rules_accepted = False
+        code, output = publish(stage, server, "kernel")
+        assert code == 1 and "its rules are not accepted" in output and "pushes again" in output
+        server.rules.rules_accepted = True
+        assert publish(stage, server, "kernel", options=("--resume",))[0] == 0
+        assert stage.state()["kernel"]["version"] == 2 and stage.state()["kernel"]["complete"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("SaveKernel", "status", code=503),
+        Fault("SaveKernel", "drop-after"),
+        Fault("SaveKernel", "body", body={"versionNumber": 0}),
+        Fault("GetKernelSessionStatus", "status", code=403, last=3),
+    ],
+    ids=lambda fault: f"{fault.match} {fault.kind}",
+)
+def test_one_push_makes_one_version(with_datasets, tmp_path, fault):
+    stage = with_datasets.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        code, output = publish(stage, server, "kernel", fault)
+        assert code == 0, output
+        assert [len(one["versions"]) for one in server.kernels.values()] == [1]
+        assert stage.state()["kernel"]["version"] == 1
+
+
+def test_somebody_else_pushed(with_datasets, tmp_path):
+    """The answer to the push was lost, and what is newest on Kaggle is not this kernel."""
+    stage = with_datasets.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        other = {"metadata": {"currentVersionNumber": 9}, "blob": {"source": "print()", "kernelType": "script"}}
+        faults = Fault("SaveKernel", "drop"), Fault("/GetKernel", "instead", nth=2, body=other)
+        code, output = publish(stage, server, "kernel", *faults)
+        assert code == 1 and "Version 9 of newcomer/hms-inference on Kaggle is not this kernel" in output, output
+
+
+OUTPUTS = {
+    "error": ({**GONE, "ok": False, "message": "exit code 1"}, "ended with ERROR: exit code 1", "no space left"),
+    "nothing": (GONE, "left no submission.csv but hms-inference.log", "no space left"),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_kernel_that_fails_shows_the_end_of_its_log(with_datasets, tmp_path, name):
+    outcome, said, log = OUTPUTS[name]
+    stage = with_datasets.copy(tmp_path / "stage")
+    with stage.kaggle(runner=lambda *_: outcome) as server:
+        code, output = publish(stage, server, "kernel")
+        assert code == 1 and said in output and log in output, output
+
+
+def test_an_invalid_submission_is_not_submitted(with_datasets, tmp_path):
+    stage = with_datasets.copy(tmp_path / "stage")
+    text = (stage.folder / "submission.csv").read_text().replace("12,0.1", "99,0.7")
+    (stage.folder / "submission.csv").write_text(text)
+    with stage.kaggle() as server:
+        code, output = publish(stage, server, "kernel")
+        assert code == 1 and "1 rows missing: eeg_id 12" in output and not stage.state()["kernel"]["complete"]
+        code, output = publish(stage, server, "submit", options=("--resume",))
+        assert code == 1 and "No kernel version of this publication has run yet" in output
+        assert server.submissions == []
+
+
+SUBMISSIONS = {
+    "rules": (Fault("CreateCodeSubmission", "status", code=403), "its rules are not accepted"),
+    "not there": (Fault("CreateCodeSubmission", "status", code=404), "no such competition, kernel or kernel version"),
+    "internet": (
+        Fault("CreateCodeSubmission", "status", code=400, message="Notebooks with internet access are not allowed"),
+        "may use the internet",
+    ),
+    "not complete": (
+        Fault("CreateCodeSubmission", "status", code=400, message="Notebook version is not complete"),
+        "has not run to its end",
+    ),
+    "limit": (
+        Fault("CreateCodeSubmission", "status", code=400, message="You have reached your daily submission limit"),
+        "All submissions of today are used. A new day begins at 0:00 UTC.",
+    ),
+    "limit known": (
+        Fault("GetSubmissionLimits", "instead", last=9, body={"numToday": 5, "numTotal": 5, "numAllowedNow": 0}),
+        "All 5 submissions of today are used.",
+    ),
+    "never scored": (
+        Fault("/GetSubmission", "instead", nth=3, last=999, body={"ref": 1, "status": "PENDING"}),
+        "is scored: not yet after 0.01 minutes.",
+    ),
+}
+
+
+def test_each_failure_of_submitting_is_named_and_resume_submits_once(with_kernel, tmp_path):
+    stage = with_kernel.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        meet_all(stage, server, "submit", SUBMISSIONS)
+        assert_published_once(stage, server)
+
+
+@pytest.mark.parametrize("kind", ["status", "drop", "drop-after"])
+def test_one_submission_however_the_connection_breaks(with_kernel, tmp_path, kind):
+    """Also when the list of submissions lags behind."""
+    stage = with_kernel.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        lag = Fault("ListSubmissions", "instead", last=2, body={"submissions": []})
+        code, output = publish(stage, server, "submit", Fault("CreateCodeSubmission", kind, code=503), lag)
+        assert code == 0 and "Looking whether it arrived" in output, output
+        assert_published_once(stage, server)
+
+
+def test_a_submission_that_fails_is_in_the_ledger_with_its_reason(with_kernel, tmp_path):
+    stage = with_kernel.copy(tmp_path / "stage")
+    with stage.kaggle(runner=lambda *_: {**GONE, "ok": False}) as server:
+        code, output = publish(stage, server, "submit")
+        assert code == 1 and "was not scored: Notebook Threw Exception" in output, output
+        assert len(stage.ledger()) == 1 and stage.ledger()[0].endswith("ERROR: Notebook Threw Exception")
+        code, output = publish(stage, server, "submit", options=("--resume",))
+        assert code == 0 and "Nothing to go on with" in output
+        assert len(stage.ledger()) == len(server.submissions) == 1
