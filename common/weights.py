@@ -21,6 +21,7 @@ from torch import nn
 from common.config import ConfigError, Experiment, explain, parse_experiment
 from common.errors import KitError
 from common.features import with_constants
+from common.files import sha256_of
 from common.inputs import Constants, Strict
 from common.models.build import build_model
 
@@ -65,11 +66,6 @@ class ModelFolds:
     inputs: tuple[Any, ...]  # the experiment's, with the fold's measured constants
     entries: tuple[FoldEntry, ...]  # the manifest's, of each model
     dropped: tuple[str, ...] = ()
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_weights(folders: list[Path]) -> list[Path]:

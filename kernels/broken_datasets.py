@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from common.weights import CONFIG_FILE, MANIFEST_FILE, sha256_of
+from common.files import sha256_of
+from common.weights import CONFIG_FILE, MANIFEST_FILE
 
 METADATA = "dataset-metadata.json"
 NEVER_GIVEN = "drill-absent"

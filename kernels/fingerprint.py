@@ -3,12 +3,9 @@
 import hashlib
 from pathlib import Path
 
+from common.files import sha256_of
+
 NOT_CONTENT = ("dataset-metadata.json",)  # Kaggle keeps it for itself, and publishing fills in the owner
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(folder: Path) -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import build
-from fingerprint import fingerprint, sha256_of
+from fingerprint import fingerprint
 from publish_secrets import secret_in
+
+from common.files import sha256_of
 
 METADATA = "dataset-metadata.json"
 PLACEHOLDER = "OWNER"  # stands for the user in metadata until publishing fills it in

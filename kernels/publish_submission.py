@@ -3,11 +3,12 @@
 import re
 from datetime import UTC, datetime
 
-from fingerprint import sha256_of
 from kaggle_command import PAGE, KaggleError, as_json, short
 from ledger import Row, append, nested_cv
 from publish_job import Job, PublishError
 from publish_kernel import SUBMISSION
+
+from common.files import sha256_of
 
 
 def submit_words(job: Job, version: int | str) -> list[str]:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from fingerprint import sha256_of
 from mounts import LAYOUTS, MIXED, SandboxError, fingerprints, make_plan, plan_mounts, read_kernel
 from namespace import NOT_ALLOWED
+
+from common.files import sha256_of
 
 HERE = Path(__file__).resolve().parent
 # What a kernel's libraries need from outside to find the GPU and to respect a limit on threads.

@@ -5,8 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+from common.files import sha256_of
 from common.schema import VOTES
-from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest, sha256_of
+from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
 from train.evaluate import kl_columns
 from train.run_folder import (
     CONFIG,

@@ -14,10 +14,10 @@ from torch import nn
 
 from common.config import Experiment
 from common.features import constants_wanted, measure_constants, with_constants
+from common.files import sha256_of
 from common.inputs import Constants
 from common.models.build import build_model
 from common.schema import VOTES
-from common.weights import sha256_of
 from train.loop import Fit, FoldData, predict_rows
 from train.optimisation import pick_precision
 from train.pretrained import initialise

@@ -11,8 +11,8 @@ from polars import selectors
 
 from common.blend import Provenance, Source
 from common.errors import KitError
+from common.files import sha256_of
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from common.weights import sha256_of
 from train.kit_commit import kit_commit
 from train.labels import vote_totals
 from train.run_folder import CONFIG, OOF, read_run, read_table

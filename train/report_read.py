@@ -9,9 +9,9 @@ import polars as pl
 
 from common.blend import Blend, combine, load_blend
 from common.config import Experiment
+from common.files import sha256_of
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
-from common.weights import sha256_of
 from train.blend import fit_blend
 from train.evaluate import FLOOR, PRIOR, Evaluation, evaluate, names_of, read_predictions
 from train.judge import judge

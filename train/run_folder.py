@@ -26,9 +26,8 @@ import polars as pl
 
 from common.config import Experiment, parse_experiment
 from common.errors import KitError
-from common.files import write_via
+from common.files import sha256_of, write_via
 from common.schema import PATTERNS
-from common.weights import sha256_of
 
 CONFIG, FOLD, ROWS, OOF, FOLD_TABLE = "config.json", "fold.json", "rows.parquet", "oof.parquet", "folds.csv"
 LOCK = "lock"  # held by the command that writes to the folder

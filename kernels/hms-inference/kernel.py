@@ -2,12 +2,12 @@
 # Without weights, secrets or network: weights come from the attached datasets.
 # In this order: common.schema, common.inputs, common.architectures, common.errors, common.training,
 # common.config, common.views, common.blend, common.memory, common.cores, common.filters, common.montage,
-# common.sequences, common.spectra, common.wavelets, common.images, common.features, common.models.cnn,
-# common.models.sequence, common.models.squeezeformer, common.models.transformer, common.models.build,
-# common.weights, common.files, common.records, common.spectrogram, infer.samples, infer.report,
+# common.sequences, common.spectra, common.wavelets, common.images, common.features, common.files,
+# common.models.cnn, common.models.sequence, common.models.squeezeformer, common.models.transformer,
+# common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 082fd7a974cc181f7c728f1c0febf66e596be91bf0e53356142a64495f8daf3d
+# sha256 of the sources: e19f490fc7ead6a682bac2f5b070075c83f1a189c3ffda5bdf94a307ef5a462a
 # ruff: noqa
 
 
@@ -2029,6 +2029,32 @@ def measure_constants(config: Any, batches: Iterable[Windows]) -> tuple[Constant
     return tuple(Constants(mean=mean / n, deviation=deviation / n) for mean, deviation, n in totals.tolist())
 
 
+# %% common.files
+# Files that are whole or not there, and what is in them as a number.
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_via(path: Path, write: Callable[[Path], Any]) -> None:
+    """write(temporary name), then rename: a reader never meets half a file, and where writing fails none is left."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 # %% common.models.cnn
 # A timm backbone over a spectrogram image.
 
@@ -2551,11 +2577,6 @@ class ModelFolds:
     dropped: tuple[str, ...] = ()
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def find_weights(folders: list[Path]) -> list[Path]:
     """Weights folders among `folders` and right below them. Raises WeightsError where there is none."""
     found: list[Path] = []
@@ -2637,26 +2658,6 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     if not models:
         raise WeightsError(f"{folder.name}: no usable fold: {'; '.join(dropped) or 'the manifest lists none'}")
     return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(entries), tuple(dropped))
-
-
-# %% common.files
-# Files that are whole or not there.
-
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-
-def write_via(path: Path, write: Callable[[Path], Any]) -> None:
-    """write(temporary name), then rename: a reader never meets half a file, and where writing fails none is left."""
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 # %% common.records
