@@ -19,6 +19,21 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def folder_of(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return Path(text)
+
+
+def folds_of(text: str) -> int | Path:
+    """How many folds, or a file with a table of them."""
+    if text.isdecimal() and int(text) >= 2:
+        return int(text)
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is neither a whole number from 2 nor a file")
+    return Path(text)
+
+
 def view_of(text: str) -> View:
     """mirror, +4, mirror-4: mirrored, so many seconds later, or both."""
     found = re.fullmatch(r"(mirror)? ?([+-]\d+(?:\.\d+)?)?(?: s)?", text)
@@ -59,6 +74,25 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--store", type=Path, metavar="STORE", help="another place for it (default: DIR/store)")
     verb.add_argument("--workers", type=at_least_one, metavar="N", help="processes that read (default: the cores)")
     verb.set_defaults(run=verbs.run_store)
+
+    verb = commands.add_parser(
+        "doctor",
+        help="is the data sound: files, labels, folds",
+        description=(
+            "Read every recording once and say what is missing, damaged, flat, doubled or contradictory, how bad that "
+            "is and what to do. Ends with 0 when training can start, with 1 when not. "
+            "Example: python -m train doctor --competition data/hms --json doctor.json"
+        ),
+    )
+    verb.add_argument("--competition", type=folder_of, required=True, metavar="DIR", help="folder with train.csv")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="also write every case and number there")
+    verb.add_argument("--workers", type=at_least_one, metavar="N", help="threads that read (default: two a core)")
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument(
+        "--folds", type=folds_of, default=5, metavar="N_OR_FILE", help="how many, or a table of them (default: 5)"
+    )
+    which.add_argument("--test-only", action="store_true", help="the test set alone: there is no train.csv")
+    verb.set_defaults(run=verbs.run_doctor)
 
     verb = commands.add_parser(
         "folds",

@@ -26,6 +26,23 @@ def run_store(arguments: argparse.Namespace) -> None:
         print(f"{values_file(store, half)}: {len(entries)} recordings, {size}")
 
 
+def run_doctor(arguments: argparse.Namespace) -> None:
+    from train.doctor import doctor
+    from train.doctor_findings import DoctorError
+    from train.doctor_text import as_text
+    from train.run_folder import write_json
+
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be is named before the work
+    report = doctor(arguments.competition, arguments.folds, arguments.workers, arguments.test_only)
+    print(as_text(report))
+    if arguments.json:
+        write_json(arguments.json, report.as_values())
+        print(f"wrote {arguments.json}")
+    if not report.can_start:
+        raise DoctorError(f"{'predicting' if report.test_only else 'training'} cannot start on {arguments.competition}")
+
+
 def run_folds(arguments: argparse.Namespace) -> None:
     from train.folds import write_folds
 

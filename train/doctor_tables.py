@@ -1,0 +1,191 @@
+"""Findings about train.csv, test.csv and sample_submission.csv: every refusal of training's, and what it lets pass."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from common.schema import (
+    CONSENSUS,
+    LABELLED_SECONDS,
+    SAMPLE_SUBMISSION,
+    SUBMISSION_COLUMNS,
+    TEST_TABLE,
+    TRAIN_TABLE,
+    VOTES,
+)
+from train.doctor_findings import STOPS_PREDICTING, STOPS_TRAINING, WORTH_KNOWING, Finding, found
+from train.labels import IDS, OFFSETS
+
+TEST_IDS = ("spectrogram_id", "eeg_id")  # what the kernel reads; patient_id is there for people
+COLUMNS = {
+    TRAIN_TABLE: (*IDS, *OFFSETS, "expert_consensus", *VOTES),
+    TEST_TABLE: TEST_IDS,
+    SAMPLE_SUBMISSION: SUBMISSION_COLUMNS,
+}
+ROW = "row"  # of the file, the first after the header is 1
+STOPS = {TRAIN_TABLE: STOPS_TRAINING, TEST_TABLE: STOPS_PREDICTING, SAMPLE_SUBMISSION: WORTH_KNOWING}
+MEND = "mend these rows, or take them out"
+REBUILT = "the kernel rebuilds its centre from the EEG"
+LOOK = "look at them: train show ID"
+
+
+def read_table(competition: Path, name: str) -> tuple[pl.DataFrame | None, list[Finding]]:
+    """A table with its expected columns as numbers (Float64, null where there is none) and `row`; None with why."""
+    stops, path = STOPS[name], competition / name
+    fetch = "download it again"
+    try:
+        table = pl.read_csv(path, infer_schema_length=None)
+    except FileNotFoundError:
+        alone = "; a test set alone is looked at with --test-only" if name == TRAIN_TABLE else ""
+        return None, found("table-missing", stops, name, "no such file", fetch + alone, cases=[path.name])
+    except pl.exceptions.NoDataError:
+        table = pl.DataFrame(schema=dict.fromkeys(COLUMNS[name], pl.Float64))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        return None, found("table-damaged", stops, name, "not readable", fetch, cases=[str(error).splitlines()[0]])
+    if absent := [column for column in COLUMNS[name] if column not in table.columns]:
+        return None, found("table-columns", stops, name, "missing columns", fetch, cases=absent)
+    if table.height == 0:
+        empty = WORTH_KNOWING if name == TEST_TABLE else stops  # the kernel answers a test set without rows
+        return None, found("table-empty", empty, name, "no rows", fetch, cases=[path.name])
+    wanted = dict.fromkeys((*COLUMNS[name], *(c for c in ("patient_id",) if c in table.columns)))
+    numbers = [column for column in wanted if column != "expert_consensus"]
+    read = table.with_columns(pl.col(numbers).cast(pl.Float64, strict=False).fill_nan(None)).with_row_index(ROW, 1)
+    others = ["expert_consensus"] if name == TRAIN_TABLE else []
+    return read.select(ROW, *numbers, *(pl.col(column).cast(pl.String) for column in others)), []
+
+
+def whole(table: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
+    """Which rows have a finite number in each of the columns."""
+    return table.select(pl.all_horizontal(pl.col(columns).is_finite().fill_null(False))).to_series()
+
+
+def rows_found(check: str, severity: str, rows: pl.DataFrame, what: str, todo: str = MEND) -> list[Finding]:
+    """A finding about rows of train.csv, each named by its label_id, or its place where it has none."""
+    cases = [
+        f"row {row}" if label is None else str(int(label)) for row, label in rows.select(ROW, "label_id").iter_rows()
+    ]
+    return found(check, severity, TRAIN_TABLE, what, todo, rows["label_id"].drop_nulls(), cases)
+
+
+def id_found(check: str, severity: str, rows: pl.DataFrame, column: str, what: str, todo: str) -> list[Finding]:
+    return found(check, severity, TRAIN_TABLE, what, todo, rows[column].sort())
+
+
+def torn(table: pl.DataFrame, column: str, between: str) -> pl.DataFrame:
+    """Values of `column` that have several of `between`."""
+    return table.group_by(column).agg(pl.col(between).n_unique()).filter(pl.col(between) > 1)
+
+
+def train_findings(table: pl.DataFrame) -> list[Finding]:
+    votes = table.select(VOTES).fill_null(np.nan).to_numpy()  # (rows, 6)
+    counted = (np.isfinite(votes) & (votes >= 0) & (votes % 1 == 0)).all(axis=1)
+    numbered = whole(table, (*IDS, *OFFSETS))
+    known = table.filter(whole(table, IDS))
+    strange = ~table["expert_consensus"].is_in(CONSENSUS).fill_null(False)
+    twice = known.filter(pl.col("label_id").is_duplicated()).unique("label_id", maintain_order=True)
+    whose = "it could be trained on and held out at once: find out whose it is"
+    good = table.filter(numbered & pl.Series(counted & (votes.sum(axis=1) > 0)) & ~strange)
+    stop = STOPS_TRAINING
+    return [
+        *rows_found("label-number", stop, table.filter(~numbered), "rows whose ids or offsets are no numbers"),
+        *rows_found(
+            "vote-number", stop, table.filter(~counted), "rows with votes that are negative, not whole or empty"
+        ),
+        *rows_found("no-votes", stop, table.filter(counted & (votes.sum(axis=1) == 0)), "rows without votes"),
+        *rows_found("consensus-name", stop, table.filter(strange), f"rows whose consensus is none of {CONSENSUS}"),
+        *rows_found("label-twice", stop, twice, "label_ids that stand in several rows"),
+        *id_found(
+            "eeg-patients", stop, torn(known, "eeg_id", "patient_id"), "eeg_id", "eeg_ids under several patients", whose
+        ),
+        *id_found(
+            *("spectrogram-patients", stop, torn(known, "spectrogram_id", "patient_id"), "spectrogram_id"),
+            *("spectrogram_ids under several patients", whose),
+        ),
+        *label_findings(good),
+    ]
+
+
+def label_findings(table: pl.DataFrame) -> list[Finding]:
+    """What training accepts and a reader of scores should know. Only rows that training accepts."""
+    eeg, spectrogram = OFFSETS
+    same = [name for name in COLUMNS[TRAIN_TABLE] if name != "label_id"]
+    repeated = table.filter(pl.struct(same).is_duplicated()).group_by(same, maintain_order=True).agg("label_id")
+    votes = table.select(VOTES).to_numpy()
+    place = np.array([CONSENSUS.index(name) for name in table["expert_consensus"]], dtype=np.int64)
+    beaten = votes[np.arange(len(votes)), place] < votes.max(axis=1, initial=0)
+    # Windows of an EEG in the order of their starts: each with the one before.
+    windows = table.sort("eeg_id", eeg).with_columns(
+        follows=pl.col("eeg_id") == pl.col("eeg_id").shift(), after=pl.col(eeg) - pl.col(eeg).shift()
+    )
+    differ = pl.any_horizontal(pl.col(vote) != pl.col(vote).shift() for vote in VOTES)
+    overlapping = windows.filter(pl.col("follows") & (pl.col("after") < LABELLED_SECONDS) & differ).unique("eeg_id")
+    lag = table.with_columns(lag=pl.col(spectrogram) - pl.col(eeg)).group_by("eeg_id", "spectrogram_id")
+    apart = lag.agg(pl.col("lag").n_unique()).filter(pl.col("lag") > 1).unique("eeg_id")
+    know = WORTH_KNOWING
+    return [
+        *found(
+            *("row-twice", know, TRAIN_TABLE, "rows that differ in nothing but their label_id", "keep one of them"),
+            ids=repeated["label_id"].explode(),
+            cases=[" = ".join(f"{label:.0f}" for label in labels) for labels in repeated["label_id"]],
+        ),
+        *rows_found(
+            *("consensus-beaten", know, table.filter(beaten), "rows whose consensus has not the most votes"),
+            "training goes by the votes",
+        ),
+        *id_found(
+            *("consensus-changes", know, torn(table, "eeg_id", "expert_consensus"), "eeg_id"),
+            *("EEGs whose consensus changes between windows", "about 3 % are usual; label rows keep them apart"),
+        ),
+        *id_found(
+            *("votes-differ", know, overlapping, "eeg_id", "EEGs judged differently where the judged 10 s overlap"),
+            LOOK,
+        ),
+        *id_found(
+            *("eeg-spectrograms", know, torn(table, "eeg_id", "spectrogram_id"), "eeg_id"),
+            *("EEGs with several spectrograms", "label rows take the first window's"),
+        ),
+        *id_found(
+            *("offsets-apart", know, apart, "eeg_id", "EEGs whose two offsets do not advance together"),
+            "EEG and spectrogram show different moments: right the offsets",
+        ),
+    ]
+
+
+def findings_of_test(
+    test: pl.DataFrame | None, sample: pl.DataFrame | None, train: pl.DataFrame | None
+) -> list[Finding]:
+    """What test.csv says, alone and beside the other two tables; None where there is no such table."""
+    if test is None:
+        return []
+    cases = [f"row {row}" for row in test.filter(~whole(test, ("eeg_id",)))[ROW]]
+    findings = found("test-number", STOPS_PREDICTING, TEST_TABLE, "rows whose eeg_id is no number", MEND, cases=cases)
+    unseen = [f"row {row}" for row in test.filter(~whole(test, ("spectrogram_id",)))[ROW]]
+    findings += found(
+        "test-spectrogram", WORTH_KNOWING, TEST_TABLE, "rows without spectrogram_id", REBUILT, cases=unseen
+    )
+    good = test.filter(whole(test, ("eeg_id",)))
+    twice = good.filter(pl.col("eeg_id").is_duplicated())["eeg_id"].unique().sort()
+    findings += found(
+        *("test-twice", WORTH_KNOWING, TEST_TABLE, "eeg_ids in several rows"), "each is predicted once", twice
+    )
+    if sample is not None:
+        asked, shown = set(good["eeg_id"]), set(sample["eeg_id"].drop_nulls())
+        todo = f"Kaggle wants the rows of {TEST_TABLE}: download both again"
+        for check, lone, where in (("test-unasked", asked - shown, TEST_TABLE), ("sample-lone", shown - asked, None)):
+            what = f"eeg_ids only in {where or SAMPLE_SUBMISSION}"
+            findings += found(check, WORTH_KNOWING, where or SAMPLE_SUBMISSION, what, todo, sorted(lone))
+    for column in ("patient_id", "eeg_id", "spectrogram_id"):
+        if train is None or column not in good.columns:
+            continue
+        both = sorted(set(train[column].drop_nulls()) & set(good[column].drop_nulls()))
+        what = f"{column}s in train and test"
+        todo = "a score on this test says nothing about new patients"
+        findings += found(f"train-and-test-{column[:-3]}", WORTH_KNOWING, TEST_TABLE, what, todo, both)
+    return findings
+
+
+def table_numbers(table: pl.DataFrame) -> dict[str, int]:
+    """Rows, and how many different ids they name."""
+    names = [name for name in ("eeg_id", "spectrogram_id", "patient_id") if name in table.columns]
+    return {"rows": table.height} | {f"{name[:-3]}s": table[name].drop_nulls().n_unique() for name in names}

@@ -1,0 +1,113 @@
+"""A doctor's report as text: findings first, then the numbers."""
+
+import textwrap
+
+from train.doctor import FOLDERS, DoctorReport
+from train.doctor_findings import SEVERITIES, Finding
+from train.doctor_numbers import electrode_numbers
+from train.score_text import aligned
+from train.store_index import EEGS
+
+EXAMPLES = 3  # cases shown of a finding; the JSON file has them all
+WIDTH = 110
+
+
+def as_text(report: DoctorReport) -> str:
+    blocks = [verdict(report)]
+    for severity in SEVERITIES:
+        of_it = [finding for finding in report.findings if finding.severity == severity]
+        if of_it:
+            blocks.append("\n".join([severity.upper(), *finding_lines(of_it)]))
+    blocks += ["\n".join(lines) for lines in (table_lines(report), reading_lines(report)) if lines]
+    blocks += ["\n".join(lines) for folder in FOLDERS[EEGS.name] if (lines := electrode_lines(report, folder))][:1]
+    return "\n\n".join(blocks)
+
+
+def verdict(report: DoctorReport) -> str:
+    what = "predicting" if report.test_only else "training"
+    counts = [(severity, sum(f.severity == severity for f in report.findings)) for severity in SEVERITIES]
+    said = ", ".join(f"{n} {severity}" for severity, n in counts if n) or "nothing"
+    return f"{report.competition}: {what} {'can' if report.can_start else 'CANNOT'} start. Found: {said}."
+
+
+def finding_lines(findings: list[Finding]) -> list[str]:
+    place = max(len(finding.where) for finding in findings)
+    count = max(len(f"{len(finding.cases):,}") for finding in findings)
+    indent = " " * (place + count + 6)
+    lines = []
+    for finding in findings:
+        lines.append(f"  {finding.where.ljust(place)}  {f'{len(finding.cases):,}'.rjust(count)}  {finding.what}")
+        more = len(finding.cases) - EXAMPLES
+        shown = "; ".join(finding.cases[:EXAMPLES]) + (f"; {more:,} more" if more > 0 else "")
+        if finding.cases != (finding.where,):  # a table that is not there needs no example
+            lines += textwrap.wrap(shown, WIDTH, initial_indent=indent, subsequent_indent=indent)
+        lines.append(f"{indent}-> {finding.todo}")
+    return lines
+
+
+def table_lines(report: DoctorReport) -> list[str]:
+    heads = ["rows", "eegs", "spectrograms", "patients"]
+    body = [
+        [name, *(f"{counts[head]:,}" if head in counts else "-" for head in heads)]
+        for name, counts in report.tables.items()
+    ]
+    lines = aligned([["", *heads], *body]) if body else []
+    if report.folds:
+        rows, patients = (" / ".join(f"{n:,}" for n in report.folds[name]) for name in ("rows", "patients"))
+        lines.append(f"{report.folds['source']}: label rows {rows}; patients {patients}; none is in two")
+    return lines
+
+
+def reading_lines(report: DoctorReport) -> list[str]:
+    lines = [["", "files", "damaged", "MB", "seconds", "files/s", "MB/s"]]
+    for folder, read in report.reading.items():
+        if read["files"]:
+            broken = sum(one.error is not None for one in report.facts[folder])
+            megabytes, seconds = read["bytes"] / 1e6, read["seconds"]
+            numbers = f"{megabytes:,.1f}", f"{seconds:.1f}", f"{read['files'] / seconds:.0f}"
+            lines.append([folder, f"{read['files']:,}", str(broken), *numbers, f"{megabytes / seconds:.0f}"])
+    if len(lines) == 1:
+        return []
+    full = report.extrapolation()
+    said = []
+    if full:
+        threads = next(iter(report.reading.values()))["workers"]
+        said = textwrap.wrap(
+            f"Extrapolated, not measured: at {full['eegs_per_second']:.0f} EEGs and "
+            f"{full['spectrograms_per_second']:.0f} spectrograms a second, as here with {threads} threads from this "
+            f"disk, the full competition ({full['eegs']:,} EEGs, {full['spectrograms']:,} spectrograms) takes "
+            f"{full['seconds'] / 60:.1f} minutes. Longer recordings and a slower disk take longer.",
+            WIDTH,
+        )
+    return [*aligned(lines), *said]
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.2f} %" if value else "0"
+
+
+def electrode_lines(report: DoctorReport, folder: str) -> list[str]:
+    """Two electrodes a line, so that all twenty fit beside the rest."""
+    numbers = electrode_numbers(report.facts.get(folder, []))
+    if not numbers:
+        return []
+
+    def cells(line: dict) -> list[str]:
+        peaks = [line[name] for name in ("largest_median", "largest_95", "largest_max")]
+        return [
+            line["electrode"].rjust(6),
+            *(share(line[name]) for name in ("missing", "flat")),
+            *("-" if peak is None else f"{peak:,.0f}" for peak in peaks),
+        ]
+
+    heads = ["", "missing", "flat", "median", "1 in 20", "worst"]
+    half = (len(numbers) + 1) // 2
+    pairs = zip(numbers[:half], numbers[half:], strict=True)
+    lines = aligned([heads * 2, *([*cells(one), *cells(other)] for one, other in pairs)])
+    whole = [sum(line[name] for line in numbers) / len(numbers) for name in ("missing", "flat")]
+    return [
+        f"{folder}, electrode by electrode: samples missing ({share(whole[0])} of all); seconds flat ({share(whole[1])} of "
+        "all);",
+        "the largest distance from the electrode's mean, uV, in the median file, in one of twenty, in the worst",
+        *lines,
+    ]
