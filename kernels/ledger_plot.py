@@ -9,6 +9,7 @@ from ledger import Row, number, scores_of
 from common.files import write_via
 
 PUBLIC, PRIVATE = "#1b6ca8", "#c8553d"
+MARGIN = 0.01  # KL around the outermost points at least: a single one is not blown up
 LABEL_WIDTH, LINE = 0.045, 11  # of a label: its share of the picture's width, its height in points
 
 
@@ -47,13 +48,14 @@ def plot(rows: Sequence[Row], path: Path) -> bool:
     low, high = np.nanmin(shown), np.nanmax(shown)
     axes.axline((low, low), slope=1, color="#888888", linewidth=1, linestyle="--", label="leaderboard = CV", zorder=0)
     x, y = shown[:, 0], shown[:, 1:][np.isfinite(shown[:, 1:])]
-    (left, right), (bottom, top) = (0.1 * max(float(np.ptp(a)), 0.01) * np.array([-1, 1]) for a in (x, y))
+    (left, right), (bottom, top) = (max(0.1 * float(np.ptp(a)), MARGIN) * np.array([-1, 1]) for a in (x, y))
     axes.set_xlim(x.min() + left, x.max() + right)
     axes.set_ylim(y.min() + 1.5 * bottom, y.max() + top)
     label(axes, cv, np.fmin(public, private))
     axes.set_xlabel("nested CV: KL out of fold, rows with at least 10 votes (lower is better)")
     axes.set_ylabel("leaderboard: KL (lower is better)")
-    axes.set_title(f"{int(seen.sum())} publications, # as in `publish.py history`", fontsize=11)
+    counted = f"{int(seen.sum())} publication{'' if seen.sum() == 1 else 's'}"
+    axes.set_title(f"{counted}, # as in `publish.py history`", fontsize=11)
     axes.grid(color="#eeeeee")
     axes.legend(frameon=False, loc="upper left")
     path.parent.mkdir(parents=True, exist_ok=True)
