@@ -49,14 +49,11 @@ def log_in(kaggle: Kaggle) -> str:
 
 def look_before(job: Job, parts: tuple[str, ...]) -> None:
     """What only Kaggle knows and would stand in the way later. Raises Refused, PublishError and KaggleError."""
-    waiting = [slug for slug, facts in job.publication.datasets.items() if facts.version is None]
-    reasons = []
     if "datasets" in parts and not job.public:
-        for slug in waiting:
-            if look(job, slug) and is_public(job, slug):
-                reasons.append(f"the dataset {slug} is public on Kaggle: make it private there, or give --public.")
-    if reasons:
-        raise Refused(reasons)
+        waiting = [slug for slug, facts in job.publication.datasets.items() if facts.version is None]
+        seen = [slug for slug in waiting if look(job, slug) and is_public(job, slug)]
+        if seen:
+            raise Refused([f"{slug} is public on Kaggle: make it private there, or give --public." for slug in seen])
     if "submit" in parts and not job.publication.submission.asked:
         refuse_without_allowance(job)
 

@@ -93,10 +93,12 @@ def wait_until_ready(job: Job, slug: str, facts: DatasetFacts) -> int:
 
 def newest(job: Job, slug: str, facts: DatasetFacts) -> Remote | None:
     """What Kaggle shows, looked for repeatedly when the last run ended while it was sending."""
+    if facts.expected is None:
+        return look(job, slug)
     remote = None
     for _ in job.looks():
         remote = look(job, slug)
-        if facts.expected is None or (remote and remote.version >= facts.expected):
+        if remote and remote.version >= facts.expected:
             break
     return remote
 

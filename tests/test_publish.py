@@ -1,0 +1,198 @@
+"""The whole chain with the real kernel: weights -> dataset -> kernel -> complete -> submission -> score -> ledger."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import EXPERIMENTS, command
+from kaggle_stand_in import KEY, StandIn
+from publish_stage import KERNELS, OWNER, Stage, assert_published_once
+
+from infer.validate import score
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return Stage(tmp_path_factory.mktemp("stage") / "stage").prepare()
+
+
+@pytest.fixture
+def stage(prepared, tmp_path):
+    return prepared.copy(tmp_path / "stage")
+
+
+@pytest.fixture(scope="module")
+def published(road, tmp_path_factory):
+    """The road's weights, published by the commands that a user types; what it printed, and the server after it."""
+    folder = tmp_path_factory.mktemp("published")
+    built = command("kernels/build.py", "--blend", road.blend_file, "--out", folder / "kernel")
+    assert built.returncode == 0, built.stderr
+    shared = ("--competition", road.competition, "--datasets", *road.datasets)
+    ran = command("kernels/sandbox.py", folder / "kernel", *shared, "--out", folder / "sandbox", "--quiet")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    before = {path: path.read_bytes() for path in road.weights.rglob("*.json")}
+    with StandIn(folder / "kaggle", road.competition, road.competition / "truth" / "solution.csv", OWNER) as server:
+        words = ("--kernel", folder / "kernel", *shared, "--blend", road.blend_file, "--sandbox", folder / "sandbox")
+        words = (*words, "--out", folder / "out", "--poll", "0.5", "--message", "the road")
+        plan = command("kernels/publish.py", *words, "--dry-run", env=server.environment())
+        assert plan.returncode == 0, plan.stdout + plan.stderr
+        sent = [one["what"] for one in server.requests]
+        done = command("kernels/publish.py", *words, env=server.environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield folder, plan.stdout, sent, done.stdout, server
+    assert before == {path: path.read_bytes() for path in road.weights.rglob("*.json")}  # the user's folders stay
+
+
+def test_the_road_is_published_and_scored(road, published):
+    folder, _, _, output, server = published
+    assert {ref: len(one["versions"]) for ref, one in server.datasets.items()} == {
+        f"{OWNER}/hms-{name}": 1 for name in EXPERIMENTS
+    }
+    kernel = server.kernels[f"{OWNER}/hms-inference"]["versions"]
+    assert len(kernel) == 1 and kernel[0]["source"] == (folder / "kernel" / "kernel.py").read_text()
+    assert kernel[0]["enableInternet"] is False and kernel[0]["isPrivate"] is True
+    with (folder / "out" / "ledger.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(server.submissions) == 1
+    row, submission = rows[0], server.submissions[0]
+    assert row["message"] == submission["description"] and re.fullmatch(r"the road \[\d{6}-\w{8}\]", row["message"])
+    assert (row["status"], row["kernel_version"]) == ("COMPLETE", "1")
+    assert row["datasets"] == "hms-tiny-image@1 hms-tiny-wave@1"
+    assert (row["public_score"], row["private_score"]) == (submission["publicScore"], submission["privateScore"])
+    fetched = folder / "out" / "published" / "submission.csv"
+    kl, rows_scored = score(fetched, road.competition / "truth" / "solution.csv")
+    # Kaggle scores every other row in public, here 5 of 9.
+    assert rows_scored == 9
+    assert (5 * float(row["public_score"]) + 4 * float(row["private_score"])) / 9 == pytest.approx(kl, abs=1e-4)
+    assert f"scored: public {row['public_score']}" in output and "submission.csv has 9 rows, valid" in output
+
+
+def test_a_dry_run_shows_the_commands_and_sends_nothing(published):
+    _, plan, sent, output, _ = published
+    assert not [what for what in sent if re.search(r"Create|Save|Upload|PUT", what)]
+    promised = [line for line in plan.split("nothing was sent:")[1].splitlines() if line.startswith("$ ")]
+    unmarked = re.sub(r"\[\d{6}-\w{8}\]", "[mark]", output)
+    for line in promised:
+        words = re.sub(r"\[\d{6}-\w{8}\]", "[mark]", line.replace("VERSION", "1"))
+        if "submissions " not in words:
+            assert words in unmarked, words
+    assert sum("datasets create" in line for line in promised) == 2 and "kernels push" in "".join(promised)
+
+
+def test_nothing_secret_is_printed_or_kept(published):
+    folder, plan, _, output, _ = published
+    assert KEY not in plan + output
+    kept = [path for path in (folder / "out").rglob("*") if path.is_file()]
+    assert len(kept) > 10 and not [path for path in kept if KEY.encode() in path.read_bytes()]
+
+
+def test_the_same_bytes_again_make_no_new_dataset_version(stage):
+    with stage.kaggle() as server:
+        for versions in (1, 2):
+            done = stage.publish(server, env=server.environment(VERBOSE="1", KAGGLE_COMPETITION="other"))
+            assert done.returncode == 0 and KEY not in done.stdout + done.stderr, done.stdout + done.stderr
+            assert [len(one["versions"]) for one in server.datasets.values()] == [1]
+            assert [len(one["versions"]) for one in server.kernels.values()] == [versions]
+            assert len(stage.ledger()) == len(server.submissions) == versions
+    assert "Kaggle holds these bytes as version 1" in done.stdout
+    shown = command("kernels/publish.py", "history", "--ledger", stage.out / "ledger.csv")
+    assert shown.returncode == 0 and shown.stdout.count("0.3125") == 2, shown.stdout + shown.stderr
+    assert (stage.out / "ledger.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_part_by_part_with_a_token(stage):
+    """`--only` three times is one publication; kaggle itself finds out whose token it is."""
+    with stage.kaggle() as server:
+        env = server.environment(KAGGLE_API_TOKEN="KGAT_" + "0f" * 16)
+        del env["KAGGLE_USERNAME"], env["KAGGLE_KEY"]
+        early = stage.publish(server, "--only", "kernel", env=env)
+        assert early.returncode == 1 and "publish them with --only datasets first" in early.stderr
+        for part in ("datasets", "kernel", "submit"):
+            options = ("--restart",) if part == "datasets" else ()
+            done = stage.publish(server, "--only", part, *options, env=env)
+            assert done.returncode == 0 and "KGAT" not in done.stdout, done.stdout + done.stderr
+        assert_published_once(stage, server)
+
+
+def test_an_unfinished_publication_is_named(stage):
+    with stage.kaggle() as server:
+        server.rules.rules_accepted = False
+        assert stage.publish(server).returncode == 1
+        server.rules.rules_accepted = True
+        again = stage.publish(server)
+        assert again.returncode == 2 and re.search(r"has not ended \(1 of 1 datasets on Kaggle\)", again.stderr)
+        assert "--resume" in again.stderr and "--restart" in again.stderr
+        (stage.weights / "fold0.safetensors").write_bytes(b"other")
+        stage.write_weights()
+        stage.pass_sandbox()
+        other = stage.publish(server, "--resume")
+        assert other.returncode == 2 and "the fingerprint of hms-tiny was" in other.stderr, other.stderr
+        assert server.submissions == []
+
+
+def test_ctrl_c_says_how_to_go_on(stage):
+    """At once, also while a kaggle command runs, and --resume does."""
+    import signal
+    import time
+
+    with stage.kaggle(run_polls=1_000_000) as server:
+        process = subprocess.Popen(stage.words(), env=server.environment(), stdout=-1, stderr=-1, text=True)
+        while not server.count("GetKernelSessionStatus"):
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 130 and said.rstrip().endswith("--resume"), said
+        server.rules.run_polls = 1
+        assert stage.publish(server, "--resume").returncode == 0
+        assert_published_once(stage, server)
+
+
+def test_two_publishers_at_once_are_refused(stage):
+    holder = (
+        f"import sys; sys.path.insert(0, {str(KERNELS)!r})\n"
+        "from pathlib import Path\nfrom publication import sole_publisher\n"
+        f"with sole_publisher(Path({str(stage.out)!r})): print('held', flush=True); input()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder], stdin=-1, stdout=-1, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with stage.kaggle() as server:
+            done = stage.publish(server)
+            assert done.returncode == 2 and f"Process {process.pid} is publishing" in done.stderr, done.stderr
+            assert server.requests == []
+    finally:
+        process.communicate("\n")
+
+
+def test_the_last_command_of_a_killed_publisher_is_waited_for(tmp_path):
+    """It holds the lock that its publisher held."""
+    orphan = (
+        f"import os, subprocess, sys; sys.path.insert(0, {str(KERNELS)!r})\n"
+        "from pathlib import Path\nfrom publication import sole_publisher\n"
+        f"with sole_publisher(Path({str(tmp_path)!r})) as lock:\n"
+        "    subprocess.Popen(['sleep', '1.5'], pass_fds=[lock], stdout=subprocess.DEVNULL)\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", orphan]).returncode == -9
+    follower = orphan.split("\n    subprocess")[0].replace(" as lock:", ": print('mine')")
+    done = subprocess.run([sys.executable, "-c", follower], capture_output=True, text=True, timeout=20)
+    assert done.stdout.splitlines()[0].startswith("waiting for the last kaggle command") and "mine" in done.stdout
+
+
+def test_without_credentials_or_kaggle(stage):
+    with stage.kaggle() as server:
+        env = server.environment()
+        del env["KAGGLE_USERNAME"], env["KAGGLE_KEY"]
+        done = stage.publish(server, env=env)
+        assert done.returncode == 1 and "kaggle auth login" in done.stderr and server.requests == []
+        (stage.folder / "six.py").write_text("raise ModuleNotFoundError(\"No module named 'six'\")")
+        done = stage.publish(server, env=server.environment(PYTHONPATH=str(stage.folder)))
+        assert done.returncode == 1 and "lacks the package six" in done.stderr and "pip install" in done.stderr
+        nobody = server.environment(http_proxy="http://127.0.0.1:9")
+        done = stage.publish(server, env=nobody)
+        assert done.returncode == 1 and "connection to Kaggle broke" in done.stderr and "Again in" in done.stdout
+        assert not (stage.out / "publication.json").exists() and json.loads(stage.blend.read_text())
