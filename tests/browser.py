@@ -83,9 +83,7 @@ class Browser:
         name, said = event["method"], event["params"]
         if name == "Network.requestWillBeSent":
             self.requests.append(said["request"]["url"])
-        elif name in ("Runtime.exceptionThrown", "Log.entryAdded"):
-            self.complaints.append(said)
-        elif name == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning"):
+        elif name in ("Runtime.exceptionThrown", "Log.entryAdded") or (name == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning")):
             self.complaints.append(said)
         elif name == "Page.loadEventFired":
             self.loaded = True

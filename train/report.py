@@ -15,8 +15,9 @@ from train import report_numbers as numbers
 from train.kit_commit import kit_commit
 from train.labels import vote_totals
 from train.report_charts import Axis, patients_against_prior, ranked_patients, reliability_chart
+from train.report_doctor import quality, read_doctor, remarks_on
 from train.report_format import FILTERS, candidate_score
-from train.report_made import fold_sizes, made, read_doctor, read_ledger, training_of
+from train.report_made import fold_sizes, made, read_ledger, training_of
 from train.report_numbers import Score
 from train.report_read import KINDS, TOO_GOOD, Entry, Material, read_material
 from train.scores import RESAMPLES
@@ -88,38 +89,46 @@ def patients(material: Material, entry: Entry) -> dict[str, Any]:
     }
 
 
-def recordings(material: Material, entry: Entry, competition: Path | None) -> dict[str, Any]:
+def recordings(
+    material: Material, entry: Entry, competition: Path | None, doctor: dict[str, Any] | None
+) -> dict[str, Any]:
     """Cards of the worst and the best, with pictures where the competition is at hand."""
     groups = numbers.worst_and_best(material, entry, WORST_AND_BEST)
     pictures: dict[int, dict[str, Any]] = {}
+
+    def said(row: int) -> list[str]:
+        return remarks_on(doctor, *material.rows.select("eeg_id", "spectrogram_id").row(row))
+
     if competition:
         from train.report_recordings import draw_recordings  # needs torch, which all else does without
 
         pictures = draw_recordings(material, competition, np.concatenate(groups).tolist())
-    cards = [[card(material, entry, int(row), rank, pictures) for rank, row in enumerate(g, start=1)] for g in groups]
-    return {"worst": cards[0], "best": cards[1], "drawn": competition is not None}
+    worst, best = (
+        [
+            card(material, entry, int(row)) | pictures.get(int(row), {}) | {"rank": rank, "quality": said(int(row))}
+            for rank, row in enumerate(group, start=1)
+        ]
+        for group in groups
+    )
+    return {"worst": worst, "best": best, "drawn": competition is not None}
 
 
-def card(
-    material: Material, entry: Entry, number: int, rank: int, pictures: dict[int, dict[str, Any]]
-) -> dict[str, Any]:
+def card(material: Material, entry: Entry, number: int) -> dict[str, Any]:
+    """Whose a row is, its votes, and what every model says of it."""
     row, votes = material.rows.row(number, named=True), material.votes[number]
     shown = [each for each in material.entries if each.kind != "uniform"]
     return {
-        "rank": rank,
         "eeg": row["eeg_id"],
         "patient": row["patient_id"],
         "label": row["label_id"],
         "fold": row["fold"],
         "pattern": PATTERNS[votes.argmax()],
-        "named": PATTERNS[entry.probabilities[number].argmax()],
         "kl": float(entry.kl[number]),
         "total": int(vote_totals(votes[None])[0]),
         "votes": votes.tolist(),
         "shares": (votes / votes.sum()).tolist(),
         "predicted": entry.probabilities[number].tolist(),
         "entries": [(each, each.probabilities[number].tolist(), float(each.kl[number])) for each in shown],
-        **pictures.get(number, {}),
     }
 
 
@@ -171,8 +180,8 @@ def values_of(sources: Sources) -> dict[str, Any]:
         "reliability": {p: (part, reliability_chart(p, part["curve"])) for p, part in curves.items()},
         "blend_axis": axis_of(map(candidate_score, judged["candidates"])) if judged else None,
         "difference_axis": axis_of((score for _, score in headline["differences"]), zero=True),
-        "recordings": recordings(material, entry, sources.competition),
-        "doctor": doctor,
+        "recordings": recordings(material, entry, sources.competition, doctor),
+        "doctor": quality(doctor),
         "ledger": ledger,
         "fold_sizes": fold_sizes(material),
         "shown_kinds": {each.kind for each in material.entries} | {"chosen"},

@@ -61,33 +61,7 @@ def cell(text: str) -> str:
     return number(float(text), 4) if text.replace(".", "", 1).isdigit() else text or DASH
 
 
-def words(key: Any) -> str:
-    """A key of a JSON file as a heading."""
-    return str(key).replace("_", " ")
-
-
-def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if not isinstance(value, Mapping | list | tuple)}
-
-
-def said(value: Any) -> str:
-    """Any value of a JSON file, short."""
-    if value is None:
-        return DASH
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.4g}".replace("-", MINUS)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{words(key)} {said(part)}" for key, part in value.items())
-    return ", ".join(map(said, value)) if isinstance(value, list | tuple) else str(value)
-
-
 FILTERS = {
     each.__name__: each
-    for each in (
-        *(number, between, count, score, candidate_score, triple, verdict, others_of, cell, words, scalars, said),
-    )
+    for each in (*(number, between, count, score, candidate_score, triple, verdict, others_of, cell),)
 }

@@ -1,4 +1,4 @@
-"""How what a report shows was made: configs, curves, folds; what the doctor found; what was submitted."""
+"""How what a report shows was made: configs, curves, folds; and what was submitted."""
 
 import json
 from datetime import UTC, datetime
@@ -22,7 +22,6 @@ PANELS = (
     ("validation_kl_many", "KL, 10 or more votes"),
     ("validation_kl", "KL, all rows"),
     ("train_loss", "training loss"),
-    ("learning_rate", "learning rate"),
 )
 
 
@@ -133,20 +132,7 @@ def fold_sizes(material: Material) -> list[dict[str, int]]:
     ]
 
 
-# ---- what other commands wrote
-
-
-def read_doctor(path: Path) -> dict[str, Any]:
-    """What `python -m train doctor --json` wrote. Raises RunError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path}: cannot be read ({one_line(error)}); `python -m train doctor --json` writes it"
-        ) from error
-    if not isinstance(found, dict):
-        raise RunError(f"{path}: holds no findings of the doctor; `python -m train doctor --json` writes them")
-    return found
+# ---- submissions
 
 
 def read_ledger(path: Path) -> list[dict[str, str]]:

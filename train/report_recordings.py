@@ -8,11 +8,26 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from common.draw import SMALL, decibels, mark_seconds, new_figure, place, robust_limits, spectrogram_panel
+from common.draw import (
+    FAINT,
+    GRID,
+    INK,
+    LEFT,
+    MISSING,
+    RIGHT,
+    SMALL,
+    decibels,
+    mark_seconds,
+    new_figure,
+    place,
+    robust_limits,
+    spectrogram_panel,
+)
 from common.draw_eeg import (
     PAGE_HEIGHT,
     PAGE_WIDTH,
@@ -29,18 +44,31 @@ from train.run_folder import ROWS, RunError, read_table
 from train.show_find import Found, read_recordings
 from train.show_pages import EEG_IN_SPECTROGRAM, LABELLED, SPAN
 
-EEG_DPI, SPECTRA_DPI = 90, 76
-EEG_COLOURS, SPECTRA_COLOURS = 20, 40  # lines on paper need few; so many shades make no steps that are seen
+EEG_DPI, SPECTRA_DPI = 86, 66
+SHADES = (1.0, 0.6, 0.3)  # of each ink on white: sixteen colours, of four bits a pixel, are enough for a page of lines
+SPECTRA_COLOURS = 40
 NAMES, EDGE = 26.0, 3.0  # mm left of the page, and around it
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_GAP = 74.0, 34.0, 4.0  # mm
 
 
-def as_data_uri(figure: Figure, dpi: int, colours: int) -> tuple[str, int, int]:
-    """A PNG of few colours, and its width and height in pixels."""
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
-    image = Image.open(drawn).convert("RGB")
-    image.quantize(colours, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+def page_palette() -> Image.Image:
+    """The inks of an EEG page, in shades down to white."""
+    inks = [tuple(int(ink[k : k + 2], 16) for k in (1, 3, 5)) for ink in (LEFT, RIGHT, INK, FAINT)]
+    mixed = [round(255 + shade * (value - 255)) for ink in inks for shade in SHADES for value in ink]
+    grey = [int(ink[k : k + 2], 16) for ink in (GRID, MISSING) for k in (1, 3, 5)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([255, 255, 255, *mixed, *grey])
+    return palette
+
+
+def as_data_uri(figure: Figure, dpi: int, palette: Image.Image | None = None) -> tuple[str, int, int]:
+    """A PNG of few colours, those of `palette` if it is given, and its width and height in pixels."""
+    figure.set_dpi(dpi)
+    canvas, small = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()
+    image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+    few = image.quantize(SPECTRA_COLOURS, Image.Quantize.FASTOCTREE, palette=palette, dither=Image.Dither.NONE)
+    few.save(small, "PNG", compress_level=7)
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode(), *image.size
 
 
@@ -72,7 +100,7 @@ def spectrogram_picture(spectrogram: np.ndarray, rebuilt: bool) -> Figure:
 
 
 def pictures_of(competition: Path, row: dict[str, Any]) -> dict[str, Any]:
-    """eeg_picture and spectrogram_picture as (data URI, width, height), how the page is drawn, and remarks; or why there are none."""
+    """eeg_picture and spectrogram_picture (data URI, width, height), caption and remarks; or `failure`, the reason."""
     found = Found(row["eeg_id"], row["patient_id"], row["spectrogram_id"], False, row)
     try:
         recordings = read_recordings(competition, found)
@@ -83,8 +111,8 @@ def pictures_of(competition: Path, row: dict[str, Any]) -> dict[str, Any]:
     page, caption = eeg_picture(window.eeg[0].numpy())
     spectra = spectrogram_picture(window.spectrogram[0].numpy(), rebuilt)
     return {
-        "eeg_picture": as_data_uri(page, EEG_DPI, EEG_COLOURS),
-        "spectrogram_picture": as_data_uri(spectra, SPECTRA_DPI, SPECTRA_COLOURS),
+        "eeg_picture": as_data_uri(page, EEG_DPI, page_palette()),
+        "spectrogram_picture": as_data_uri(spectra, SPECTRA_DPI),
         "caption": caption,
         "remarks": recordings.remarks,
     }
