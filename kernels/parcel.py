@@ -84,7 +84,7 @@ def passed_sandbox(report_file: Path, kernel: Kernel, datasets: Sequence[Dataset
         reasons = [] if report["ok"] is True else [f"the sandbox run in {report_file} failed: mend it and {again}."]
         if report["kernel_sha256"] != kernel.sha256:
             reasons.append(f"the sandbox ran another kernel than {kernel.code}: {again}.")
-        ran, given = report["datasets"], {dataset.slug: dataset.fingerprint for dataset in datasets}
+        ran, given = dict(report["datasets"]), {dataset.slug: dataset.fingerprint for dataset in datasets}
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"no passing sandbox run in {report_file} ({error!r}): {again}."]
     other = sorted(slug for slug in {*ran, *given} if ran.get(slug) != given.get(slug))

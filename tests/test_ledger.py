@@ -1,0 +1,116 @@
+"""The ledger: appended whole or not at all, never changed, and shown as it is."""
+
+import dataclasses
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from publish_stage import KERNELS
+
+sys.path.insert(0, str(KERNELS))  # a folder, not a package
+from ledger import COLUMNS, LedgerError, Row, append, correlations, git_commit, read_ledger, table
+from ledger_plot import plot
+
+
+def row(number, cv, public, private, status="COMPLETE"):
+    texts = {name: name for name in COLUMNS} | {"time": f"2026-11-{number:02}T10:00:00Z", "message": f"try, {number}"}
+    scores = {"nested_cv": cv, "public_score": public, "private_score": private, "status": status}
+    return Row(**texts | {name: str(text) for name, text in scores.items()})
+
+
+ROWS = [
+    row(1, 0.40, 0.30, 0.35),
+    row(2, 0.35, 0.28, 0.33),
+    row(3, "", 0.27, 0.3),
+    row(4, 0.3, "", "", "ERROR: Timeout"),
+]
+ROWS += [row(5, 0.30, 0.22, 0.28)]
+
+
+def test_rows_come_back_as_they_were_added(tmp_path):
+    path = tmp_path / "runs" / "ledger.csv"
+    assert read_ledger(path) == []
+    before = b""
+    for number, one in enumerate(ROWS, start=1):
+        assert append(path, one) is True
+        assert append(path, one) is False  # the same publication, resumed
+        assert path.read_bytes().startswith(before)
+        before = path.read_bytes()
+        assert read_ledger(path) == ROWS[:number]
+    assert before.startswith(b"time,git_commit,kernel_sha256,kernel_version,datasets,weights_sha256,blend,nested_cv")
+    assert {file.name for file in path.parent.iterdir()} == {"ledger.csv", ".ledger.csv.lock"}
+
+
+def test_a_reason_of_several_lines_stays_one_row(tmp_path):
+    odd = dataclasses.replace(ROWS[0], status='ERROR: "quoted", and\nmore')
+    append(tmp_path / "ledger.csv", odd)
+    append(tmp_path / "ledger.csv", ROWS[1])
+    assert read_ledger(tmp_path / "ledger.csv") == [odd, ROWS[1]]
+
+
+def test_many_at_once_lose_nothing(tmp_path):
+    rows = [row(number, 0.1, 0.1, 0.1) for number in range(20)]
+    threads = [threading.Thread(target=append, args=(tmp_path / "ledger.csv", one)) for one in rows]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.message for one in read_ledger(tmp_path / "ledger.csv")) == sorted(one.message for one in rows)
+
+
+def test_another_table_is_not_added_to(tmp_path):
+    path = tmp_path / "ledger.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(LedgerError, match=r"has other columns than time, git_commit.* move it away"):
+        append(path, ROWS[0])
+    assert path.read_text() == "a,b\n1,2\n"
+    path.write_text(",".join(COLUMNS) + "\nhalf,a row\n")
+    with pytest.raises(LedgerError, match="row 2 has 2 columns instead of 12"):
+        read_ledger(path)
+
+
+def test_the_table_shows_cv_beside_leaderboard_newest_last():
+    lines = table(ROWS).splitlines()
+    assert lines[0].split()[:2] == ["#", "time"] and [line.split()[0] for line in lines[1:6]] == list("12345")
+    assert lines[1].split()[3:6] == ["0.4000", "0.3000", "0.3500"] and lines[4].split()[3:6] == ["0.3000", "-", "-"]
+    assert lines[6] == "not scored: try, 4 (ERROR: Timeout)"
+    expected = np.corrcoef([0.40, 0.35, 0.30], [0.30, 0.28, 0.22])[0, 1]
+    assert lines[7] == f"nested CV and public score: correlation {expected:.3f} over 3, public - CV -0.0833"
+
+
+def test_two_publications_have_no_correlation():
+    assert correlations(ROWS[:2]) == [] and correlations([ROWS[0]] * 5) == [] and correlations([]) == []
+
+
+def test_the_plot_shows_what_has_both(tmp_path):
+    import matplotlib.image
+
+    assert plot(ROWS, tmp_path / "a.png") is True
+    image = matplotlib.image.imread(tmp_path / "a.png")
+    assert image.shape[:2] == (720, 960) and image.std() > 0.05
+    assert plot(ROWS[2:4], tmp_path / "b.png") is False and not (tmp_path / "b.png").exists()
+    assert plot([ROWS[0]] * 3, tmp_path / "c.png") is True  # one place, three labels
+
+
+def test_the_commit_says_whether_files_differ(tmp_path):
+    def git(*words):
+        identity = ("-c", "user.name=x", "-c", "user.email=x@x")
+        return subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
+
+    assert git_commit(tmp_path) == ""
+    git("init")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "x")
+    head = git("rev-parse", "HEAD").stdout.strip()
+    assert git_commit(tmp_path) == head
+    (tmp_path / "a").write_text("2")
+    assert git_commit(tmp_path) == f"{head}+changes"
+
+
+def test_history_of_nothing(tmp_path):
+    words = [sys.executable, KERNELS / "publish.py", "history", "--ledger", tmp_path / "none.csv"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0 and "has no publications yet" in done.stdout
