@@ -172,9 +172,11 @@ def findings_of_test(
     if sample is not None:
         asked, shown = set(good["eeg_id"]), set(sample["eeg_id"].drop_nulls())
         todo = f"Kaggle wants the rows of {TEST_TABLE}: download both again"
-        for check, lone, where in (("test-unasked", asked - shown, TEST_TABLE), ("sample-lone", shown - asked, None)):
-            what = f"eeg_ids only in {where or SAMPLE_SUBMISSION}"
-            findings += found(check, WORTH_KNOWING, where or SAMPLE_SUBMISSION, what, todo, sorted(lone))
+        for check, only, where in (
+            ("test-unasked", asked - shown, TEST_TABLE),
+            ("sample-lone", shown - asked, SAMPLE_SUBMISSION),
+        ):
+            findings += found(check, WORTH_KNOWING, where, f"eeg_ids only in {where}", todo, sorted(only))
     for column in ("patient_id", "eeg_id", "spectrogram_id"):
         if train is None or column not in good.columns:
             continue

@@ -68,18 +68,22 @@ def reading_lines(report: DoctorReport) -> list[str]:
             lines.append([folder, f"{read['files']:,}", str(broken), *numbers, f"{megabytes / seconds:.0f}"])
     if len(lines) == 1:
         return []
+    return [*aligned(lines), *extrapolated(report)]
+
+
+def extrapolated(report: DoctorReport) -> list[str]:
     full = report.extrapolation()
-    said = []
-    if full:
-        threads = next(iter(report.reading.values()))["workers"]
-        said = textwrap.wrap(
-            f"Extrapolated, not measured: at {full['eegs_per_second']:.0f} EEGs and "
-            f"{full['spectrograms_per_second']:.0f} spectrograms a second, as here with {threads} threads from this "
-            f"disk, the full competition ({full['eegs']:,} EEGs, {full['spectrograms']:,} spectrograms) takes "
-            f"{full['seconds'] / 60:.1f} minutes. Longer recordings and a slower disk take longer.",
-            WIDTH,
-        )
-    return [*aligned(lines), *said]
+    if not full:
+        return []
+    seconds = sum(read["seconds"] for read in report.reading.values())
+    threads = next(iter(report.reading.values()))["workers"]
+    text = (
+        f"Extrapolated from these {seconds:.1f} s, not measured: the full competition's {full['eegs']:,} EEGs and "
+        f"{full['spectrograms']:,} spectrograms take {full['seconds'] / 60:.1f} minutes at "
+        f"{full['eegs_per_second']:.0f} and {full['spectrograms_per_second']:.0f} files a second, as here with "
+        f"{threads} threads; longer recordings and a slower disk take longer."
+    )
+    return textwrap.wrap(text, WIDTH)
 
 
 def share(value: float) -> str:
@@ -105,9 +109,9 @@ def electrode_lines(report: DoctorReport, folder: str) -> list[str]:
     pairs = zip(numbers[:half], numbers[half:], strict=True)
     lines = aligned([heads * 2, *([*cells(one), *cells(other)] for one, other in pairs)])
     whole = [sum(line[name] for line in numbers) / len(numbers) for name in ("missing", "flat")]
+    missing, flat = map(share, whole)
     return [
-        f"{folder}, electrode by electrode: samples missing ({share(whole[0])} of all); seconds flat ({share(whole[1])} of "
-        "all);",
-        "the largest distance from the electrode's mean, uV, in the median file, in one of twenty, in the worst",
+        f"{folder} by electrode: samples missing (of all {missing}), seconds flat (of all {flat}), and the largest",
+        "distance from the electrode's mean in a file, uV: median file, one in twenty, worst",
         *lines,
     ]
