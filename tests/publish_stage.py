@@ -72,7 +72,9 @@ class Stage:
 
     def pass_sandbox(self):
         """What kernels/sandbox.py reports of a good run."""
-        from fingerprint import fingerprint, sha256_of
+        from fingerprint import fingerprint
+
+        from common.files import sha256_of
 
         kernel = {"dropped": [], "warnings": [], "failure": None}
         datasets = {SLUG: fingerprint(self.weights)}
