@@ -73,6 +73,13 @@ class Publication(Facts):
         """The message's end, that no other publication has."""
         return self.message.split(" ")[-1]
 
+    @property
+    def under_way(self) -> bool:
+        """Whether something was sent, or about to be, and not all of what was asked for is done."""
+        parts = [*self.datasets.values(), self.kernel]
+        touched = any(part.expected or part.version for part in parts) or bool(self.kernel.failed)
+        return touched and not (self.parked or self.finished)
+
     def reached(self) -> str:
         """In words."""
         if self.submission.asked:
@@ -141,19 +148,17 @@ def differences(old: Publication, parcel: Parcel, owner: str) -> list[str]:
 
 def take_up(old: Publication | None, fresh: Publication, changed: list[str], resume: bool) -> Publication:
     """The publication to go on with. Raises PublicationError where that would leave one half done, or mix two."""
-    if old is None or (old.finished and not resume) or (old.parked and changed and not resume):
+    if old is None or (not resume and not old.under_way and (changed or not old.parked)):
         return fresh
-    if changed:
-        if not (resume or old.parked):
-            changed = [f"{old.reached()}, and what it publishes is not what is here now", *changed]
-        raise PublicationError(
-            f"The publication begun {old.started} cannot go on:\n- " + "\n- ".join(changed) + "\n"
-            "Put back what it began with, or leave it as it is and begin another with --restart."
-        )
-    if not (resume or old.parked):
+    if not resume and old.under_way:
         raise PublicationError(
             f"The publication begun {old.started} has not ended ({old.reached()}).\n"
             "Go on with --resume, or leave it as it is and begin another with --restart."
+        )
+    if changed:
+        raise PublicationError(
+            f"The publication begun {old.started} ({old.reached()}) cannot go on:\n- " + "\n- ".join(changed) + "\n"
+            "Put back what it began with, or leave it as it is and begin another with --restart."
         )
     old.parked = False
     return old

@@ -131,6 +131,8 @@ def publish(options: argparse.Namespace, lock: int | None) -> None:
     if publication.finished:
         print(f"Nothing to go on with: {publication.message!r} is published and in the ledger.")
         return
+    if options.message and not publication.submission.asked:
+        publication.message = fresh.message
     job = make_job(options, kaggle, parcel, publication)
     look_before(job, parts)
     stage(parcel, owner, options.out / "upload")
@@ -186,8 +188,8 @@ def history(argv: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, lambda number, _: (_ for _ in ()).throw(KeyboardInterrupt))
+    for stop in (signal.SIGTERM, signal.SIGHUP):  # end as with Ctrl-C
+        signal.signal(stop, signal.default_int_handler)
     try:
         if argv[:1] == ["history"]:
             return history(argv[1:])

@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import EXPERIMENTS, command
@@ -111,10 +113,10 @@ def test_part_by_part_with_a_token(stage):
         early = stage.publish(server, "--only", "kernel", env=env)
         assert early.returncode == 1 and "publish them with --only datasets first" in early.stderr
         for part in ("datasets", "kernel", "submit"):
-            options = ("--restart",) if part == "datasets" else ()
-            done = stage.publish(server, "--only", part, *options, env=env)
+            done = stage.publish(server, "--only", part, *(["--message", "by parts"] * (part == "submit")), env=env)
             assert done.returncode == 0 and "KGAT" not in done.stdout, done.stdout + done.stderr
         assert_published_once(stage, server)
+        assert server.submissions[0]["description"].startswith("by parts [")
 
 
 def test_an_unfinished_publication_is_named(stage):
@@ -135,9 +137,6 @@ def test_an_unfinished_publication_is_named(stage):
 
 def test_ctrl_c_says_how_to_go_on(stage):
     """At once, also while a kaggle command runs, and --resume does."""
-    import signal
-    import time
-
     with stage.kaggle(run_polls=1_000_000) as server:
         process = subprocess.Popen(stage.words(), env=server.environment(), stdout=-1, stderr=-1, text=True)
         while not server.count("GetKernelSessionStatus"):
