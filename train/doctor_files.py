@@ -143,6 +143,8 @@ def examine_all(sources: Sequence[Source], workers: int, name: str) -> Iterator[
     Threads, not processes: decoding and counting leave the interpreter free, so that they were as fast on two cores,
     and there is nothing to start.
     """
+    if not sources:
+        return
     pool = ThreadPoolExecutor(workers)
     try:
         futures = [pool.submit(examine, source) for source in sources]

@@ -88,23 +88,24 @@ def outside_windows(folder: str, facts: Sequence[Facts]) -> list[Finding]:
     """Windows that train.csv cuts where the recording has nothing."""
     facts = sorted((one for one in facts if one.source.starts and not one.error), key=lambda one: one.source.id)
 
+    def outside(one: Facts) -> list[int]:
+        return [start for start in one.source.starts if start < 0 or start + one.source.half.length > one.n_time]
+
     def beyond(one: Facts) -> str | None:
-        half = one.source.half
-        out = [start for start in one.source.starts if start < 0 or start + half.length > one.n_time]
-        where = max(out, key=abs, default=0) / half.rate
-        lasts = one.n_time / half.rate
-        return f"{len(out)} windows, one at {where:g} s, of {lasts:g} s" if out else None
+        out, rate = outside(one), one.source.half.rate
+        where = max(out, key=abs, default=0) / rate
+        return f"{len(out)} windows, one from {where:g} s, in {one.n_time / rate:g} s" if out else None
 
     def nothing(one: Facts) -> str | None:
-        return f"at {', '.join(f'{start / one.source.half.rate:g}' for start in one.empty)} s" if one.empty else None
+        return f"from {', '.join(f'{start / one.source.half.rate:g}' for start in one.empty)} s" if one.empty else None
 
-    todo = "the part outside is missing to the model: right the offsets or the files"
+    left, empty = sum(len(outside(one)) for one in facts), sum(len(one.empty) for one in facts)
+    what = f"recordings that {left:,} of their windows leave"
+    todo = "what lies outside is missing to the model: right the offsets or the files"
+    without = f"recordings with windows without one value ({empty:,} windows)"
     return [
-        *found("window-outside", COSTS_ROWS, folder, "windows beyond the recording", todo, *each(facts, beyond)),
-        *found(
-            *("window-empty", COSTS_ROWS, folder, "windows without one value", "take their rows out"),
-            *each(facts, nothing),
-        ),
+        *found("window-outside", COSTS_ROWS, folder, what, todo, *each(facts, beyond)),
+        *found("window-empty", COSTS_ROWS, folder, without, "take their rows out", *each(facts, nothing)),
     ]
 
 

@@ -122,6 +122,8 @@ def label_findings(table: pl.DataFrame) -> list[Finding]:
     overlapping = windows.filter(pl.col("follows") & (pl.col("after") < LABELLED_SECONDS) & differ).unique("eeg_id")
     lag = table.with_columns(lag=pl.col(spectrogram) - pl.col(eeg)).group_by("eeg_id", "spectrogram_id")
     apart = lag.agg(pl.col("lag").n_unique()).filter(pl.col("lag") > 1).unique("eeg_id")
+    changed = torn(table, "eeg_id", "expert_consensus")
+    changing = f"{100 * changed.height / max(table['eeg_id'].n_unique(), 1):.2g} % of the EEGs"
     know = WORTH_KNOWING
     return [
         *found(
@@ -134,8 +136,8 @@ def label_findings(table: pl.DataFrame) -> list[Finding]:
             "training goes by the votes",
         ),
         *id_found(
-            *("consensus-changes", know, torn(table, "eeg_id", "expert_consensus"), "eeg_id"),
-            *("EEGs whose consensus changes between windows", "about 3 % are usual; label rows keep them apart"),
+            *("consensus-changes", know, changed, "eeg_id"),
+            *(f"EEGs whose consensus changes between windows, {changing}", "usual are 3 %; label rows keep them apart"),
         ),
         *id_found(
             *("votes-differ", know, overlapping, "eeg_id", "EEGs judged differently where the judged 10 s overlap"),

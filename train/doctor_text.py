@@ -9,7 +9,9 @@ from train.score_text import aligned
 from train.store_index import EEGS
 
 EXAMPLES = 3  # cases shown of a finding; the JSON file has them all
+LONGEST_CASE = 100
 WIDTH = 110
+HARD = "\N{NO-BREAK SPACE}"  # short cases stay on one line
 
 
 def as_text(report: DoctorReport) -> str:
@@ -38,11 +40,19 @@ def finding_lines(findings: list[Finding]) -> list[str]:
     for finding in findings:
         lines.append(f"  {finding.where.ljust(place)}  {f'{len(finding.cases):,}'.rjust(count)}  {finding.what}")
         more = len(finding.cases) - EXAMPLES
-        shown = "; ".join(finding.cases[:EXAMPLES]) + (f"; {more:,} more" if more > 0 else "")
+        shown = [*finding.cases[:EXAMPLES], *([f"{more:,} more"] if more > 0 else [])]
         if finding.cases != (finding.where,):  # a table that is not there needs no example
-            lines += textwrap.wrap(shown, WIDTH, initial_indent=indent, subsequent_indent=indent)
+            whole = "; ".join(one_case(case) for case in shown)
+            wrapped = textwrap.wrap(whole, WIDTH, initial_indent=indent, subsequent_indent=indent)
+            lines += [line.replace(HARD, " ") for line in wrapped]
         lines.append(f"{indent}-> {finding.todo}")
     return lines
+
+
+def one_case(case: str) -> str:
+    """Cut where it is long; on one line where it is short."""
+    cut = case if len(case) <= LONGEST_CASE else f"{case[: LONGEST_CASE - 4]} ..."
+    return cut.replace(" ", HARD) if len(cut) < WIDTH // 3 else cut
 
 
 def table_lines(report: DoctorReport) -> list[str]:
@@ -54,7 +64,11 @@ def table_lines(report: DoctorReport) -> list[str]:
     lines = aligned([["", *heads], *body]) if body else []
     if report.folds:
         rows, patients = (" / ".join(f"{n:,}" for n in report.folds[name]) for name in ("rows", "patients"))
-        lines.append(f"{report.folds['source']}: label rows {rows}; patients {patients}; none is in two")
+        lines += [
+            f"{report.folds['source']}: no patient is in two",
+            f"  label rows  {rows}",
+            f"  patients    {patients}",
+        ]
     return lines
 
 

@@ -1,0 +1,324 @@
+"""Ways to spoil a sound competition, each with the check that finds it and how bad it is."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from common.schema import VOTES
+
+STOPS, LOST, KNOW, NO_ANSWER = "stops training", "costs rows", "worth knowing", "stops predicting"
+
+
+@dataclass
+class Fault:
+    """One way to spoil a competition: plant(c) spoils the copy `c` and returns what must be named."""
+
+    check: str
+    severity: str
+    plant: object
+
+    def __str__(self):
+        return self.check
+
+
+# ---- tables
+
+
+def set_in_row(row, **values):
+    """Cells of one row of train.csv; names its label_id."""
+
+    def plant(c):
+        c.edit("train.csv", row, **values)
+        return c.table()["label_id"][row]
+
+    return plant
+
+
+def drop_column(name, column):
+    def plant(c):
+        c.write(name, c.table(name).drop(column).write_csv().encode())
+        return column
+
+    return plant
+
+
+def no_votes(c):
+    return set_in_row(2, **dict.fromkeys(VOTES, 0))(c)
+
+
+def label_twice(c):
+    label = c.table()["label_id"][0]
+    c.edit("train.csv", 3, label_id=label)
+    return label
+
+
+def under_two_patients(column):
+    """Another patient's row says that it shows the first row's recording."""
+
+    def plant(c):
+        table = c.table()
+        other = int(np.argmax(table["patient_id"].to_numpy() != table["patient_id"][0]))
+        c.edit("train.csv", other, **{column: table[column][0]})
+        return table[column][0]
+
+    return plant
+
+
+def row_twice(c):
+    table = c.table()
+    c.write(
+        "train.csv",
+        pl.concat([table, table[:1].with_columns(label_id=pl.lit(77, dtype=pl.Int64))]).write_csv().encode(),
+    )
+    return f"{table['label_id'][0]} = 77"
+
+
+def consensus_beaten(c):
+    table = c.table()
+    place = int(np.argmax(table["seizure_vote"].to_numpy() == 0))
+    return set_in_row(place, expert_consensus="Seizure")(c)
+
+
+def rows_of_an_eeg(c):
+    """An EEG with several windows of one consensus, and their rows."""
+    eegs = c.table().with_row_index("row").group_by("eeg_id", maintain_order=True).agg("row", "expert_consensus")
+    return next((e, rows) for e, rows, names in eegs.iter_rows() if len(rows) > 1 and len(set(names)) == 1)
+
+
+def consensus_changes(c):
+    eeg, rows = rows_of_an_eeg(c)
+    now = c.table()["expert_consensus"][rows[0]]
+    other = "GPD" if now != "GPD" else "LPD"
+    set_in_row(rows[-1], expert_consensus=other)(c)
+    return eeg
+
+
+def votes_differ(c):
+    """One more vote in the second window, and 2 s between the two."""
+    eeg, rows = rows_of_an_eeg(c)
+    table = c.table()
+    values = {name: table[name][rows[0]] + 2 for name in table.columns if name.endswith("offset_seconds")}
+    values |= {vote: table[vote][rows[0]] for vote in VOTES} | {"other_vote": table["other_vote"][rows[0]] + 1}
+    set_in_row(rows[1], **values)(c)
+    return eeg
+
+
+def eeg_of_two_spectrograms(c):
+    """A window of an EEG says that it is the first of the same patient's other spectrogram."""
+    eeg, rows = rows_of_an_eeg(c)
+    table = c.table()
+    patient, spectrogram = table.row(rows[0], named=True)["patient_id"], table["spectrogram_id"][rows[0]]
+    others = table.filter((pl.col("patient_id") == patient) & (pl.col("spectrogram_id") != spectrogram))
+    set_in_row(rows[0], spectrogram_id=others["spectrogram_id"][0], spectrogram_label_offset_seconds=0.0)(c)
+    return eeg
+
+
+def offsets_apart(c):
+    eeg, rows = rows_of_an_eeg(c)
+    set_in_row(rows[0], spectrogram_label_offset_seconds=c.table()["spectrogram_label_offset_seconds"][rows[0]] + 2)(c)
+    return eeg
+
+
+def in_train_and_test(column):
+    def plant(c):
+        value = c.table()[column][0]
+        c.edit("test.csv", 0, **{column: value})
+        if column != "patient_id":
+            kind = column.replace("_id", "s")
+            os.link(*(c.folder / c.recording(f"{half}_{kind}", value) for half in ("train", "test")))
+        return value
+
+    return plant
+
+
+def twice_in_test(c):
+    eeg = c.table("test.csv")["eeg_id"][0]
+    c.edit("test.csv", 1, eeg_id=eeg)
+    return eeg
+
+
+def other_sample(c):
+    c.edit("sample_submission.csv", 0, eeg_id=123)
+    return 123
+
+
+def unasked(c):
+    eeg = c.table("sample_submission.csv")["eeg_id"][0]
+    c.edit("sample_submission.csv", 0, eeg_id=123)
+    return eeg
+
+
+def without(name):
+    def plant(c):
+        (c.folder / name).unlink()
+        return name
+
+    return plant
+
+
+def too_long_a_line(c):
+    c.write("train.csv", c.table().write_csv().encode() + b"1," * 30 + b"1\n")  # a line of twice as many cells
+    return ""
+
+
+# ---- recordings
+
+
+def first(c, folder):
+    table = c.table("test.csv" if folder.startswith("test") else "train.csv")
+    return table["eeg_id" if folder.endswith("eegs") else "spectrogram_id"][0]
+
+
+def gone(folder):
+    def plant(c):
+        recording = first(c, folder)
+        (c.folder / c.recording(folder, recording)).unlink()
+        return recording
+
+    return plant
+
+
+def torn(folder):
+    def plant(c):
+        name = c.recording(folder, first(c, folder))
+        c.write(name, (c.folder / name).read_bytes()[:5_000])
+        return first(c, folder)
+
+    return plant
+
+
+def changed(folder, change):
+    def plant(c):
+        c.change(c.recording(folder, first(c, folder)), change)
+        return first(c, folder)
+
+    return plant
+
+
+def put(column, value, rows=slice(None)):
+    """A column of a frame set to a value in a slice of its rows."""
+
+    def change(frame):
+        values = frame[column].to_numpy().copy()
+        values[rows] = value
+        return frame.with_columns(pl.Series(column, values))
+
+    return change
+
+
+def all_of(value):
+    return lambda frame: frame.with_columns(pl.lit(value, dtype=pl.Float32).alias(name) for name in frame.columns)
+
+
+def region(value, name="LP", rows=slice(None)):
+    def change(frame):
+        for column in frame.columns:
+            if column.startswith(name):
+                frame = put(column, value, rows)(frame)
+        return frame
+
+    return change
+
+
+def late_window(c):
+    """A window 1,000 s into an EEG that is shorter."""
+    set_in_row(0, eeg_label_offset_seconds=1000.0)(c)
+    return c.table()["eeg_id"][0]
+
+
+def nobody_names(c):
+    c.change(c.recording("train_eegs", first(c, "train_eegs")), lambda frame: frame)  # a file of its own
+    frame = pl.read_parquet(c.folder / c.recording("train_eegs", first(c, "train_eegs")))
+    put("C3", 1.0)(frame).write_parquet(c.folder / "train_eegs" / "4711.parquet")
+    return 4711
+
+
+def stray(c):
+    (c.folder / "train_eegs" / "notes.txt").write_text("x")
+    return "notes.txt"
+
+
+def same_as(folder, of):
+    """A recording's values stored again as another one's, compressed otherwise."""
+
+    def plant(c):
+        tables = {name: c.table(f"{name.split('_')[0]}.csv") for name in (folder, of)}
+        column = "eeg_id" if folder.endswith("eegs") else "spectrogram_id"
+        lengths = [pl.scan_parquet(c.folder / c.recording(folder, i)).select(pl.len()) for i in tables[folder][column]]
+        longest = int(np.argmax([each.item() for each in pl.collect_all(lengths)]))  # so that all windows fit
+        source = tables[folder].row(longest, named=True)
+        other = tables[of].filter(pl.col("patient_id") != source["patient_id"])[column][0]
+        name = c.recording(of, other)
+        (c.folder / name).unlink()
+        frame = pl.read_parquet(c.folder / c.recording(folder, source[column]))
+        frame.write_parquet(c.folder / name, compression="uncompressed")
+        places = sorted([(folder, source[column]), (of, other)])
+        return " = ".join(f"{place}/{recording}" for place, recording in places)
+
+    return plant
+
+
+EEG, SPECTROGRAM = "train_eegs", "train_spectrograms"
+FAULTS = [
+    Fault("table-missing", STOPS, without("train.csv")),
+    Fault("table-damaged", STOPS, too_long_a_line),
+    Fault("table-columns", STOPS, drop_column("train.csv", "patient_id")),
+    Fault("label-number", STOPS, set_in_row(1, eeg_label_offset_seconds=None)),
+    Fault("vote-number", STOPS, set_in_row(1, lpd_vote=-1)),
+    Fault("vote-number", STOPS, set_in_row(1, lpd_vote="many")),
+    Fault("no-votes", STOPS, no_votes),
+    Fault("consensus-name", STOPS, set_in_row(1, expert_consensus="PDA")),
+    Fault("label-twice", STOPS, label_twice),
+    Fault("eeg-patients", STOPS, under_two_patients("eeg_id")),
+    Fault("spectrogram-patients", STOPS, under_two_patients("spectrogram_id")),
+    Fault("row-twice", KNOW, row_twice),
+    Fault("consensus-beaten", KNOW, consensus_beaten),
+    Fault("consensus-changes", KNOW, consensus_changes),
+    Fault("votes-differ", KNOW, votes_differ),
+    Fault("eeg-spectrograms", KNOW, eeg_of_two_spectrograms),
+    Fault("offsets-apart", KNOW, offsets_apart),
+    Fault("table-missing", NO_ANSWER, without("test.csv")),
+    Fault("table-columns", NO_ANSWER, drop_column("test.csv", "eeg_id")),
+    Fault("table-missing", KNOW, without("sample_submission.csv")),
+    Fault("test-twice", KNOW, twice_in_test),
+    Fault("sample-lone", KNOW, other_sample),
+    Fault("test-unasked", KNOW, unasked),
+    Fault("train-and-test-patient", KNOW, in_train_and_test("patient_id")),
+    Fault("train-and-test-eeg", KNOW, in_train_and_test("eeg_id")),
+    Fault("train-and-test-spectrogram", KNOW, in_train_and_test("spectrogram_id")),
+    Fault("missing", STOPS, gone(EEG)),
+    Fault("missing", STOPS, gone(SPECTROGRAM)),
+    Fault("missing", LOST, gone("test_eegs")),
+    Fault("missing", KNOW, gone("test_spectrograms")),
+    Fault("damaged", STOPS, torn(EEG)),
+    Fault("damaged", STOPS, torn(SPECTROGRAM)),
+    Fault("damaged", LOST, torn("test_eegs")),
+    Fault("damaged", STOPS, changed(EEG, all_of(float("nan")))),
+    Fault("damaged", STOPS, changed(EEG, lambda frame: frame[:0])),
+    Fault("reader: no channel varies", LOST, changed(EEG, all_of(3.0))),
+    Fault("reader: missing columns read as NaN", KNOW, changed(EEG, lambda frame: frame.drop("Cz"))),
+    Fault("reader: numbers are Float64", KNOW, changed(EEG, lambda frame: frame.cast(pl.Float64))),
+    Fault("window-outside", LOST, changed(EEG, lambda frame: frame[:5_000])),
+    Fault("window-outside", LOST, changed(SPECTROGRAM, lambda frame: frame[:200])),
+    Fault("window-outside", LOST, late_window),
+    Fault("window-empty", LOST, late_window),
+    Fault("unnamed", KNOW, nobody_names),
+    Fault("stray", KNOW, stray),
+    Fault("same-content", KNOW, same_as(EEG, EEG)),
+    Fault("same-content", KNOW, same_as(SPECTROGRAM, SPECTROGRAM)),
+    Fault("same-content", KNOW, same_as(EEG, "test_eegs")),
+    Fault("eeg-unit", KNOW, changed(EEG, lambda frame: frame * 1e-6)),
+    Fault("eeg-gaps", KNOW, changed(EEG, put("C3", np.nan, slice(200)))),
+    Fault("electrode-missing", KNOW, changed(EEG, put("C3", np.nan))),
+    Fault("electrode-flat", KNOW, changed(EEG, put("C3", 5))),
+    Fault("eeg-outlier", KNOW, changed(EEG, put("O1", 1e5, slice(900, 910)))),
+    Fault("ekg", KNOW, changed(EEG, put("EKG", 0))),
+    Fault("ekg", KNOW, changed(EEG, put("EKG", np.nan))),
+    Fault("ekg", KNOW, changed(EEG, lambda frame: frame.with_columns(pl.col("EKG") * 1000))),
+    Fault("spectrogram-hole", KNOW, changed(SPECTROGRAM, region(np.nan, rows=slice(10, 40)))),
+    Fault("spectrogram-region", KNOW, changed(SPECTROGRAM, region(np.nan))),
+    Fault("spectrogram-zero", KNOW, changed(SPECTROGRAM, region(0))),
+    Fault("spectrogram-time", KNOW, changed(SPECTROGRAM, put("time", 100_001, slice(-1, None)))),
+]
