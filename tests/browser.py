@@ -1,6 +1,6 @@
 """Debian's chromium by its debugging pipe: what a page loads, says and how wide it is; pictures of it.
 
-    python tests/browser.py PAGE.html FOLDER        screenshots of a page, wide and narrow, light and dark
+python tests/browser.py PAGE.html FOLDER        screenshots of a page, wide and narrow, light and dark
 """
 
 import base64
@@ -83,7 +83,9 @@ class Browser:
         name, said = event["method"], event["params"]
         if name == "Network.requestWillBeSent":
             self.requests.append(said["request"]["url"])
-        elif name in ("Runtime.exceptionThrown", "Log.entryAdded") or (name == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning")):
+        elif name in ("Runtime.exceptionThrown", "Log.entryAdded") or (
+            name == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning")
+        ):
             self.complaints.append(said)
         elif name == "Page.loadEventFired":
             self.loaded = True

@@ -120,15 +120,13 @@ def pictures_of(competition: Path, row: dict[str, Any]) -> dict[str, Any]:
 
 def rows_with_windows(material: Material, competition: Path) -> pl.DataFrame:
     """The material's rows with where their windows start, from a run's label rows. Raises RunError."""
+    if not (competition / TRAIN_EEGS).is_dir():
+        raise RunError(f"{competition}: no {TRAIN_EEGS} here; --competition wants the folder of these runs")
     first = next(iter(material.runs.values()))
     table = read_table(first / ROWS)
     wanted = ["label_id", "eeg_start", "spectrogram_start"]
     if absent := [column for column in wanted if column not in table.columns]:
         raise RunError(f"{first / ROWS} has no column {', '.join(absent)}: recordings cannot be found; train it again")
-    if not (competition / TRAIN_EEGS).is_dir():
-        raise RunError(
-            f"{competition}: no {TRAIN_EEGS} here; --competition wants the folder these runs were trained on"
-        )
     return material.rows.join(table.select(wanted), on="label_id", how="left", maintain_order="left")
 
 

@@ -1,0 +1,126 @@
+"""Recordings on the report page, and the page in a real browser: wide and narrow, light and dark, offline."""
+
+import base64
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from browser import CHROMIUM, Browser
+from conftest import command
+from PIL import Image
+from report_samples import section, words_of
+
+from common.schema import ELECTRODES
+from train import report_recordings
+from train.report_doctor import PLACES
+from train.report_read import read_material
+
+PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)" width="(\d+)" height="(\d+)"')
+
+
+@pytest.fixture(scope="module")
+def page(road, tmp_path_factory):
+    """A whole page: two runs, their blend, floor, doctor; one of its EEGs is damaged."""
+    folder = tmp_path_factory.mktemp("report")
+    competition = folder / "competition"
+    for part in ("train_eegs", "train_spectrograms"):
+        shutil.copytree(road.competition / part, competition / part)
+    shutil.copyfile(road.competition / "train.csv", competition / "train.csv")
+    material = read_material([*road.runs, road.fitted_blend], None)
+    worst = material.rows.filter(material.scored)["eeg_id"][0]
+    (competition / "train_eegs" / f"{worst}.parquet").write_bytes(b"damaged")
+    found = folder / "doctor.json"
+    done = command("-m", "train", "doctor", "--competition", road.competition, "--folds", 2, "--json", found)
+    assert found.exists(), done.stderr
+    truth, out = road.competition / "truth" / "train_probabilities.csv", folder / "report.html"
+    given = ("--competition", competition, "--truth", truth, "--doctor", found)
+    done = command("-m", "train", "report", *road.runs, road.fitted_blend, *given, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, worst
+
+
+def test_each_recording_has_its_eeg_and_its_spectrogram(page):
+    text = section(page[0].read_text(), "recordings")
+    cards = text.count('<details class="rec">')
+    pictures = PICTURE.findall(text)
+    failed = text.count('class="failure"')
+    assert cards > 4 and failed == 1 and len(pictures) == 2 * (cards - failed)
+    assert f"{page[1]}.parquet: not a readable parquet file" in words_of(text)
+    for data, width, height in pictures:
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert image.size == (int(width), int(height)) and image.mode == "P"
+        grey = np.asarray(image.convert("L"))
+        assert 0.005 < (grey < 200).mean() < 0.95  # neither blank nor full
+    assert len(page[0].read_bytes()) < 8e6
+
+
+def test_the_floor_and_the_doctor_are_on_it(page):
+    text = page[0].read_text()
+    assert "of the way to the floor of" in words_of(section(text, "top")) or "no better" in words_of(
+        section(text, "top")
+    )
+    assert section(text, "data").count('class="electrode"') == 2 * len(PLACES)
+    assert "The doctor says: largest amplitude" in words_of(section(text, "recordings"))
+
+
+def test_the_window_drawn_is_the_labelled_one(road, monkeypatch):
+    """By hand: the samples of the file that the row's windows are around."""
+    material = read_material(road.runs, None)
+    drawn = []
+    monkeypatch.setattr(report_recordings, "eeg_picture", lambda eeg: drawn.append(eeg) or ("figure", "caption"))
+    monkeypatch.setattr(report_recordings, "spectrogram_picture", lambda *_: "figure")
+    monkeypatch.setattr(report_recordings, "as_data_uri", lambda *_: ("data:", 1, 1))
+    windows = pl.read_csv(road.competition / "train.csv")
+    for number in range(5):
+        row = material.rows.row(number, named=True)
+        report_recordings.draw_recordings(material, road.competition, [number])
+        votes = [column for column in row if column.endswith("_vote")]
+        same = windows.filter(pl.col("eeg_id") == row["eeg_id"], *(pl.col(vote) == row[vote] for vote in votes))
+        offset = same["eeg_label_offset_seconds"]
+        start = int((offset.min() + offset.max()) / 2 * 200)
+        file = pl.read_parquet(road.competition / "train_eegs" / f"{row['eeg_id']}.parquet")
+        wanted = file[start : start + 10_000]["Cz"].to_numpy()
+        assert np.array_equal(drawn[-1][ELECTRODES.index("Cz")], wanted, equal_nan=True)
+
+
+# ---- in a browser
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt install chromium)")
+FITS = "document.documentElement.scrollWidth <= innerWidth"
+IMAGES = "[...document.images].every(i => i.complete && i.naturalWidth > 0) && document.images.length"
+LOST = "[...document.links].filter(a => !document.querySelector(a.getAttribute('href'))).length"
+OPEN = "document.querySelectorAll('details').forEach(d => d.open = true)"
+# Letters of the body and the paper behind them: how far their luminance is apart, as WCAG counts it.
+CONTRAST = """(() => {
+  const light = c => c.map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((s, v, k) => s + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const rgb = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+  const paper = light(rgb(getComputedStyle(document.body).backgroundColor));
+  return Math.min(...[...document.querySelectorAll('p, td, th, h2, dt, .lede')].map(e => {
+    const ink = light(rgb(getComputedStyle(e).color));
+    return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05); }));
+})()"""
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (400, False), (400, True)])
+def test_in_a_browser_everything_is_there_and_nothing_sticks_out(page, width, dark):
+    with Browser() as browser:
+        browser.open(page[0], width, dark)
+        assert browser.ask("innerWidth") == width
+        assert browser.ask(FITS) and browser.ask(LOST) == 0
+        assert browser.ask(IMAGES) == len(PICTURE.findall(page[0].read_text()))
+        assert browser.ask("matchMedia('(prefers-color-scheme: dark)').matches") == dark
+        lit = json.loads("[" + browser.ask("getComputedStyle(document.body).backgroundColor")[4:-1] + "]")
+        assert (max(lit) < 60) == dark
+        assert browser.ask(CONTRAST) > 4.5
+        browser.ask(OPEN)
+        assert browser.ask(FITS)
+        assert not browser.complaints
+        assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
+        assert sum(url.startswith("file:") for url in browser.requests) == 1
+        assert len(browser.picture(0, 900, width)) > 5000
