@@ -44,10 +44,6 @@ def drop_column(name, column):
     return plant
 
 
-def no_votes(c):
-    return set_in_row(2, **dict.fromkeys(VOTES, 0))(c)
-
-
 def label_twice(c):
     label = c.table()["label_id"][0]
     c.edit("train.csv", 3, label_id=label)
@@ -76,8 +72,7 @@ def row_twice(c):
 
 
 def consensus_beaten(c):
-    table = c.table()
-    place = int(np.argmax(table["seizure_vote"].to_numpy() == 0))
+    place = int(np.argmax(c.table()["seizure_vote"].to_numpy() == 0))
     return set_in_row(place, expert_consensus="Seizure")(c)
 
 
@@ -139,15 +134,15 @@ def twice_in_test(c):
     return eeg
 
 
-def other_sample(c):
-    c.edit("sample_submission.csv", 0, eeg_id=123)
-    return 123
+def other_sample(named):
+    """Another eeg_id in sample_submission.csv; names the one that is new there, or the one that is gone."""
 
+    def plant(c):
+        gone = c.table("sample_submission.csv")["eeg_id"][0]
+        c.edit("sample_submission.csv", 0, eeg_id=123)
+        return 123 if named == "new" else gone
 
-def unasked(c):
-    eeg = c.table("sample_submission.csv")["eeg_id"][0]
-    c.edit("sample_submission.csv", 0, eeg_id=123)
-    return eeg
+    return plant
 
 
 def without(name):
@@ -229,9 +224,8 @@ def late_window(c):
 
 
 def nobody_names(c):
-    c.change(c.recording("train_eegs", first(c, "train_eegs")), lambda frame: frame)  # a file of its own
-    frame = pl.read_parquet(c.folder / c.recording("train_eegs", first(c, "train_eegs")))
-    put("C3", 1.0)(frame).write_parquet(c.folder / "train_eegs" / "4711.parquet")
+    frame = pl.read_parquet(c.folder / c.recording(EEG, first(c, EEG)))
+    put("C3", 1.0)(frame).write_parquet(c.folder / EEG / "4711.parquet")
     return 4711
 
 
@@ -268,7 +262,8 @@ FAULTS = [
     Fault("label-number", STOPS, set_in_row(1, eeg_label_offset_seconds=None)),
     Fault("vote-number", STOPS, set_in_row(1, lpd_vote=-1)),
     Fault("vote-number", STOPS, set_in_row(1, lpd_vote="many")),
-    Fault("no-votes", STOPS, no_votes),
+    Fault("label-number", STOPS, set_in_row(1, eeg_id="inf")),
+    Fault("no-votes", STOPS, set_in_row(2, **dict.fromkeys(VOTES, 0))),
     Fault("consensus-name", STOPS, set_in_row(1, expert_consensus="PDA")),
     Fault("label-twice", STOPS, label_twice),
     Fault("eeg-patients", STOPS, under_two_patients("eeg_id")),
@@ -283,8 +278,8 @@ FAULTS = [
     Fault("table-columns", NO_ANSWER, drop_column("test.csv", "eeg_id")),
     Fault("table-missing", KNOW, without("sample_submission.csv")),
     Fault("test-twice", KNOW, twice_in_test),
-    Fault("sample-lone", KNOW, other_sample),
-    Fault("test-unasked", KNOW, unasked),
+    Fault("sample-lone", KNOW, other_sample("new")),
+    Fault("test-unasked", KNOW, other_sample("gone")),
     Fault("train-and-test-patient", KNOW, in_train_and_test("patient_id")),
     Fault("train-and-test-eeg", KNOW, in_train_and_test("eeg_id")),
     Fault("train-and-test-spectrogram", KNOW, in_train_and_test("spectrogram_id")),
@@ -302,6 +297,7 @@ FAULTS = [
     Fault("reader: numbers are Float64", KNOW, changed(EEG, lambda frame: frame.cast(pl.Float64))),
     Fault("window-outside", LOST, changed(EEG, lambda frame: frame[:5_000])),
     Fault("window-outside", LOST, changed(SPECTROGRAM, lambda frame: frame[:200])),
+    Fault("window-outside", LOST, changed(EEG, lambda frame: frame[:100])),
     Fault("window-outside", LOST, late_window),
     Fault("window-empty", LOST, late_window),
     Fault("unnamed", KNOW, nobody_names),

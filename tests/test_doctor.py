@@ -75,10 +75,10 @@ def test_bad_usage_ends_with_two(monkeypatch, capsys, words):
     assert "usage" in capsys.readouterr().err
 
 
-def test_every_recording_is_opened_once(sound, monkeypatch, capsys):
-    folders = [sound / name for name in FOLDERS]
-    with opened(sound, *folders) as opens:
-        assert run_doctor(monkeypatch, capsys, sound, "--folds", "2")[0] == 0
+def test_every_recording_is_opened_once(copied, monkeypatch, capsys):
+    folders = [copied.folder / name for name in FOLDERS]
+    with opened(copied.folder, *folders) as opens:
+        assert run_doctor(monkeypatch, capsys, copied.folder, "--folds", "2")[0] == 0
     recordings = [path.name for folder in folders for path in folder.iterdir()]
     assert {name: opens[name] for name in recordings} == dict.fromkeys(recordings, 1)
     # Training's own reader goes through train.csv once more: what the doctor lets pass it must not refuse.
@@ -125,8 +125,8 @@ def test_measured_numbers_are_true(copied, monkeypatch, capsys):
     assert f"{eeg}: Fz 2,5" in outlier["cases"][0] and outlier["cases"][0] in said
 
 
-def test_the_extrapolation_is_arithmetic_on_what_was_measured(sound, monkeypatch, capsys):
-    report = run_doctor(monkeypatch, capsys, sound, "--folds", "2", "--workers", "1")[2]
+def test_the_extrapolation_is_arithmetic_on_what_was_measured(copied, monkeypatch, capsys):
+    report = run_doctor(monkeypatch, capsys, copied.folder, "--folds", "2", "--workers", "1")[2]
     read = report["reading"]
     rates = {
         kind: sum(read[f"{half}_{kind}"]["files"] for half in ("train", "test"))
@@ -138,10 +138,9 @@ def test_the_extrapolation_is_arithmetic_on_what_was_measured(sound, monkeypatch
     assert said["seconds"] == pytest.approx(17_089 / rates["eegs"] + 11_138 / rates["spectrograms"])
 
 
-def test_workers_find_the_same(sound, monkeypatch, capsys):
-    one, four = (
-        run_doctor(monkeypatch, capsys, sound, "--folds", "2", "--workers", workers)[2] for workers in ("1", "4")
-    )
+def test_workers_find_the_same(copied, monkeypatch, capsys):
+    folds = ("--folds", "2")
+    one, four = (run_doctor(monkeypatch, capsys, copied.folder, *folds, "--workers", n)[2] for n in ("1", "4"))
     for values in (one, four):
         del values["reading"], values["extrapolation"]
     assert one == four

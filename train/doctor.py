@@ -185,7 +185,7 @@ def look_at_folder(
         named = {int(i) for i in known[half.column].unique()}
         if training:
             offset = OFFSETS[HALVES.index(half)]
-            by_id = known.filter(pl.col(offset).is_finite()).group_by(half.column).agg(pl.col(offset).unique().sort())
+            by_id = known.drop_nulls(offset).group_by(half.column).agg(pl.col(offset).unique().sort())
             # To whole samples and columns as label rows do: towards zero.
             starts = {int(i): tuple(int(start * half.rate) for start in found) for i, found in by_id.iter_rows()}
     sources = [Source(half, folder, i, path, starts.get(i, ())) for i, path in files.items()]

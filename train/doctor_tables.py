@@ -50,14 +50,20 @@ def read_table(competition: Path, name: str) -> tuple[pl.DataFrame | None, list[
         return None, found("table-empty", empty, name, "no rows", fetch, cases=[path.name])
     wanted = dict.fromkeys((*COLUMNS[name], *(c for c in ("patient_id",) if c in table.columns)))
     numbers = [column for column in wanted if column != "expert_consensus"]
-    read = table.with_columns(pl.col(numbers).cast(pl.Float64, strict=False).fill_nan(None)).with_row_index(ROW, 1)
+    read = table.with_columns([finite(name) for name in numbers]).with_row_index(ROW, 1)
     others = ["expert_consensus"] if name == TRAIN_TABLE else []
     return read.select(ROW, *numbers, *(pl.col(column).cast(pl.String) for column in others)), []
 
 
+def finite(column: str) -> pl.Expr:
+    """A column as numbers: null where there is none, or no finite one."""
+    number = pl.col(column).cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number).alias(column)
+
+
 def whole(table: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
-    """Which rows have a finite number in each of the columns."""
-    return table.select(pl.all_horizontal(pl.col(columns).is_finite().fill_null(False))).to_series()
+    """Which rows have a number in each of the columns."""
+    return table.select(pl.all_horizontal(pl.col(columns).is_not_null())).to_series()
 
 
 def rows_found(check: str, severity: str, rows: pl.DataFrame, what: str, todo: str = MEND) -> list[Finding]:
