@@ -105,6 +105,12 @@ def test_every_row_is_tested():
     assert {failure.name for failure in FAILURES} - tested == set()
 
 
+def test_the_page_shows_the_table():
+    page = (KERNELS.parent / "docs" / "publishing.md").read_text()
+    for row in FAILURES:
+        assert f"| {row.name} | {row.what.replace(chr(92) + '1', '…')} | {row.do} |" in page
+
+
 @pytest.mark.parametrize(("command", "printed"), ANSWERS)
 def test_what_an_answer_says_is_no_failure(command, printed):
     assert recognise(command, f"Warning: Looks like you're using an outdated `kaggle`\n{printed}", 0) is None
