@@ -15,8 +15,8 @@ import train.__main__
 
 MAINS = {"train": train.__main__, "infer": infer.__main__}
 VERBS = [
-    *(("train", verb) for verb in ("simulate", "store", "folds", "show", "experiments", "run", "measure")),
-    *(("train", verb) for verb in ("evaluate", "blend", "views", "export")),
+    *(("train", verb) for verb in ("simulate", "store", "doctor", "folds", "show", "experiments", "run", "measure")),
+    *(("train", verb) for verb in ("evaluate", "blend", "views", "report", "export")),
     *(("infer", verb) for verb in ("submit", "validate", "score")),
 ]
 EXAMPLE = re.compile(r"Example: python -m (\w+) (.+)$")
