@@ -134,19 +134,26 @@ def stage_marks(rows: Sequence[dict[str, Any]], x: Axis) -> list[str]:
 # ---- patients
 
 
+CROWD = 150  # patients; more of them are drawn as points
+
+
+def patient_dot(row: dict[str, Any], x: float, y: float, patients: int) -> str:
+    tip = f"patient {row['patient']}: KL {row['kl']:.3f}, prior {row['prior']:.3f}, {row['rows']} rows"
+    if patients > CROWD:
+        return circle(x, y, 1.5, f"dot crowd p-{row['pattern']}", tip)
+    return circle(x, y, 2.2 + 0.6 * min(math.sqrt(row["rows"]), 6), f"dot p-{row['pattern']}", tip)
+
+
 def ranked_patients(lines: Sequence[dict[str, Any]]) -> Markup:
-    """Patients from the best to the worst: a dot each in the colour of its commonest consensus, the prior behind."""
-    ordered = lines[::-1]
-    x = Axis(0, len(ordered) + 1, tuple(t for t in Axis.around([0, len(ordered)]).ticks if t <= len(ordered)))
+    """Patients from the best to the worst, a dot each in the colour of its commonest consensus; as a line the prior's
+    scores of them, sorted by themselves."""
+    size = len(lines)
+    x = Axis(0, size + 1, tuple(tick for tick in Axis.around([0, size]).ticks if tick <= size))
     y = Axis.around([row["kl"] for row in lines] + [row["prior"] for row in lines], zero=True)
-    marks = []
-    for k, row in enumerate(ordered, start=1):
-        place = x_of(x, k)
-        marks.append(line(place - 3, y_of(y, row["prior"]), place + 3, y_of(y, row["prior"]), "prior-tick"))
-    for k, row in enumerate(ordered, start=1):
-        tip = f"patient {row['patient']}: KL {row['kl']:.3f}, prior {row['prior']:.3f}, {row['rows']} rows"
-        radius = 2.2 + min(math.sqrt(row["rows"]), 6) * 0.6
-        marks.append(circle(x_of(x, k), y_of(y, row["kl"]), radius, f"dot p-{row['pattern']}", tip))
+    priors = enumerate(sorted(row["prior"] for row in lines), start=1)
+    marks = [path([(x_of(x, k), y_of(y, value)) for k, value in priors], "prior-line", "class prior")]
+    for k, row in enumerate(reversed(lines), start=1):
+        marks.append(patient_dot(row, x_of(x, k), y_of(y, row["kl"]), size))
     return chart(x, y, marks, "patients, the best first", "mean KL", "Mean KL of each patient, sorted")
 
 
@@ -155,9 +162,7 @@ def patients_against_prior(lines: Sequence[dict[str, Any]]) -> Markup:
     both = [row["kl"] for row in lines] + [row["prior"] for row in lines]
     axis = Axis.around(both, zero=True)
     marks = [line(x_of(axis, axis.low), y_of(axis, axis.low), x_of(axis, axis.high), y_of(axis, axis.high), "diagonal")]
-    for row in lines:
-        tip = f"patient {row['patient']}: KL {row['kl']:.3f}, prior {row['prior']:.3f}"
-        marks.append(circle(x_of(axis, row["prior"]), y_of(axis, row["kl"]), 3.4, f"dot p-{row['pattern']}", tip))
+    marks += [patient_dot(row, x_of(axis, row["prior"]), y_of(axis, row["kl"]), len(lines)) for row in lines]
     marks.append(text(x_of(axis, axis.low) + 6, TOP + 12, "prior better", "note", "start"))
     marks.append(text(WIDTH - RIGHT - 4, HEIGHT - BOTTOM - 8, "model better", "note", "end"))
     return chart(axis, axis, marks, "KL of the class prior", "KL of the model", "Patients: model against prior")

@@ -15,7 +15,7 @@ def number(value: float | None, digits: int = 3, sign: str = "") -> str:
     """A dash for what there is none of."""
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:{sign}.{digits}f}".replace("-", MINUS)
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", MINUS)  # no -0.000
 
 
 def between(score: Score, digits: int = 3, sign: str = "") -> str:
