@@ -44,7 +44,9 @@ def test_help_says_what_to_give(room, verb, capsys):
 
 
 @pytest.mark.parametrize(("room", "verb"), VERBS)
-def test_the_example_in_the_help_can_be_typed(room, verb):
+def test_the_example_in_the_help_can_be_typed(room, verb, tmp_path, monkeypatch):
+    (tmp_path / "data" / "hms").mkdir(parents=True)  # what some verbs look for at once
+    monkeypatch.chdir(tmp_path)
     found = EXAMPLE.search(parsers(room)[verb].description)
     if verb in ("simulate", "run", "blend", "submit"):  # the others take little more than folders
         assert found
