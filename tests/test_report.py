@@ -83,7 +83,10 @@ def test_the_best_of_several_runs_is_said_to_be_picked(report, tmp_path):
 def test_numbers_that_are_not_out_of_fold_are_labelled(report, tmp_path):
     runs = make_runs(tmp_path, checkpoint="best")
     page = report(*runs)
-    assert "Not a clean out-of-fold number" in banners(page) and "chosen on the fold" in section(page, "top")
+    assert "Not a clean out-of-fold number" in banners(page) and "number to expect" not in page
+    for anchor in ("top", "classes", "confusion", "reliability", "recordings"):
+        said = words_of(section(page, anchor)).lower()
+        assert "chosen on the fold" in said and "out of fold" not in said, anchor
     blend = tmp_path / "blend.json"
     blend.write_text(json.dumps({"models": {"one-run": 0.5, "other-run": 0.5}, "prior": [1 / 6] * 6}))
     page = report(*runs, blend)
@@ -135,6 +138,7 @@ def test_unfinished_folds_and_rows_with_few_votes(report, tmp_path):
     run = write_run(tmp_path / "few", rows, finished=(0, 1))
     page = report(run)
     assert "Folds 0, 1 of 3 are finished" in banners(page) and "No row has at least 10 votes" in banners(page)
+    assert "number to expect" not in page
     assert "no curves to draw" in words_of(section(page, "training"))
     assert "not recorded" in words_of(section(page, "made"))  # no fold.json
     assert any(line[0] == "Fold 2" and line[-1] == "not finished" for line in body_rows(section(page, "made")))

@@ -20,7 +20,7 @@ from train.report_format import FILTERS, candidate_score
 from train.report_made import fold_sizes, made, read_ledger, training_of
 from train.report_numbers import Score
 from train.report_read import KINDS, TOO_GOOD, Entry, Material, read_material
-from train.scores import RESAMPLES
+from train.scores import RESAMPLES, many_votes
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST_AND_BEST = 20
@@ -165,6 +165,7 @@ def values_of(sources: Sources) -> dict[str, Any]:
         "size": {
             "rows": material.rows.height,
             "scored": scored.height,
+            "many": bool(many_votes(material.votes).any()),
             "eegs": material.rows["eeg_id"].n_unique(),
             "patients": material.rows["patient_id"].n_unique(),
             "scored_patients": scored["patient_id"].n_unique(),
