@@ -38,6 +38,7 @@ PLACES = {
     "kernel/": "the built kernel for `kaggle kernels push`",
     "sandbox/": "submission.csv, report.json, log.txt",
     "publish/": "ledger.csv, its plot, and what the stand-in of Kaggle answered; its own state is in kaggle/",
+    "report.html": "all that is known of this, to look at in a browser",
     "results.json": "this table",
 }
 GAP_TO_CLOSE = 0.30  # of the way from the prior to the floor, on the hidden test
@@ -79,6 +80,11 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
     command("validate and score", seconds, *infer, "validate", submission, "--competition", competition)
     command("validate and score", seconds, *infer, "score", submission, truth / "solution.csv")
     publish(demo, competition, datasets, blend, seconds)
+    found = demo / "doctor.json"
+    command("report", seconds, *train, "doctor", "--competition", competition, "--folds", "2", "--json", found)
+    facts = ("--competition", competition, "--truth", truth / "train_probabilities.csv", "--doctor", found)
+    facts += ("--ledger", demo / "publish" / "ledger.csv", "--out", demo / "report.html")
+    command("report", seconds, *train, "report", *run_folders, blend, *facts)
     alone_blend = write_blend_of_one(demo, blend)
     for dataset in datasets:  # each model alone, for the table
         alone = demo / "alone" / f"{dataset.name}.csv"
