@@ -36,7 +36,7 @@ class KaggleError(KitError):
     """A kaggle command that failed. `failure` is its row in kaggle_failures.py."""
 
     def __init__(self, failure: Failure, command: str, what: str, printed: str = "") -> None:
-        lines = [line for line in printed.strip().splitlines() if line.strip()]
+        lines = [line for line in printed.strip().splitlines() if line.strip() and "B/s]" not in line]  # no bars
         lines = [] if failure.name == "credentials" else lines  # kaggle's own help on logging in, two pages of it
         quoted = "".join(f"\n  | {line}" for line in lines[-6:])
         super().__init__(f"{what}\n{failure.do}\n  $ {command}{quoted}")

@@ -1,9 +1,17 @@
 """Each failure of each step: what the publisher says, and that it goes on to exactly one of everything."""
 
+import shutil
+import sys
+
 import pytest
 from kaggle_stand_in import KEY, Fault
-from publish_stage import OWNER, SLUG, Stage, assert_published_once
+from publish_stage import KERNELS, OWNER, SLUG, Stage, assert_published_once
 
+sys.path.insert(0, str(KERNELS))  # a folder, not a package
+from kaggle_command import Kaggle, KaggleError
+
+NO_SPACE = {"status": "Error", "error": "No space", "url": "x"}
+SUBMIT = "competitions submit hms-harmful-brain-activity-classification -f submission.csv -k newcomer/k -v 1 -m x"
 GONE = {"files": {}, "log": "reading\nno space left\n", "ok": True, "message": ""}
 
 
@@ -41,17 +49,9 @@ def publish(stage, server, part, *faults, options=()):
 
 
 DATASETS = {
-    "credentials": (
-        Fault("GetDatasetStatus", "status", code=401),
-        "refuses them (401). Log in with `kaggle auth login`",
-    ),
     "name taken": (
         Fault("CreateDataset", "instead", body={"status": "Error", "error": "The title is already in use", "url": "x"}),
         "Another dataset of yours has this slug or this title.",
-    ),
-    "refused": (
-        Fault("CreateDataset", "instead", body={"status": "Error", "error": "No more datasets", "url": "x"}),
-        "Kaggle refused the dataset: No more datasets. Mend what it says.",
     ),
     "upload fails": (
         Fault("PUT /upload/fold0", "status", code=400, last=99),
@@ -78,7 +78,8 @@ DATASETS = {
 def meet_all(stage, server, part, faults):
     """Each fault ends a run that says what happened and what to do; then a run without faults ends well."""
     for name, (fault, said) in faults.items():
-        code, output = publish(stage, server, part, fault, options=("--resume", "--wait-minutes", "0.01"))
+        patience = ("--wait-minutes", "0.01") if name.startswith("never") else ()
+        code, output = publish(stage, server, part, fault, options=("--resume", *patience))
         assert code == 1 and said in output, f"{name}: {output}"
     code, output = publish(stage, server, part, options=("--resume",))
     assert code == 0, output
@@ -129,16 +130,47 @@ def test_changed_weights_make_a_second_version_once(with_datasets, tmp_path):
         assert code == 2 and "hms-tiny is public on Kaggle" in output and len(versions) == 2
 
 
+SAID_BY_THE_CLIENT = [
+    ("credentials", "datasets status newcomer/x", Fault("GetDatasetStatus", "status", code=401)),
+    ("server", "datasets status newcomer/x", Fault("GetDatasetStatus", "status", code=503)),
+    ("connection", "kernels push -p {kernel}", Fault("SaveKernel", "drop")),
+    ("dataset refused", "datasets create -p {other}", Fault("CreateDataset", "instead", body=NO_SPACE)),
+    ("dataset refused", "datasets version -p {weights} -m x", Fault("Version", "instead", body=NO_SPACE)),
+    ("tags dropped", "datasets create -p {other}", Fault("CreateDataset", "body", body={"invalidTags": ["x"]})),
+    ("kernel not found", "kernels push -p {kernel}", Fault("Save", "instead", body={"error": "Notebook not found"})),
+    ("gpu quota", "kernels push -p {kernel}", Fault("Save", "instead", body={"error": "Weekly GPU quota exceeded"})),
+    ("push refused", "kernels push -p {kernel}", Fault("Save", "instead", body={"error": "No more kernels"})),
+    ("forbidden", "kernels push -p {kernel}", Fault("SaveKernel", "status", code=403)),
+    ("kernel not accessible", "kernels status newcomer/other/1", Fault("GetKernelSessionStatus", "status", code=403)),
+    ("rate limit", SUBMIT, Fault("CreateCodeSubmission", "status", code=429)),
+    ("rules", SUBMIT, Fault("CreateCodeSubmission", "status", code=403)),
+    ("submission target", SUBMIT, Fault("CreateCodeSubmission", "status", code=404)),
+    ("internet on", SUBMIT, Fault("CreateCodeSubmission", "status", code=400, message="Internet must be off")),
+    ("version not complete", SUBMIT, Fault("CreateCodeSubmission", "status", code=400, message="is not complete")),
+]
+
+
+def test_the_words_of_the_real_client(with_kernel, tmp_path, monkeypatch):
+    stage = with_kernel.copy(tmp_path / "stage")
+    upload = stage.out / "upload"
+    shutil.copytree(upload / SLUG, upload / "other")
+    stage.change(upload / "other" / "dataset-metadata.json", id=f"{OWNER}/hms-other", title="HMS Other")
+    places = {"kernel": upload / "hms-inference", "weights": upload / SLUG, "other": upload / "other"}
+    with stage.kaggle() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        for name, words, fault in SAID_BY_THE_CLIENT:
+            server.faults = [fault]
+            with pytest.raises(KaggleError) as failed:
+                Kaggle().change(*words.format(**places).split())
+            assert failed.value.failure.name == name, f"{words}: {failed.value}"
+
+
 PUSHES = {
     "a dataset is dropped": (
         Fault("SaveKernel", "body", body={"invalidDatasetSources": [f"{OWNER}/{SLUG}"]}),
         f"Kaggle attached no dataset ['{OWNER}/{SLUG}']",
     ),
-    "refused": (
-        Fault("SaveKernel", "instead", body={"error": "Maximum batch GPU session count of 2 reached."}),
-        "All your GPU sessions are taken",
-    ),
-    "forbidden": (Fault("SaveKernel", "status", code=403, message="Permission denied"), "refuses this to you (403)"),
     "cancelled": (
         Fault("GetKernelSessionStatus", "instead", body={"status": "CANCEL_ACKNOWLEDGED"}),
         "Kernel version 2 ended with CANCEL_ACKNOWLEDGED",
@@ -227,16 +259,6 @@ def test_an_invalid_submission_is_not_submitted(with_datasets, tmp_path):
 
 
 SUBMISSIONS = {
-    "rules": (Fault("CreateCodeSubmission", "status", code=403), "its rules are not accepted"),
-    "not there": (Fault("CreateCodeSubmission", "status", code=404), "no such competition, kernel or kernel version"),
-    "internet": (
-        Fault("CreateCodeSubmission", "status", code=400, message="Notebooks with internet access are not allowed"),
-        "may use the internet",
-    ),
-    "not complete": (
-        Fault("CreateCodeSubmission", "status", code=400, message="Notebook version is not complete"),
-        "has not run to its end",
-    ),
     "limit": (
         Fault("CreateCodeSubmission", "status", code=400, message="You have reached your daily submission limit"),
         "All submissions of today are used. A new day begins at 0:00 UTC.",
