@@ -1,84 +1,22 @@
-"""The stand-in against the unmodified client: the chain by plain commands, the rules, the faults."""
+"""The stand-in against the unmodified client: the chain by plain commands, the rules, real runs."""
 
 import json
 import os
-import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import kaggle_stand_in
 import polars as pl
 import pytest
 from conftest import command
-from kaggle_stand_in import COMPETITION, Fault, StandIn
+from kaggle_runs import SandboxRuns
+from kaggle_runs import score as score_parts
+from kaggle_stage import Stage
+from kaggle_stand_in import COMPETITION
 
 from common.schema import SUBMISSION_COLUMNS, VOTES
-from infer.validate import score
-
-KAGGLE = Path(sys.executable).with_name("kaggle")
-
-
-class Stage:
-    """A dataset and a kernel to push, a server whose kernels answer with a given submission.csv."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        shares = {vote: [1.0, 2.0, 1.0, 3.0] if vote == VOTES[0] else [1.0] * 4 for vote in VOTES}
-        self.solution, self.submission = folder / "solution.csv", folder / "submission.csv"
-        pl.DataFrame({"eeg_id": [1, 2, 3, 4], **shares}).write_csv(self.solution)
-        even = pl.DataFrame({"eeg_id": [1, 2, 3, 4], **{vote: [1 / 6] * 4 for vote in VOTES}})
-        even.select(SUBMISSION_COLUMNS).write_csv(self.submission)
-        self.outcome = {"ok": True, "message": "", "log": "hello\n", "files": {"submission.csv": self.submission}}
-        self.dataset, self.kernel = folder / "weights", folder / "kernel"
-        self.dataset.mkdir()
-        for name, content in (("fold0.safetensors", os.urandom(3000)), ("manifest.json", b"{}"), ("empty.txt", b"")):
-            (self.dataset / name).write_bytes(content)
-        (self.dataset / "dataset-metadata.json").write_text(
-            json.dumps({"id": "newcomer/hms-demo", "title": "HMS Demo", "licenses": [{"name": "CC0-1.0"}]})
-        )
-        self.kernel.mkdir()
-        (self.kernel / "kernel.py").write_text("print(1)")
-        self.write_kernel()
-        self.server = StandIn(
-            folder / "kaggle",
-            competition=folder,
-            solution=self.solution,
-            runner=lambda *_: self.outcome,
-            ready_polls=0,
-            run_polls=0,
-            score_polls=0,
-        )
-
-    def write_kernel(self, **changes):
-        meta = {
-            "id": "newcomer/hms-inference",
-            "title": "Hms Inference",
-            "code_file": "kernel.py",
-            "language": "python",
-            "kernel_type": "script",
-            "enable_internet": False,
-            "dataset_sources": ["newcomer/hms-demo"],
-            "competition_sources": [COMPETITION],
-        }
-        (self.kernel / "kernel-metadata.json").write_text(json.dumps(meta | changes))
-
-    def kaggle(self, *words, **environment):
-        done = subprocess.run(
-            [KAGGLE, *map(str, words)],
-            env=self.server.environment(**environment),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    def said(self, *words, **environment):
-        return "".join(map(str, self.kaggle(*words, **environment)[1:]))
-
-    def submit(self, version="1"):
-        words = ("-k", "newcomer/hms-inference", "-f", "submission.csv", "-v", version, "-m", "first", "-q")
-        return self.kaggle("competitions", "submit", COMPETITION, *words)
+from infer.validate import SubmissionError, score
 
 
 @pytest.fixture
@@ -86,17 +24,6 @@ def stage(tmp_path):
     stage = Stage(tmp_path)
     with stage.server:
         yield stage
-
-
-def upload(stage):
-    assert stage.kaggle("datasets", "create", "-p", stage.dataset, "-q")[0] == 0
-    assert stage.kaggle("datasets", "status", "newcomer/hms-demo")[1].strip() == "ready"
-
-
-def push(stage):
-    code, out, _ = stage.kaggle("kernels", "push", "-p", stage.kernel)
-    assert code == 0
-    return out
 
 
 def test_the_chain_by_plain_commands(stage):
@@ -115,7 +42,7 @@ def test_the_chain_by_plain_commands(stage):
     assert sizes == {"empty.txt": 0, "fold0.safetensors": 3000, "manifest.json": 13}
     stage.kaggle("datasets", "download", "newcomer/hms-demo", "-f", "manifest.json", "-p", "down")
     assert (stage.folder / "down" / "manifest.json").read_text() == '{"second": 2}'
-    assert "Kernel version 1 successfully pushed" in push(stage)
+    assert "Kernel version 1 successfully pushed" in stage.push()
     for status in ("RUNNING", "COMPLETE"):
         assert f'"KernelWorkerStatus.{status}"' in stage.said("kernels", "status", "newcomer/hms-inference")
     stage.kaggle("kernels", "output", "newcomer/hms-inference", "-p", "out")
@@ -136,35 +63,57 @@ def test_the_chain_by_plain_commands(stage):
     assert "KAGGLE_KEY" not in json.dumps(stage.server.requests) and "Basic" not in json.dumps(stage.server.requests)
 
 
-def test_state_survives_the_server(stage):
-    upload(stage)
-    again = StandIn(stage.folder / "kaggle", competition=stage.folder, solution=stage.solution, ready_polls=0)
-    assert again.datasets.keys() == {"newcomer/hms-demo"} and len(again.datasets["newcomer/hms-demo"]["versions"]) == 1
-
-
 def test_rules_of_datasets(stage):
-    upload(stage)
+    """A dataset is there after a while, ready after another, and changes only then."""
+    rules = stage.server.rules
+    rules.ready_polls = rules.hidden_polls = 1
+    ask = ("datasets", "status", "newcomer/hms-demo")
+    assert stage.kaggle("datasets", "create", "-p", stage.dataset, "-q", "--public")[0] == 0
+    assert [stage.said(*ask).split()[0] for _ in range(2)] == ["Permission", "blobs_received"]
     assert "already in use" in stage.said("datasets", "create", "-p", stage.dataset, "-q")
-    stage.server.rules.ready_polls = 5
+    assert stage.said(*ask) == "ready"
+    (stage.dataset / "manifest.json").unlink()
+    assert stage.kaggle("datasets", "version", "-p", stage.dataset, "-m", "less", "-q")[0] == 0
     code, _, error = stage.kaggle("datasets", "version", "-p", stage.dataset, "-m", "early", "-q")
-    assert code == 1 and "denied" in error  # the first is still being processed
-    assert stage.server.count("CreateDatasetVersion") == 0
+    assert code == 1 and "denied" in error and stage.server.count("CreateDatasetVersion") == 1
+    dataset = stage.server.datasets["newcomer/hms-demo"]
+    assert [len(version["files"]) for version in dataset["versions"]] == [3, 2]  # a version is all there is
+    stage.kaggle("datasets", "metadata", "newcomer/hms-demo", "-p", "meta")
+    assert json.loads((stage.folder / "meta" / "dataset-metadata.json").read_text()).get("isPrivate", False) is False
+    # A kernel gets the newest version that is ready; of a dataset without one, nothing.
+    stage.push()
+    assert stage.server.kernels["newcomer/hms-inference"]["versions"][0]["mounts"] == ["newcomer/hms-demo/1"]
+    rules.ready_polls = 9
+    assert "not valid dataset sources" in stage.push()
+
+
+def test_who_one_is(stage):
+    assert "Authentication required" in stage.said("datasets", "status", "newcomer/hms-demo", KAGGLE_KEY="another")
+    said = stage.said("config", "view", KAGGLE_API_TOKEN="KGAT_1", KAGGLE_USERNAME="", KAGGLE_KEY="")
+    assert "username: newcomer" in said and "ACCESS_TOKEN" in said
+    for text in ((stage.server.journal).read_text(), json.dumps(stage.server.requests)):
+        assert "IntrospectToken" in text and "KGAT" not in text
 
 
 def test_rules_of_kernels(stage):
     stage.write_kernel(title="Another Title")
-    assert "not valid dataset sources" in push(stage)  # and the push went through
+    assert "not valid dataset sources" in stage.push()  # and the push went through
     assert list(stage.server.kernels) == ["newcomer/another-title"]
     stage.write_kernel(competition_sources=["titanic"])
-    assert "not valid competition sources" in push(stage)
+    assert "not valid competition sources" in stage.push()
+    stage.write_kernel(id="newcomer/other", title="Another Title")
+    assert "already in use" in stage.said("kernels", "push", "-p", stage.kernel)
+    stage.write_kernel(id="somebody/hms-inference")
+    assert "Kernel push error: Notebook not found" in stage.push()
     (stage.kernel / "kernel.py").write_text("#" * 1_000_001)
-    assert "Kernel push error: Maximum source size exceeded" in push(stage)
+    stage.write_kernel()
+    assert "Kernel push error: Maximum source size exceeded" in stage.push()
 
 
 def test_rules_of_submissions(stage):
-    upload(stage)
+    stage.upload()
     assert stage.submit()[0] == 1  # no such kernel
-    push(stage)
+    stage.push()
     assert "not complete" in stage.submit()[2]
     stage.said("kernels", "status", "newcomer/hms-inference")
     stage.server.rules.rules_accepted = False
@@ -172,21 +121,50 @@ def test_rules_of_submissions(stage):
     stage.server.rules.rules_accepted = True
     stage.server.rules.submissions_a_day = 0
     assert "daily submission limit" in stage.submit()[2]
+    stage.server.rules.submissions_a_day = 5
+    stage.outcome = stage.outcome | {"files": {}}
     stage.write_kernel(enable_internet=True)
-    push(stage)
-    stage.said("kernels", "status", "newcomer/hms-inference")
+    stage.push()
+    stage.said("kernels", "status", "newcomer/hms-inference/2")  # each version by its number
     assert "internet" in stage.submit("2")[2]
+    stage.write_kernel(competition_sources=[])
+    stage.push()
+    stage.said("kernels", "status", "newcomer/hms-inference")
+    assert "not a data source" in stage.submit("3")[2]
+    stage.write_kernel()
+    stage.push()
+    stage.said("kernels", "status", "newcomer/hms-inference")
+    assert "submission.csv was not found" in stage.submit("4")[2]
+    assert "notebook and version" in stage.submit("5")[2]
     assert stage.server.submissions == []
 
 
+def test_a_run_that_is_not_over(stage, monkeypatch):
+    """It cannot be submitted; and when the server ends meanwhile, the next one begins it anew."""
+    monkeypatch.setattr(kaggle_stand_in, "PATIENCE", 0)
+    with stage.another_server(lambda *_: threading.Event().wait()) as stage.server:
+        stage.upload()
+        stage.push()
+        assert "RUNNING" in stage.said("kernels", "status", "newcomer/hms-inference")
+        assert "not complete" in stage.submit()[2]
+        assert stage.kaggle("kernels", "output", "newcomer/hms-inference", "-p", "out")[0] == 0
+        assert not (stage.folder / "out" / "submission.csv").exists()
+    with stage.another_server(lambda *_: stage.outcome) as stage.server:
+        assert stage.server.datasets.keys() == {"newcomer/hms-demo"}
+        for thread in stage.server.rules.threads:
+            thread.join()
+        assert "COMPLETE" in stage.said("kernels", "status", "newcomer/hms-inference")
+        assert stage.submit()[0] == 0
+
+
 def test_a_kernel_that_fails_and_a_submission_that_fails(stage):
-    upload(stage)
+    stage.upload()
     stage.outcome = {"ok": False, "message": "exit code 1", "log": "Traceback\nWeightsError: fold0", "files": {}}
-    push(stage)
+    stage.push()
     said = stage.said("kernels", "status", "newcomer/hms-inference")
     assert "KernelWorkerStatus.ERROR" in said and "exit code 1" in said
     stage.outcome = {"ok": True, "message": "", "log": "", "files": {"submission.csv": stage.submission}}
-    push(stage)
+    stage.push()
     stage.said("kernels", "status", "newcomer/hms-inference")
     stage.submission.write_text("eeg_id\n1\n")
     assert stage.submit("2")[0] == 0
@@ -194,38 +172,65 @@ def test_a_kernel_that_fails_and_a_submission_that_fails(stage):
     assert "ERROR" in found and "Submission Scoring Error" in found
 
 
-def test_faults(stage):
-    """Each kind, as the client tells it."""
-    faults = stage.server.faults
-    faults += [Fault("GetDatasetStatus", "status", code=code, message=f"no {code}") for code in (401, 429)]
-    assert stage.kaggle("datasets", "status", "newcomer/hms-demo")[0] == 1
-    faults.clear()
-    faults.append(Fault("PUT /upload/fold0", "status", code=400))
-    said = stage.said("datasets", "create", "-p", stage.dataset)
-    assert "Upload unsuccessful: fold0.safetensors" in said and stage.server.datasets == {}
-    faults.clear()
-    stage.server.rules.loses = {"fold0.safetensors"}
-    upload(stage)
-    assert set(stage.server.datasets["newcomer/hms-demo"]["versions"][0]["files"]) == {"manifest.json", "empty.txt"}
-    faults[:] = [Fault("CreateDatasetVersion", "body", body={"status": "Error", "error": "no space left"})]
-    assert "no space left" in stage.said("datasets", "version", "-p", stage.dataset, "-m", "x", "-q")
-    faults[:] = [Fault("ListSubmissions", "instead", nth=1, last=2, body={"submissions": []})]
-    for _ in range(2):
-        assert "No submissions found" in stage.said("competitions", "submissions", COMPETITION, "--format", "json")
-    faults[:] = [Fault("GetDatasetStatus", "drop")]
-    assert stage.kaggle("datasets", "status", "newcomer/hms-demo")[0] == 1
-    with pytest.raises(ValueError, match="a fault of kind 'flood'"):
-        Fault("x", "flood")
+RUNS = {
+    "nothing": ("print('hello')", {}, (True, "", []), "hello"),
+    "raises": ("raise KeyError('fold0')", {}, (False, "Notebook Threw Exception", []), "KeyError: 'fold0'"),
+    "hangs": ("while True: pass", {"sessionTimeoutSeconds": 1}, (False, "Notebook Timeout", []), ""),
+    "unattached": ("assert not list(INPUT.rglob('test.csv'))\nanswer()", {"competitions": []}, None, ""),
+    "public": ("import os\nassert 'KAGGLE_IS_COMPETITION_RERUN' not in os.environ\nanswer()", {}, None, ""),
+}
+HEAD = """
+import os
+from pathlib import Path
+INPUT = Path(os.environ.get("HMS_KAGGLE_ROOT", "/kaggle")) / "input"
+def answer(): Path("submission.csv").write_text(" ".join(sorted(path.name for path in INPUT.rglob("*.*"))))
+"""
 
 
-@pytest.mark.parametrize(("kind", "saved"), [("kill", 0), ("kill-after", 1)])
-def test_a_process_is_killed_at_a_request(stage, kind, saved):
-    upload(stage)
-    victim = subprocess.Popen(["sleep", "100"])
-    stage.server.faults.append(Fault("SaveKernel", kind, pid=victim.pid))
-    assert stage.kaggle("kernels", "push", "-p", stage.kernel)[0] == 1
-    assert victim.wait(timeout=10) == -9
-    assert len(stage.server.kernels) == saved
+@pytest.fixture
+def runs(stage):
+    return SandboxRuns(stage.competition, COMPETITION, stage.competition, stage.folder / "cache")
+
+
+def version(source, **changes):
+    return {
+        "source": HEAD + source,
+        "kernelType": "script",
+        "competitions": [COMPETITION],
+        "sessionTimeoutSeconds": None,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_how_a_run_ends(runs, name):
+    source, changes, end, said = RUNS[name]
+    outcome = runs(version(source, **changes), {}, False)
+    ok, message, files = end or (True, "", ["submission.csv"])
+    assert (outcome["ok"], sorted(outcome["files"])) == (ok, files), outcome["log"]
+    assert said in outcome["log"] and (ok or outcome["message"] == message)
+
+
+def test_a_notebook_is_run_on_what_is_attached_once(stage, runs, monkeypatch):
+    cells = [{"cell_type": "code", "source": text} for text in (HEAD, "answer()")]
+    notebook = version("", kernelType="notebook") | {"source": json.dumps({"cells": cells})}
+    datasets = {"newcomer/hms-demo": stage.dataset}
+    outcome = runs(notebook, datasets, True)
+    seen = Path(outcome["files"]["submission.csv"]).read_text().split()
+    assert seen == ["1.parquet", "empty.txt", "fold0.safetensors", "manifest.json", "test.csv"]
+    monkeypatch.setattr(runs, "run", lambda *_: pytest.fail("run a second time"))
+    assert runs(notebook, datasets, True) == outcome
+    for path in (stage.dataset / "manifest.json", stage.competition / "test.csv"):
+        path.write_text("changed")
+        with pytest.raises(pytest.fail.Exception, match="second time"):
+            runs(notebook, datasets, True)
+
+
+def test_what_the_metric_refuses_is_not_scored(stage):
+    frame = pl.read_csv(stage.submission)
+    frame.with_columns(pl.lit(0.9).alias(VOTES[0])).select(SUBMISSION_COLUMNS).write_csv(stage.submission)
+    with pytest.raises(SubmissionError, match="sum"):
+        score_parts(stage.submission, stage.solution)
 
 
 def test_a_pushed_kernel_is_really_run_and_scored(road, tmp_path):
