@@ -19,11 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from broken_datasets import break_datasets
-from damage import forbidden
-from faults import CASES, READ_SECONDS, Case, Needs
-from hidden_test import DrillError, write_hidden_test
-from judge import Finding, Outcome, count_answered, count_identical, judge_datasets, judge_recording
+from drilling.broken_datasets import break_datasets
+from drilling.damage import forbidden
+from drilling.faults import CASES, READ_SECONDS, Case, Needs
+from drilling.hidden_test import DrillError, write_hidden_test
+from drilling.judge import Finding, Outcome, count_answered, count_identical, judge_datasets, judge_recording
 
 from common.blend import Blend, BlendError, load_blend
 from common.inputs import needs_eeg, needs_spectrogram

@@ -15,17 +15,26 @@ import signal
 import sys
 from pathlib import Path
 
-from kaggle_command import OLDEST, Kaggle, KaggleError
-from kaggle_failures import BY_NAME, INSTALL
-from ledger import git_commit, read_ledger, table
-from ledger_plot import plot
-from parcel import Parcel, Refused, default_datasets, pack, stage
-from publication import Publication, PublicationError, begin, differences, load, save, sole_publisher, take_up
-from publish_datasets import differences as remote_differences
-from publish_datasets import is_public, look, publish_dataset, send_words
-from publish_job import Job, PublishError
-from publish_kernel import publish_kernel, push_words
-from publish_submission import publish_submission, refuse_without_allowance, submit_words
+from publishing.job import Job, PublishError
+from publishing.kaggle_command import OLDEST, Kaggle, KaggleError
+from publishing.kaggle_failures import BY_NAME, INSTALL
+from publishing.ledger import git_commit, read_ledger, table
+from publishing.ledger_plot import plot
+from publishing.parcel import Parcel, Refused, default_datasets, pack, stage
+from publishing.publication import (
+    Publication,
+    PublicationError,
+    begin,
+    differences,
+    load,
+    save,
+    sole_publisher,
+    take_up,
+)
+from publishing.pushes import publish_kernel, push_words
+from publishing.submission import publish_submission, refuse_without_allowance, submit_words
+from publishing.uploads import differences as remote_differences
+from publishing.uploads import is_public, look, publish_dataset, send_words
 
 from common.errors import KitError
 

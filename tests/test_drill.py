@@ -9,8 +9,8 @@ import pytest
 from conftest import PROJECT, command
 
 sys.path.insert(0, str(PROJECT / "kernels"))  # it is a folder, not a package
-drill, judge = importlib.import_module("drill"), importlib.import_module("judge")
-faults, hidden_test = importlib.import_module("faults"), importlib.import_module("hidden_test")
+drill, judge = importlib.import_module("drill"), importlib.import_module("drilling.judge")
+faults, hidden_test = importlib.import_module("drilling.faults"), importlib.import_module("drilling.hidden_test")
 CASES, Case, expected, ID, BASE = faults.CASES, faults.Case, faults.expected, hidden_test.ID, hidden_test.BASE
 
 

@@ -8,10 +8,10 @@ import pytest
 from publish_stage import KERNELS, Stage
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
-import kaggle_command
-from kaggle_command import Kaggle, KaggleError, as_json, hide_secrets
-from kaggle_failures import FAILURES, recognise
+import publishing.kaggle_command as kaggle_command
 from publish import PublishError, log_in
+from publishing.kaggle_command import Kaggle, KaggleError, as_json, hide_secrets
+from publishing.kaggle_failures import FAILURES, recognise
 
 HINT_403 = "\n\nYou don't have access to this resource.\nIf this is a competition, you may need to accept its rules"
 HINT_404 = "\n\nThe resource was not found. Check the spelling of the reference you passed."

@@ -10,8 +10,8 @@ import pytest
 from publish_stage import KERNELS
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
-from ledger import COLUMNS, LedgerError, Row, append, correlations, git_commit, read_ledger, table
-from ledger_plot import plot
+from publishing.ledger import COLUMNS, LedgerError, Row, append, correlations, git_commit, read_ledger, table
+from publishing.ledger_plot import plot
 
 
 def row(number, cv, public, private, status="COMPLETE"):

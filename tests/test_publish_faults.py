@@ -8,7 +8,7 @@ from kaggle_stand_in import KEY, Fault
 from publish_stage import KERNELS, OWNER, SLUG, Stage, assert_published_once
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
-from kaggle_command import Kaggle, KaggleError
+from publishing.kaggle_command import Kaggle, KaggleError
 
 NO_SPACE = {"status": "Error", "error": "No space", "url": "x"}
 SUBMIT = "competitions submit hms-harmful-brain-activity-classification -f submission.csv -k newcomer/k -v 1 -m x"

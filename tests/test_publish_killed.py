@@ -39,7 +39,7 @@ SAVES = [
 KILLED_AT_SAVE = """
 import os, signal, sys
 sys.path.insert(0, {kernels!r})
-import publish, publish_job
+import publish, publishing.job as publish_job
 def save(file, state, really=publish_job.save):
     if {condition}:
         os.kill(os.getpid(), signal.SIGKILL)

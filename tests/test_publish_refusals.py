@@ -10,10 +10,10 @@ import pytest
 from publish_stage import KERNELS, OWNER, SLUG, Stage
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
-import parcel
-from parcel import Refused, pack
-from parcel import stage as lay_out
-from publish_secrets import secret_in
+import publishing.parcel as parcel
+from publishing.leaks import secret_in
+from publishing.parcel import Refused, pack
+from publishing.parcel import stage as lay_out
 
 KEY = "0f" * 16
 METADATA, KERNEL = "dataset-metadata.json", "kernel-metadata.json"

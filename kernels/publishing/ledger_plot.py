@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ledger import Row, number, scores_of
+from publishing.ledger import Row, number, scores_of
 
 from common.files import write_via
 

@@ -3,10 +3,10 @@
 import re
 from datetime import UTC, datetime
 
-from kaggle_command import PAGE, KaggleError, as_json, short
-from ledger import Row, append, nested_cv
-from publish_job import Job, PublishError
-from publish_kernel import SUBMISSION
+from publishing.job import Job, PublishError
+from publishing.kaggle_command import PAGE, KaggleError, as_json, short
+from publishing.ledger import Row, append, nested_cv
+from publishing.pushes import SUBMISSION
 
 from common.files import sha256_of
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from damage import FILE_FAULTS
-from faults import CASES, Case
+from drilling.damage import FILE_FAULTS
+from drilling.faults import CASES, Case
 
 from common.records import RecordingError, read_eeg, read_spectrogram
 from common.schema import SPECTROGRAM_COLUMNS, TEST_EEGS, TEST_SPECTROGRAMS, TEST_TABLE, WINDOW_SAMPLES

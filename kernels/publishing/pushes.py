@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from build import METADATA
-from kaggle_command import KaggleError
-from kernel_version import code_sha256
-from publish_job import Job, PublishError
+from publishing.job import Job, PublishError
+from publishing.kaggle_command import KaggleError
+from publishing.kernel_version import code_sha256
 
 from infer.validate import SubmissionError, validate
 

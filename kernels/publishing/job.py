@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from kaggle_command import Kaggle, KaggleError
-from kaggle_failures import ABSENT
-from parcel import Parcel
-from publication import Publication, save
+from publishing.kaggle_command import Kaggle, KaggleError
+from publishing.kaggle_failures import ABSENT
+from publishing.parcel import Parcel
+from publishing.publication import Publication, save
 
 from common.errors import KitError
 

@@ -5,11 +5,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_command import CHANGE_SECONDS, KaggleError
-from kaggle_failures import ABSENT
-from publication import DatasetFacts
-from publish_checks import METADATA
-from publish_job import Job, PublishError
+from publishing.checks import METADATA
+from publishing.job import Job, PublishError
+from publishing.kaggle_command import CHANGE_SECONDS, KaggleError
+from publishing.kaggle_failures import ABSENT
+from publishing.publication import DatasetFacts
 
 MANIFEST = "manifest.json"  # holds every other file's sha256
 LOST = ("failed", "deleted")

@@ -1,6 +1,6 @@
 """Prints the number of a kernel's newest version, the sha256 of its code and its sources, as JSON.
 
-    python kernels/kernel_version.py OWNER/SLUG
+    python kernels/publishing/kernel_version.py OWNER/SLUG
 
 No command of `kaggle` tells this number when the answer to a push was lost, so the kaggle package's own client is
 asked, with the credentials that it finds for itself.

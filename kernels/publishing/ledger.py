@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from parcel import Parcel
+from publishing.parcel import Parcel
 
 from common.errors import KitError
 from common.files import write_via

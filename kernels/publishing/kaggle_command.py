@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaggle_failures import ABSENT, BY_NAME, UNKNOWN, Failure, recognise
+from publishing.kaggle_failures import ABSENT, BY_NAME, UNKNOWN, Failure, recognise
 
 from common.errors import KitError
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from broken_datasets import DatasetFault
-from faults import Case, Needs, Said, expected
-from hidden_test import BASE, ID
+from drilling.broken_datasets import DatasetFault
+from drilling.faults import Case, Needs, Said, expected
+from drilling.hidden_test import BASE, ID
 
 from common.metric import refusals
 from common.schema import VOTES

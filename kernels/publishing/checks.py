@@ -12,7 +12,7 @@ from typing import Any
 
 import build
 from fingerprint import fingerprint
-from publish_secrets import secret_in
+from publishing.leaks import secret_in
 
 from common.files import sha256_of
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from parcel import Parcel
+from publishing.parcel import Parcel
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import KitError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import build
-from publish_checks import METADATA, PLACEHOLDER, Dataset, Kernel, read_dataset, read_kernel
+from publishing.checks import METADATA, PLACEHOLDER, Dataset, Kernel, read_dataset, read_kernel
 
 from common.blend import Blend, BlendError, load_blend
 from common.errors import KitError

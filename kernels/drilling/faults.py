@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from damage import (
+from drilling.damage import (
     NAN,
     TIME,
     as_csv,
