@@ -153,7 +153,7 @@ def test_ctrl_c_says_how_to_go_on(stage):
 def test_two_publishers_at_once_are_refused(stage):
     holder = (
         f"import sys; sys.path.insert(0, {str(KERNELS)!r})\n"
-        "from pathlib import Path\nfrom publication import sole_publisher\n"
+        "from pathlib import Path\nfrom publishing.publication import sole_publisher\n"
         f"with sole_publisher(Path({str(stage.out)!r})): print('held', flush=True); input()"
     )
     process = subprocess.Popen([sys.executable, "-c", holder], stdin=-1, stdout=-1, text=True)
@@ -171,7 +171,7 @@ def test_the_last_command_of_a_killed_publisher_is_waited_for(tmp_path):
     """It holds the lock that its publisher held."""
     orphan = (
         f"import os, subprocess, sys; sys.path.insert(0, {str(KERNELS)!r})\n"
-        "from pathlib import Path\nfrom publication import sole_publisher\n"
+        "from pathlib import Path\nfrom publishing.publication import sole_publisher\n"
         f"with sole_publisher(Path({str(tmp_path)!r})) as lock:\n"
         "    subprocess.Popen(['sleep', '1.5'], pass_fds=[lock], stdout=subprocess.DEVNULL)\n"
         "    os.kill(os.getpid(), 9)"

@@ -70,7 +70,7 @@ DATASETS = {
     ),
     "never ready": (
         Fault("GetDatasetStatus", "body", last=999, body={"status": "REPROCESSING"}),
-        "hms-tiny is ready: not yet after 0.01 minutes.",
+        "hms-tiny is ready: not yet after 0.1 minutes.",
     ),
 }
 
@@ -78,7 +78,7 @@ DATASETS = {
 def meet_all(stage, server, part, faults):
     """Each fault ends a run that says what happened and what to do; then a run without faults ends well."""
     for name, (fault, said) in faults.items():
-        patience = ("--wait-minutes", "0.01") if name.startswith("never") else ()
+        patience = ("--wait-minutes", "0.1") if name.startswith("never") else ()
         code, output = publish(stage, server, part, fault, options=("--resume", *patience))
         assert code == 1 and said in output, f"{name}: {output}"
     code, output = publish(stage, server, part, options=("--resume",))
@@ -177,7 +177,7 @@ PUSHES = {
     ),
     "never complete": (
         Fault("GetKernelSessionStatus", "instead", last=999, body={"status": "QUEUED"}),
-        "newcomer/hms-inference/3 has run: not yet after 0.01 minutes.",
+        "newcomer/hms-inference/3 has run: not yet after 0.1 minutes.",
     ),
 }
 
@@ -269,7 +269,7 @@ SUBMISSIONS = {
     ),
     "never scored": (
         Fault("/GetSubmission", "instead", nth=3, last=999, body={"ref": 1, "status": "PENDING"}),
-        "is scored: not yet after 0.01 minutes.",
+        "is scored: not yet after 0.1 minutes.",
     ),
 }
 
