@@ -82,7 +82,7 @@ def test_loaded_folds_repeat_their_out_of_fold_predictions(road, trained):
 
 def test_a_submission_is_made_with_them(road, trained, tmp_path):
     report = submit(road.competition, [trained[1]], UNIFORM, tmp_path / "submission.csv")
-    assert report.fallbacks == [] and report.models["tiny-constants"]["folds"] == 2
+    assert report.fallbacks == [] and report.models["tiny-constants"]["nets"] == 2
     assert report.class_means != dict.fromkeys(PATTERNS, round(1 / 6, 6))
 
 
