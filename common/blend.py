@@ -129,7 +129,7 @@ def parse_blend(text: str, source: str) -> Blend:
     try:
         return Blend.model_validate_json(text)
     except ValidationError as error:
-        raise BlendError(f"{source}:\n  {explain(error)}") from error
+        raise BlendError(f"{source}:\n  {explain(error, Blend)}") from error
 
 
 def load_blend(path: Path) -> Blend:

@@ -38,6 +38,7 @@ from common.training import (
     Training,
     XYMask,
 )
+from common.views import View
 
 
 class ConfigError(KitError):
@@ -86,8 +87,8 @@ KINDS = {
 }
 
 
-def explain(error: ValidationError) -> str:
-    """pydantic's findings, one line each; for an unknown key with the nearest known one."""
+def explain(error: ValidationError, root: type[Strict] = Experiment) -> str:
+    """pydantic's findings about a `root`, one line each; for an unknown key with the nearest known one."""
     lines: list[str] = []
     for finding in error.errors():
         parts = [str(part) for part in finding["loc"]]
@@ -105,7 +106,7 @@ def explain(error: ValidationError) -> str:
             line = f"{finding['input']!r}: a config's file name is its name: small letters, digits and hyphens"
         elif finding["type"] == "extra_forbidden":
             key = str(finding["loc"][-1])
-            known = keys_beside(finding["loc"])
+            known = keys_beside(finding["loc"], root)
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
             line = f"{where}: unknown key; {hint}"
@@ -113,17 +114,17 @@ def explain(error: ValidationError) -> str:
     return "\n  ".join(lines)
 
 
-def keys_beside(location: tuple[int | str, ...]) -> list[str]:
+def keys_beside(location: tuple[int | str, ...], root: type[Strict]) -> list[str]:
     """The keys allowed where pydantic found an unknown one."""
     tables: dict[str, Any] = {"training": Training, "stages": Stage, "crops": Crop, "standardise": Constants}
     tables |= {"rows": RowSelection, "augment": Augment, "drop_electrodes": DropElectrodes, "narrow_band": NarrowBand}
     tables |= {"gaps": RandomGaps, "mixup": MixUp, "cutmix": CutMix, "mask": XYMask}
-    tables |= {"few_votes": FewVotes, "published": Published}
+    tables |= {"few_votes": FewVotes, "published": Published, "views": View}
     tables |= {kind: table for kinds in KINDS.values() for kind, table in kinds.items()}
     for part in reversed(location[:-1]):
         if part in tables:
             return list(tables[str(part)].model_fields)
-    return list(Experiment.model_fields)
+    return list(root.model_fields)
 
 
 def parse_experiment(values: dict[str, Any], source: str) -> Experiment:

@@ -91,7 +91,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
     except OSError as error:
         raise WeightsError(f"{folder.name}: {Path(error.filename).name} is missing; export it again") from error
     except ValidationError as error:
-        raise WeightsError(f"{folder.name}/{MANIFEST_FILE} is damaged; export it again:\n  {explain(error)}") from error
+        found = explain(error, Manifest)
+        raise WeightsError(f"{folder.name}/{MANIFEST_FILE} is damaged; export it again:\n  {found}") from error
     if manifest.format != FORMAT:
         found = f"{folder.name}/{MANIFEST_FILE} has format {manifest.format}, this kit reads format {FORMAT}"
         raise WeightsError(f"{found}; export it again, or build the kernel with the kit that exported it")

@@ -44,8 +44,9 @@ class SubmissionReport:
             self.warnings.append(surprise)
             print(f"WARNING: {surprise}", file=sys.stderr, flush=True)
 
-    def note_sample(self, sample: Sample, answers: dict[str, np.ndarray]) -> None:
-        """Count and name whatever was unusual about one EEG. answers: model -> (6,)."""
+    def note_sample(self, sample: Sample, answers: dict[str, np.ndarray], late: str = "") -> None:
+        """Count and name whatever was unusual about one EEG. answers: (6,) of each model that was to be asked; late:
+        why some were not, where nothing was wrong with the recordings."""
         eeg_id = str(sample.eeg_id)
         self.repaired += [{"eeg_id": eeg_id, "what": what} for what in sample.repaired]
         if sample.rebuilt:
@@ -55,7 +56,7 @@ class SubmissionReport:
             self.fallbacks.append({"eeg_id": eeg_id, "answer": "prior", "why": "no model left"})
         elif silent:
             answer = "prior" if len(silent) == len(answers) else f"blend without {', '.join(silent)}"
-            why = "; ".join(sample.unreadable) or f"{', '.join(silent)} gave no finite answer"
+            why = "; ".join(sample.unreadable) or late or f"{', '.join(silent)} gave no finite answer"
             self.fallbacks.append({"eeg_id": eeg_id, "answer": answer, "why": why})
 
     def note_answers(self, answers: np.ndarray, prior: tuple[float, ...]) -> None:

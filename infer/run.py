@@ -74,14 +74,16 @@ class Run:
         began = self.budget.clock()
         predictions, costs = self.ensemble.answer(batch, self.active, self.budget.is_over)
         mixed = combine(predictions, self.weights, self.blend.prior, len(batch), self.blend.log_linear)
+        asked = {one.model for one in self.active}  # what was given up for time is said once, not for every EEG
+        late = "no time left" if self.budget.is_over() else ""
         for row, sample in enumerate(batch):
             self.answered[sample.eeg_id] = mixed[row]
-            said = {name: values[row] for name, values in predictions.items()}
+            said = {name: values[row] for name, values in predictions.items() if name in asked}
             if sample.slow:
                 self.waiting[sample.eeg_id] = sample, said
             else:
                 self.waiting.pop(sample.eeg_id, None)
-                self.report.note_sample(sample, said)
+                self.report.note_sample(sample, said, late)
         costs[READING] = began - since
         for part, seconds in costs.items():
             self.costs[part] += seconds

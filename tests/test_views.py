@@ -75,7 +75,8 @@ def test_the_plain_view_is_the_window_itself():
         ([{"mirror": True}, {"mirror": True}], "views are mirror, mirror"),
         ([{"shift": 3}], r"shift = 3: a spectrogram's columns are 2 s apart"),
         ([{"shift": 30}], "less than or equal to 20"),
-        ([{"flip": True}], "views.0.flip: unknown key|flip"),
+        ([{"flip": True}], "views.0.flip: unknown key; known keys: mirror, shift"),
+        ([{"shft": 2}], "views.0.shft: unknown key; did you mean 'shift'"),
     ],
 )
 def test_views_that_make_no_sense_are_refused(views, message):
