@@ -17,7 +17,7 @@ from infer.submit import submit
 from infer.validate import validate
 
 sys.path.insert(0, str(PROJECT / "kernels"))  # it is a folder, not a package
-damage, faults, judge = (importlib.import_module(name) for name in ("damage", "faults", "judge"))
+damage, faults, judge = (importlib.import_module(f"drilling.{name}") for name in ("damage", "faults", "judge"))
 hidden_test = importlib.import_module("drilling.hidden_test")
 BASE, CASES, ID = hidden_test.BASE, faults.CASES, hidden_test.ID
 NEEDS = {"tiny-image": (False, True), "tiny-wave": (True, False)}
