@@ -14,7 +14,7 @@ KERNEL_TESTS := $(addprefix tests/test_,submit.py kernel.py bad_recordings.py al
 
 .PHONY: help demo drill experiments-small test test-newest check bench clean
 help:
-	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, score it (5 minutes)"
+	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, publish it to a stand-in (7 minutes)"
 	@echo "make drill   plant faults in the demo's hidden test: what becomes of each (a minute after the demo)"
 	@echo "make experiments-small   the seed's ideas side by side on a simulated competition (half an hour on two cores)"
 	@echo "make test    all tests"

@@ -1,6 +1,6 @@
 """The whole road on a simulated competition, by the commands a user would type.
 
-    python kernels/demo.py            everything under demo/, in about five minutes on two cores
+    python kernels/demo.py            everything under demo/, in about seven minutes on two cores
 
 Simulates a competition, trains the two smoke experiments, scores them out of fold, fits the blend, exports
 the weights, builds the kernel, runs it in the sandbox on the hidden test, and scores its submission.csv.
