@@ -37,6 +37,7 @@ from publishing.uploads import differences as remote_differences
 from publishing.uploads import is_public, look, publish_dataset, send_words
 
 from common.errors import KitError
+from infer.validate import CompetitionError, read_test_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("datasets", "kernel", "submit")
@@ -125,6 +126,7 @@ def publish(options: argparse.Namespace, lock: int | None) -> None:
     """Raises KitError: Refused and PublicationError before anything is sent, others later."""
     parts = (options.only,) if options.only else PARTS
     kaggle = Kaggle(pause=min(2.0, options.poll), lock=lock)
+    read_test_table(options.competition)  # what the output is held against, found out now
     owner = log_in(kaggle)
     datasets = options.datasets or default_datasets(options.blend, ROOT / "weights")
     parcel = pack(options.kernel, datasets, options.blend, options.sandbox, owner, options.public, options.max_gb)
@@ -175,8 +177,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error("--resume goes on, --restart begins anew: give one of them")
     if options.message and (len(options.message) > LONGEST_MESSAGE or not options.message.isprintable()):
         parser.error(f"--message must be one line of at most {LONGEST_MESSAGE} characters")
-    if min(options.max_gb, options.wait_minutes, options.poll) <= 0:
-        parser.error("--max-gb, --wait-minutes and --poll must be above 0")
+    if not all(0 < number < float("inf") for number in (options.max_gb, options.wait_minutes, options.poll)):
+        parser.error("--max-gb, --wait-minutes and --poll must be above 0 and finite")
     return options
 
 
@@ -214,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
             f"\nInterrupted. Go on with: python kernels/publish.py {shlex.join([*again, '--resume'])}", file=sys.stderr
         )
         return 130
-    except (Refused, PublicationError) as error:
+    except (Refused, PublicationError, CompetitionError) as error:
         print(f"Not published. {error}", file=sys.stderr)
         return 2
     except (KitError, OSError) as error:

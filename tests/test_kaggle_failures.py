@@ -10,7 +10,7 @@ from publish_stage import KERNELS, Stage
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
 import publishing.kaggle_command as kaggle_command
 from publish import PublishError, log_in
-from publishing.kaggle_command import Kaggle, KaggleError, as_json, hide_secrets
+from publishing.kaggle_command import Kaggle, KaggleError, as_json, entries_in, hide_secrets
 from publishing.kaggle_failures import FAILURES, recognise
 
 HINT_403 = "\n\nYou don't have access to this resource.\nIf this is a competition, you may need to accept its rules"
@@ -118,6 +118,11 @@ def test_what_an_answer_says_is_no_failure(command, printed):
 
 def test_json_behind_warnings():
     assert as_json("Warning: outdated\nNext Page Token = x\n[\n 1\n]\n") == [1]
+    assert as_json('[notice] there is a newer version\n[{"ref": 1}]') == [{"ref": 1}]
+    assert entries_in("[notice] x\nNo submissions found\n", "kaggle x") == []
+    for unreadable in ("<html>busy</html>", "", '{"ref": 1}'):
+        with pytest.raises(KaggleError, match="neither a list nor that there is nothing"):
+            entries_in(unreadable, "kaggle x")
     assert as_json('Using competition: c\n{"status": "ready"}') == {"status": "ready"}
     assert as_json("No submissions found\n") is None and as_json("[broken") is None
 

@@ -94,7 +94,12 @@ def test_nothing_secret_is_printed_or_kept(published):
 def test_the_same_bytes_again_make_no_new_dataset_version(stage):
     with stage.kaggle() as server:
         for versions in (1, 2):
-            done = stage.publish(server, env=server.environment(VERBOSE="1", KAGGLE_COMPETITION="other"))
+            if versions == 2:
+                again = stage.publish(server)
+                assert again.returncode == 2 and "published already" in again.stderr, again.stdout + again.stderr
+                assert server.count("CreateCodeSubmission") == 1
+            anew = ("--restart",) * (versions == 2)
+            done = stage.publish(server, *anew, env=server.environment(VERBOSE="1", KAGGLE_COMPETITION="other"))
             assert done.returncode == 0 and KEY not in done.stdout + done.stderr, done.stdout + done.stderr
             assert [len(one["versions"]) for one in server.datasets.values()] == [1]
             assert [len(one["versions"]) for one in server.kernels.values()] == [versions]

@@ -301,3 +301,22 @@ def test_a_submission_that_fails_is_in_the_ledger_with_its_reason(with_kernel, t
         code, output = publish(stage, server, "submit", options=("--resume",))
         assert code == 0 and "Nothing to go on with" in output
         assert len(stage.ledger()) == len(server.submissions) == 1
+
+
+def test_a_submission_that_is_not_listed_yet_is_not_sent_again(prepared, tmp_path):
+    """The answer is lost, the list lags behind, and whatever comes next would be a second submission."""
+    stage = prepared.copy(tmp_path / "stage")
+    with stage.kaggle() as server:
+        for part in ("datasets", "kernel"):
+            assert publish(stage, server, part)[0] == 0
+        lost = Fault("CreateCodeSubmission", "drop-after")
+        unlisted = Fault("ListSubmissions", "instead", last=5, body={"submissions": []})
+        refused = Fault("CreateCodeSubmission", "status", nth=2, code=400, message="daily submission limit")
+        code, output = publish(stage, server, "submit", lost, unlisted, refused)
+        assert code == 1 and "counts 1 now, and lists none with this message" in output, output
+        assert stage.state()["submission"]["asked"] and len(server.submissions) == 1
+        still = Fault("ListSubmissions", "instead", last=99, body={"submissions": []})
+        code, output = publish(stage, server, "submit", still, options=("--resume",))
+        assert code == 1 and len(server.submissions) == 1, output
+        assert publish(stage, server, "submit", options=("--resume",))[0] == 0
+        assert len(server.submissions) == len(stage.ledger()) == 1

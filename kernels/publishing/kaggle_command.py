@@ -4,6 +4,7 @@ Credentials are the kaggle tool's own business: they are neither read nor kept h
 of anything that looks like one before it is shown.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -68,11 +69,23 @@ def short(word: str) -> str:
 
 def as_json(printed: str) -> Any:
     """The JSON in what kaggle printed, behind warnings and page tokens; None where there is none."""
-    start = re.search(r"^[\[{]", printed, re.MULTILINE)
-    try:
-        return json.loads(printed[start.start() :]) if start else None
-    except ValueError:
-        return None
+    for start in re.finditer(r"^[\[{]", printed, re.MULTILINE):  # a warning may begin with a bracket, too
+        with contextlib.suppress(ValueError):
+            return json.loads(printed[start.start() :])
+    return None
+
+
+def entries_in(printed: str, command: str) -> list[dict[str, Any]]:
+    """The list that a command printed; it says in words that there is nothing. Raises KaggleError for anything else:
+    what cannot be read must not pass for "there is none"."""
+    found = as_json(printed)
+    if isinstance(found, list):
+        return found
+    if re.search(r"^No (submissions|files) found", printed, re.MULTILINE):
+        return []
+    raise KaggleError(
+        UNKNOWN, command, "kaggle printed neither a list nor that there is nothing.", hide_secrets(printed)
+    )
 
 
 @dataclass
@@ -111,7 +124,7 @@ class Kaggle:
         token: list[str] = []
         while True:
             printed = self.read(*words, "--page-size", str(PAGE), "--format", "json", *token)
-            entries += as_json(printed) or []
+            entries += entries_in(printed, shlex.join(["kaggle", *map(str, words)]))
             more = re.search(r"^Next Page Token = (\S+)", printed, re.MULTILINE)
             if not more:
                 return entries

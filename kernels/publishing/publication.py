@@ -46,6 +46,7 @@ class KernelFacts(Facts):
 
 class SubmissionFacts(Facts):
     asked: bool = False  # kaggle was asked to submit, or was about to be
+    ever: int | None = None  # submissions that there were just before
     ref: int | None = None
     status: str | None = None  # COMPLETE or ERROR
     public: str = ""
@@ -148,6 +149,11 @@ def differences(old: Publication, parcel: Parcel, owner: str) -> list[str]:
 
 def take_up(old: Publication | None, fresh: Publication, changed: list[str], resume: bool) -> Publication:
     """The publication to go on with. Raises PublicationError where that would leave one half done, or mix two."""
+    if old and old.finished and not changed and not resume:
+        raise PublicationError(
+            f"These very bytes are published already, as {old.message!r}.\n"
+            "To run and submit them once more begin another publication with --restart."
+        )
     if old is None or (not resume and not old.under_way and (changed or not old.parked)):
         return fresh
     if not resume and old.under_way:

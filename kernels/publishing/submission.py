@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 from publishing.job import Job, PublishError
-from publishing.kaggle_command import PAGE, KaggleError, as_json, short
+from publishing.kaggle_command import PAGE, KaggleError, entries_in, short
 from publishing.ledger import Row, append, nested_cv
 from publishing.pushes import SUBMISSION
 
@@ -19,20 +19,36 @@ def submit_words(job: Job, version: int | str) -> list[str]:
 def find(job: Job) -> int | None:
     """The number of this publication's submission, found by its message."""
     words = ("competitions", "submissions", job.publication.competition, "--page-size", str(PAGE), "--format", "json")
-    printed = job.kaggle.read(*words)
-    entries = as_json(printed) or []  # "No submissions found" is no JSON
+    entries = entries_in(job.kaggle.read(*words), f"kaggle {' '.join(words)}")
     found = [entry["ref"] for entry in entries if job.publication.mark in (entry["description"] or "")]
     return int(found[0]) if found else None
 
 
-def refuse_without_allowance(job: Job) -> None:
-    """Raises PublishError when today's submissions are used up. All zero: not on a team yet, which is no limit."""
+def refuse_without_allowance(job: Job) -> int | None:
+    """How many submissions there were ever, where Kaggle tells. Raises PublishError when today's are used up. All zero:
+    not on a team yet, which is no limit."""
     limits = job.kaggle.read("competitions", "submission-limits", job.publication.competition)
     counts = {name: int(count) for name, count in re.findall(r"^([A-Z][a-z ]+): (\d+)", limits, re.MULTILINE)}
     if counts.get("Remaining today") == 0 and counts.get("Submissions today", 0) > 0:
         raise PublishError(
             f"All {counts['Submissions today']} submissions of today are used.\n"
             "A new day begins at 0:00 UTC. Run the same command with --resume then: it submits the same kernel version."
+        )
+    return counts.get("Lifetime submissions")
+
+
+def refuse_where_it_may_have_arrived(job: Job) -> None:
+    """Before the first attempt: note how many submissions there are. Before any other: raises PublishError when there
+    is one more by now, though none is listed with this message yet."""
+    facts, ever = job.publication.submission, refuse_without_allowance(job)
+    if not facts.asked:
+        facts.asked, facts.ever = True, ever
+        job.save()
+    elif None not in (ever, facts.ever) and ever != facts.ever:
+        raise PublishError(
+            f"Kaggle counted {facts.ever} submissions before {job.publication.message!r} was sent, counts {ever} now, "
+            "and lists none with this message.\nLook at your submissions on Kaggle. --resume looks again, and sends "
+            "nothing while the counts differ; if the new one is another's, begin anew with --restart."
         )
 
 
@@ -46,14 +62,19 @@ def submit(job: Job) -> None:
                 job.say("submission", f"{facts.ref} had arrived")
                 job.save()
                 return
-    refuse_without_allowance(job)
-    facts.asked = True
-    job.save()
+    attempts = 2 if facts.asked else 0  # an earlier run may have sent it
+
+    def send() -> str:
+        nonlocal attempts
+        refuse_where_it_may_have_arrived(job)
+        attempts += 1
+        return job.kaggle.change(*submit_words(job, version or 0))
+
     try:
-        answer = job.send("submission", lambda: job.kaggle.change(*submit_words(job, version or 0)), lambda: find(job))
+        answer = job.send("submission", send, lambda: find(job))
     except KaggleError as error:
-        if not error.failure.leaves_open:
-            facts.asked = False
+        if attempts == 1 and not error.failure.leaves_open:  # refused, and never sent before
+            facts.asked, facts.ever = False, None
             job.save()
         raise
     if isinstance(answer, str):
