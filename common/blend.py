@@ -90,8 +90,9 @@ class Blend(Strict):
     log_linear: LogLinear | None = None  # None: probabilities are averaged, not logarithms
     views: tuple[View, ...] = ()  # beside the plain one; when time is short the last is left out first
     drop: tuple[str, ...] = ()  # models in the order in which they are left out when time is short, weakest first
-    hours: float = Field(default=8.5, gt=0, le=12)  # what a run may take; the competition ends it after 9
-    read_seconds: float = Field(default=60.0, gt=0)  # a recording that takes longer to read counts as unreadable
+    # What a run may take. The competition ends it after 9, and a quarter is left for what hangs to be ended.
+    hours: float = Field(default=8.5, gt=0, le=8.7)
+    read_seconds: float = Field(default=60.0, gt=0, le=3600)  # a recording that takes longer counts as unreadable
     candidates: tuple[Candidate, ...] = ()
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
     provenance: Provenance | None = None

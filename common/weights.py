@@ -68,6 +68,11 @@ class ModelFolds:
     dropped: tuple[str, ...] = ()
 
 
+def named(what: str, error: Exception) -> str:
+    """An error as a line: ours say what is wrong by themselves, of others the kind is told."""
+    return str(error) if isinstance(error, WeightsError) else f"{what}: {type(error).__name__}: {error}"
+
+
 def find_weights(folders: list[Path]) -> list[Path]:
     """Weights folders among `folders` and right below them. Raises WeightsError where there is none."""
     found: list[Path] = []
@@ -89,6 +94,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
         config = (folder / CONFIG_FILE).read_bytes()
     except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            raise WeightsError(f"{folder.name}: its recipe cannot be read ({error.strerror})") from error
         raise WeightsError(f"{folder.name}: {Path(error.filename).name} is missing; export it again") from error
     except ValidationError as error:
         found = explain(error, Manifest)
@@ -143,10 +150,10 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
             models.append(model.to(device))
             inputs.append(seen)
             entries.append(entry)
-        except WeightsError as error:
+        except Exception as error:  # also what is no damage: a backbone that timm lacks, a disk that fails
             if not forgiving:
                 raise
-            dropped.append(str(error))
+            dropped.append(named(f"{folder.name}/{entry.file}", error))
     if not models:
         raise WeightsError(f"{folder.name}: no usable fold: {'; '.join(dropped) or 'the manifest lists none'}")
     return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(entries), tuple(dropped))

@@ -88,6 +88,10 @@ class RawBatch:
         return torch.from_numpy(np.stack(recordings)).to(self.device) if recordings else None
 
 
+class DeviceError(RuntimeError):
+    """A GPU's library failed; whether the GPU or the net is at fault shows on the CPU."""
+
+
 class Ensemble:
     """The nets of `members`, all of them on each device; `say` is told each surprise.
 
@@ -108,7 +112,17 @@ class Ensemble:
         self.not_finite: Counter[str] = Counter()  # label -> answers that were no numbers
         self.at_once = sys.maxsize  # recordings whose inputs fit into a GPU's memory together
         self.lock = threading.Lock()
-        self.use(devices)
+        try:
+            self.use(devices)
+        except RuntimeError as error:
+            self.go_on_without_gpu(error)
+
+    def go_on_without_gpu(self, error: RuntimeError) -> None:
+        """All nets on the CPU; the error again where that is not forgiven."""
+        if not self.forgiving:
+            raise error
+        self.say(f"the GPU failed, all goes on on the CPU: {str(error).splitlines()[0]}")
+        self.use([torch.device("cpu")])
 
     def use(self, devices: list[torch.device]) -> None:
         """Put every net on every device. A GPU gets a copy, so that what was loaded survives the GPU."""
@@ -130,11 +144,8 @@ class Ensemble:
         """
         try:
             return self.answer_on_devices(samples, active, is_over)
-        except (torch.AcceleratorError, torch.OutOfMemoryError) as error:
-            if not self.forgiving:
-                raise
-            self.say(f"the GPU failed, all goes on on the CPU: {str(error).splitlines()[0]}")
-            self.use([torch.device("cpu")])
+        except (torch.AcceleratorError, torch.OutOfMemoryError, DeviceError) as error:
+            self.go_on_without_gpu(error)
             return self.answer_on_devices(samples, active, is_over)
 
     def answer_on_devices(
@@ -178,7 +189,9 @@ class Ensemble:
             if not rows or is_over():
                 continue
             begun = self.clock()
-            inputs = build_input(seen_as(windows, built.view), built.seen)
+            rows, inputs = self.build(rows, windows, built)
+            if inputs is None:
+                continue
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             costs[built] = self.clock() - begun
@@ -195,6 +208,27 @@ class Ensemble:
                     said[member.model_name].append(whole)
         nothing = np.full((len(samples), len(PATTERNS)), np.nan)
         return {name: mean_of(answers) if answers else nothing for name, answers in said.items()}, costs
+
+    def build(self, rows: list[int], windows: Windows, built: BuiltInput) -> tuple[list[int], Tensor | None]:
+        """The input, and the rows that it could be made of: where it fails for all at once, each is tried alone."""
+        try:
+            return rows, build_input(seen_as(windows, built.view), built.seen)
+        except (torch.AcceleratorError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if not self.forgiving:
+                raise
+            self.say(f"an input of {type(built.seen).__name__} could not be made: {type(error).__name__}: {error}")
+        if len(rows) == 1:
+            return [], None
+        made: list[tuple[int, Tensor]] = []
+        for place, row in enumerate(rows):
+            one = (
+                None if values is None else values[place : place + 1] for values in (windows.eeg, windows.spectrogram)
+            )
+            _, inputs = self.build([row], Windows(*one), built)
+            made += [] if inputs is None else [(row, inputs)]
+        return [row for row, _ in made], torch.cat([inputs for _, inputs in made]) if made else None
 
     def by_input(self, active: set[Pass]) -> dict[BuiltInput, list[int]]:
         """Distinct inputs, the plain view's first, with the places of the members that want each."""
@@ -215,6 +249,8 @@ class Ensemble:
         except Exception as error:  # whatever it is: the other nets can still answer, and this one is named
             if not self.forgiving:
                 raise
+            if net.device.type == "cuda" and isinstance(error, RuntimeError):
+                raise DeviceError(str(error)) from error
             with self.lock:
                 if net.label not in self.failed:
                     self.failed.add(net.label)

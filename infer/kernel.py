@@ -13,10 +13,11 @@ from common.schema import SAMPLE_SUBMISSION, TEST_TABLE
 from common.weights import MANIFEST_FILE
 from infer.report import SubmissionReport, write_report
 from infer.submit import submit
-from infer.validate import validate
+from infer.validate import CompetitionError, validate
 
 COMPETITION = "hms-harmful-brain-activity-classification"
 COMPETITION_PLACES = (COMPETITION, f"competitions/{COMPETITION}")  # Kaggle mounts in either of two layouts
+REPORT = "report.json"
 DATASET_PLACES = ("*", "datasets/*/*")
 GRACE = 0.25  # hours beyond the time allowed after which a run that hangs is ended; 8.5 h and this are below 9
 
@@ -60,25 +61,35 @@ def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionRepo
     competition = mounted_competition(inputs, forgiving)
     weights = mounted_weights(inputs, forgiving, report)
     submit(competition, weights, blend, working / "submission.csv", forgiving, report, early=True)
-    write_report(working / "report.json", report)
+    write_report(working / REPORT, report)
     print("\n".join(report.lines()))
-    print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
+    try:
+        print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
+    except CompetitionError as error:
+        if not forgiving:
+            raise
+        print(f"submission.csv could not be held against test.csv: {error}")
 
 
 def give_up(report: SubmissionReport, working: Path, why: str) -> None:
     """Say what ended the run and leave what is on disk: the prior, and all answers until then."""
     report.failure = why
-    print("\n".join(report.lines()), flush=True)
-    write_report(working / "report.json", report)
+    for step in (lambda: print("\n".join(report.lines()), flush=True), lambda: write_report(working / REPORT, report)):
+        try:
+            step()
+        except Exception:  # a report that cannot be shown or written must not cost the answers
+            traceback.print_exc()
 
 
 def end_in_time(report: SubmissionReport, working: Path, hours: float) -> threading.Timer:
     """Ends the process, well, where a computation hangs that nothing can interrupt."""
 
     def end() -> None:
-        give_up(report, working, f"still not done after {hours:.3g} h, ended")
-        sys.stdout.flush()
-        os._exit(0)
+        try:
+            give_up(report, working, f"still not done after {hours:.3g} h, ended")
+            sys.stdout.flush()
+        finally:
+            os._exit(0)
 
     timer = threading.Timer(hours * 3600, end)
     timer.daemon = True
@@ -100,7 +111,7 @@ def run_kernel(root: Path, blend_json: str) -> None:
     timer = end_in_time(report, root / "working", blend.hours + GRACE)
     try:
         answer_all(root, blend, True, report)
-    except Exception as error:  # whatever it is, ending with an error would void the submission
+    except BaseException as error:  # whatever it is, polars' panics too: ending with an error would void the submission
         traceback.print_exc()
         give_up(report, root / "working", f"{type(error).__name__}: {error}")
     finally:

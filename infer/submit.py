@@ -1,5 +1,6 @@
 """test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,9 @@ from common.blend import Blend, model_weights
 from common.files import write_via
 from common.inputs import needs_spectrogram
 from common.predict import find_devices, good_at_half
-from common.schema import SAMPLE_SUBMISSION, SUBMISSION_COLUMNS, VOTES
+from common.schema import SAMPLE_SUBMISSION, SUBMISSION_COLUMNS, TEST_TABLE, VOTES
 from common.views import PLAIN
-from common.weights import ModelFolds, WeightsError, load_weights
+from common.weights import ModelFolds, load_weights, named
 from infer.budget import Budget
 from infer.ensemble import Ensemble, members_of
 from infer.report import SubmissionReport
@@ -26,16 +27,21 @@ from infer.validate import CompetitionError, read_csv, read_test_table
 def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
     """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
 
-    Forgiving, a test.csv that cannot be read is replaced by the ids of sample_submission.csv.
+    Forgiving, a test.csv that cannot be read or has no row is replaced by the ids of sample_submission.csv.
     """
+    sample = competition / SAMPLE_SUBMISSION
     try:
-        return read_test_table(competition)
+        table = read_test_table(competition)
+        if table.height or not forgiving or not sample.is_file() or not read_csv(sample).height:
+            return table
+        found = f"{competition / TEST_TABLE}: no rows"
     except CompetitionError as error:
-        if not forgiving or not (competition / SAMPLE_SUBMISSION).is_file():
+        if not forgiving or not sample.is_file():
             raise
-        report.warn(f"{error}; the ids of {SAMPLE_SUBMISSION} are answered, without their spectrograms")
-        ids = read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"].cast(pl.Int64)
-        return pl.DataFrame({"spectrogram_id": pl.Series([None] * len(ids), dtype=pl.Int64), "eeg_id": ids})
+        found = str(error)
+    report.warn(f"{found}; the ids of {SAMPLE_SUBMISSION} are answered, without their spectrograms")
+    ids = read_csv(sample)["eeg_id"].cast(pl.Int64)
+    return pl.DataFrame({"spectrogram_id": pl.Series([None] * len(ids), dtype=pl.Int64), "eeg_id": ids})
 
 
 def load_models(
@@ -46,10 +52,10 @@ def load_models(
     for folder in folders:
         try:
             loaded = load_weights(folder, torch.device("cpu"), forgiving)
-        except WeightsError as error:
+        except Exception as error:  # a damaged folder, an unknown backbone, a disk error: this model is out, by name
             if not forgiving:
                 raise
-            report.dropped.append(str(error))
+            report.dropped.append(named(folder.name, error))
             continue
         report.dropped += loaded.dropped
         if forgiving and any(model.experiment.name == loaded.experiment.name for model in folds):
@@ -74,7 +80,15 @@ def write_submission(path: Path, table: pl.DataFrame, answers: dict[int, np.ndar
     """One row per row of test.csv, in its order, with all digits (5 decimals fail the sum test)."""
     values = np.array([answers[eeg_id] for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
     columns = [table["eeg_id"], *(pl.Series(vote, values[:, k]) for k, vote in enumerate(VOTES))]
-    write_via(path, pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv)
+    text = pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv()
+
+    def write(temporary: Path) -> None:  # by Python: polars may write half a file to a full disk and not say so
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    write_via(path, write)
 
 
 def submit(
@@ -119,12 +133,22 @@ def submit(
     wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
 
     def read(eeg_id: int) -> Sample:
-        return read_sample(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
+        try:
+            return read_sample(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
+        except Exception as error:  # one recording's, in a way that nobody foresaw
+            if not forgiving:
+                raise
+            return Sample(eeg_id, None, None, unreadable=(named("recordings", error),))
 
     def progress() -> None:
         answers.update(run.answered)
         if early:
-            write_submission(out, table, answers)
+            try:
+                write_submission(out, table, answers)
+            except OSError as error:
+                if not forgiving:
+                    raise
+                report.warn(f"answers could not be written, those before stand: {error.strerror}")
 
     progress()
     run.go_through(ids, read, progress)

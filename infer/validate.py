@@ -26,7 +26,7 @@ def read_test_table(competition: Path) -> pl.DataFrame:
     """
     path, columns = competition / TEST_TABLE, ("spectrogram_id", "eeg_id")
     try:
-        table = pl.read_csv(path)
+        table = pl.read_csv(path, infer_schema_length=None)  # a strange value far below costs its row alone
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -1,5 +1,7 @@
 """The hidden run: an answer is on disk before anything can fail, whatever fails is said, and the end is exit code 0."""
 
+import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -9,8 +11,11 @@ import threading
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from conftest import PROJECT
 
+import common.weights
+import infer.ensemble
 import infer.kernel
 import infer.run
 import infer.samples
@@ -21,7 +26,7 @@ from infer.ensemble import Ensemble
 from infer.report import SubmissionReport
 from infer.samples import read_sample
 from infer.submit import submit
-from infer.validate import CompetitionError, read_csv, validate
+from infer.validate import CompetitionError, read_csv, read_test_table, validate
 
 SLUG = infer.kernel.COMPETITION
 
@@ -44,6 +49,10 @@ def kaggle(road, tmp_path):
 @pytest.fixture
 def hidden(monkeypatch):
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
+
+
+def ids(road):
+    return pl.read_csv(road.competition / "test.csv")["eeg_id"].to_list()
 
 
 def votes(path):
@@ -135,17 +144,20 @@ import sys, time
 from pathlib import Path
 import infer.kernel, infer.run
 infer.kernel.GRACE = 1.0 / 3600
+if sys.argv[3:]:
+    infer.kernel.write_report = lambda *given: 1 / 0
 infer.run.combine = lambda *given: time.sleep(600)
 infer.kernel.run_kernel(Path(sys.argv[1]), Path(sys.argv[2]).read_text())
 print("not reached")
 """
 
 
-def test_a_run_that_hangs_is_ended_with_exit_code_0(road, kaggle, tmp_path):
+@pytest.mark.parametrize("more", [(), ("no report",)])
+def test_a_run_that_hangs_is_ended_with_exit_code_0(road, kaggle, tmp_path, more):
     blend = tmp_path / "blend.json"
     blend.write_text(road.blend.model_copy(update={"hours": 6 / 3600}).model_dump_json(exclude_none=True))
     done = subprocess.run(
-        [sys.executable, "-c", HANGING, str(kaggle), str(blend)],
+        [sys.executable, "-c", HANGING, str(kaggle), str(blend), *more],
         cwd=PROJECT,
         env=os.environ | {"KAGGLE_IS_COMPETITION_RERUN": "1"},
         capture_output=True,
@@ -156,7 +168,136 @@ def test_a_run_that_hangs_is_ended_with_exit_code_0(road, kaggle, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "FAILED: still not done after" in done.stdout and "not reached" not in done.stdout
     assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
-    assert report_of(kaggle)["failure"].startswith("still not done after")
+    if not more:
+        assert report_of(kaggle)["failure"].startswith("still not done after")
+
+
+@pytest.mark.parametrize("unwritable", [False, True])
+def test_a_report_that_cannot_be_written_ends_nothing(road, kaggle, hidden, unwritable, monkeypatch):
+    if unwritable:
+        (kaggle / "working" / "report.json").mkdir()
+    else:
+        monkeypatch.setattr(SubmissionReport, "lines", lambda self: 1 // 0)
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
+
+
+def test_a_panic_of_polars_ends_nothing(road, kaggle, hidden, monkeypatch):
+    class PanicError(BaseException):
+        """As polars has it: no Exception."""
+
+    def panic(*_):
+        raise PanicError("index out of bounds")
+
+    monkeypatch.setattr(infer.run, "combine", panic)
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert report_of(kaggle)["failure"] == "PanicError: index out of bounds"
+    monkeypatch.setattr(infer.samples, "read_eeg", panic)
+    eeg_id = pl.read_csv(road.competition / "test.csv")["eeg_id"][0]
+    assert read_sample(road.competition, eeg_id, 0, False).unreadable[0].endswith("PanicError: index out of bounds")
+
+
+DECODING = """
+import io, os, sys, threading, time
+import numpy, polars
+def run_kernel(root, blend):
+    file = io.BytesIO()
+    polars.DataFrame({str(k): numpy.random.rand(20000) for k in range(20)}).write_parquet(file)
+    def decode():
+        while True:
+            polars.read_parquet(file.getvalue())
+    for _ in range(3):
+        threading.Thread(target=decode, daemon=True).start()
+    time.sleep(0.5)
+    print("answered")
+BLEND = ""
+"""
+
+
+def test_readers_that_still_decode_at_the_end_do_not_abort_the_script(tmp_path):
+    """Python's own end makes polars' threads abort; the built script's last lines leave without it."""
+    sys.path.insert(0, str(PROJECT / "kernels"))
+    last_lines = importlib.import_module("build").RUN
+    for lines, codes in ((last_lines, {0}), (last_lines.split("    if ")[0], {0, -6, 134})):
+        (tmp_path / "kernel.py").write_text(DECODING + lines)
+        done = subprocess.run([sys.executable, tmp_path / "kernel.py"], capture_output=True, timeout=60, check=False)
+        assert done.returncode in codes and done.stdout == b"answered\n"
+    assert "os._exit(0)" in (PROJECT / "kernels" / "hms-inference" / "kernel.py").read_text().split("# %% run")[1]
+
+
+def test_a_model_of_an_unknown_backbone_is_out_alone(road, weights, tmp_path):
+    """Its checksums are right: what made it had another timm."""
+    image = weights / "hms-tiny-image"
+    config = (image / "config.json").read_text().replace("test_convnext", "convnext_of_tomorrow")
+    (image / "config.json").write_text(config)
+    manifest = json.loads((image / "manifest.json").read_text())
+    manifest["config_sha256"] = hashlib.sha256(config.encode()).hexdigest()
+    (image / "manifest.json").write_text(json.dumps(manifest))
+    report = submit(road.competition, sorted(weights.iterdir()), road.blend, tmp_path / "out.csv", forgiving=True)
+    assert list(report.models) == ["tiny-wave"] and "convnext_of_tomorrow" in report.dropped[0]
+    assert not any(entry["answer"] == "prior" for entry in report.fallbacks)
+
+
+def test_a_disk_error_in_one_fold_costs_that_fold(road, tmp_path, monkeypatch):
+    real = common.weights.sha256_of
+
+    def failing(path):
+        if path.name == "fold1.safetensors" and "wave" in str(path):
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(common.weights, "sha256_of", failing)
+    report = submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
+    assert report.models["tiny-wave"]["nets"] == 1 and report.models["tiny-image"]["nets"] == 2
+    assert report.dropped == ["hms-tiny-wave/fold1.safetensors: OSError: [Errno 5] Input/output error"]
+
+
+def test_an_input_that_cannot_be_made_of_one_eeg_costs_that_eeg(road, tmp_path, monkeypatch):
+    submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
+    real, odd = infer.ensemble.build_input, []
+
+    def build(windows, config):
+        values = windows.eeg if windows.eeg is not None else windows.spectrogram
+        odd[:] = odd or [values[-1].clone()]  # the last of the first batch
+        if config.kind == "bipolar-sequence" and any(one.shape == odd[0].shape and one.equal(odd[0]) for one in values):
+            raise ValueError("nobody thought of this EEG")
+        return real(windows, config)
+
+    monkeypatch.setattr(infer.run, "BATCH_SIZE", 8)
+    odd[:] = [torch.from_numpy(read_sample(road.competition, ids(road)[4], 0, False).eeg)]
+    monkeypatch.setattr(infer.ensemble, "build_input", build)
+    with pytest.raises(ValueError, match="nobody thought"):
+        submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv")
+    report = submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
+    assert [entry["eeg_id"] for entry in report.fallbacks] == [str(ids(road)[4])]
+    clean, found = votes(tmp_path / "clean.csv"), votes(tmp_path / "out.csv")
+    np.testing.assert_array_equal(np.delete(found, 4, axis=0), np.delete(clean, 4, axis=0))
+
+
+def test_a_recording_that_cannot_be_rebuilt_costs_its_row(road, tmp_path, monkeypatch):
+    real, broken = infer.submit.read_sample, ids(road)[2]
+    monkeypatch.setattr(infer.submit, "read_sample", lambda *given: 1 // (given[1] != broken) and real(*given))
+    report = submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
+    assert [(entry["eeg_id"], entry["answer"]) for entry in report.fallbacks] == [(str(broken), "prior")]
+    with pytest.raises(ZeroDivisionError):
+        submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv")
+
+
+def test_a_full_disk_keeps_the_answers_before(road, tmp_path, monkeypatch):
+    """Writing ends with an error after some bytes, and the file that was there is whole."""
+    out, real, turns = tmp_path / "out.csv", os.fsync, []
+
+    def fsync(number):
+        turns.append(1)
+        if len(turns) > 2:
+            os.ftruncate(number, 100)
+            raise OSError(28, "No space left on device")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        submit(road.competition, road.datasets, road.blend, out, forgiving=True, early=True)
+    assert validate(out, road.competition) == 9 and [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
 # ---- recordings that hang
@@ -242,6 +383,31 @@ def test_without_a_test_table_the_sample_submission_says_what_to_answer(road, co
     assert "the ids of sample_submission.csv are answered" in report.warnings[0]
     assert len(report.rebuilt_spectrograms) == 9 and report.fallbacks == []
     assert votes(out).std(axis=0).max() > 0.003
+
+
+def test_a_test_table_without_rows_is_replaced_in_the_hidden_run(road, competition, tmp_path):
+    table = (competition / "test.csv").read_text()
+    damage(competition)
+    (competition / "test.csv").write_text(table.splitlines()[0] + "\n")
+    report = submit(competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
+    assert report.rows == 9 and "no rows; the ids of sample_submission.csv" in report.warnings[0]
+
+
+def test_a_strange_id_far_below_costs_its_row_alone(tmp_path):
+    rows = [f"{2000 + k},{1000 + k},1" for k in range(200)]
+    rows[150] = "what?,1150,1"
+    (tmp_path / "test.csv").write_text("\n".join(["spectrogram_id,eeg_id,patient_id", *rows]))
+    table = read_test_table(tmp_path)
+    assert table["eeg_id"].to_list() == [1000 + k for k in range(200)]
+    assert table["spectrogram_id"].null_count() == 1 and table["spectrogram_id"][150] is None
+
+
+def test_a_run_on_the_sample_submission_is_no_failure(road, kaggle, competition, hidden, capsys):
+    damage(competition)
+    (kaggle / "input" / SLUG).unlink()
+    (kaggle / "input" / SLUG).symlink_to(competition)
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert report_of(kaggle)["failure"] is None and "could not be held against test.csv" in capsys.readouterr().out
 
 
 def test_the_kernel_ends_well_even_without_the_competition(road, kaggle, hidden, capsys):

@@ -281,6 +281,25 @@ def test_a_gpu_that_fails_hands_over_to_the_cpu(loaded, monkeypatch):
             np.testing.assert_array_equal(answers[name], expected[name])
 
 
+def test_a_library_of_the_gpu_that_fails_hands_over_to_the_cpu_too(loaded):
+    """cuDNN and its kind raise plain RuntimeErrors: on the CPU it shows that the net is sound."""
+    members, samples = loaded
+    expected, _ = Ensemble(members, [CPU], print).answer(samples, all_passes(members), never)
+    said = []
+    ensemble = Ensemble(members, [CPU], said.append, forgiving=True)
+    played = ensemble.nets[0][0]
+    played.device = GPU
+
+    def fail(inputs):
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+
+    played.answer = fail
+    answers, _ = ensemble.answer(samples, all_passes(members), never)
+    assert said == ["the GPU failed, all goes on on the CPU: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"]
+    for name in expected:
+        np.testing.assert_array_equal(answers[name], expected[name])
+
+
 def test_a_net_that_fails_is_left_out_by_name_where_that_is_forgiven(loaded):
     members, samples = loaded
 

@@ -75,6 +75,7 @@ def test_the_plain_view_is_the_window_itself():
         ([{"mirror": True}, {"mirror": True}], "views are mirror, mirror"),
         ([{"shift": 3}], r"shift = 3: a spectrogram's columns are 2 s apart"),
         ([{"shift": 30}], "less than or equal to 20"),
+        ([{"shift": 4, "mirror": 7}], "views.0.mirror"),
         ([{"flip": True}], "views.0.flip: unknown key; known keys: mirror, shift"),
         ([{"shft": 2}], "views.0.shft: unknown key; did you mean 'shift'"),
     ],

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 467762d873384da5f32dcca9fd7192cbf46f7dacce66dff526839cf0c6179b41
+# sha256 of the sources: 1fe94455f11963851a50fcbc70a7b8306f30a79dbc9f918bbdc91acc4f9622f3
 # ruff: noqa
 
 
@@ -894,8 +894,9 @@ class Blend(Strict):
     log_linear: LogLinear | None = None  # None: probabilities are averaged, not logarithms
     views: tuple[View, ...] = ()  # beside the plain one; when time is short the last is left out first
     drop: tuple[str, ...] = ()  # models in the order in which they are left out when time is short, weakest first
-    hours: float = Field(default=8.5, gt=0, le=12)  # what a run may take; the competition ends it after 9
-    read_seconds: float = Field(default=60.0, gt=0)  # a recording that takes longer to read counts as unreadable
+    # What a run may take. The competition ends it after 9, and a quarter is left for what hangs to be ended.
+    hours: float = Field(default=8.5, gt=0, le=8.7)
+    read_seconds: float = Field(default=60.0, gt=0, le=3600)  # a recording that takes longer counts as unreadable
     candidates: tuple[Candidate, ...] = ()
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
     provenance: Provenance | None = None
@@ -2577,6 +2578,11 @@ class ModelFolds:
     dropped: tuple[str, ...] = ()
 
 
+def named(what: str, error: Exception) -> str:
+    """An error as a line: ours say what is wrong by themselves, of others the kind is told."""
+    return str(error) if isinstance(error, WeightsError) else f"{what}: {type(error).__name__}: {error}"
+
+
 def find_weights(folders: list[Path]) -> list[Path]:
     """Weights folders among `folders` and right below them. Raises WeightsError where there is none."""
     found: list[Path] = []
@@ -2598,6 +2604,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
         config = (folder / CONFIG_FILE).read_bytes()
     except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            raise WeightsError(f"{folder.name}: its recipe cannot be read ({error.strerror})") from error
         raise WeightsError(f"{folder.name}: {Path(error.filename).name} is missing; export it again") from error
     except ValidationError as error:
         found = explain(error, Manifest)
@@ -2652,10 +2660,10 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
             models.append(model.to(device))
             inputs.append(seen)
             entries.append(entry)
-        except WeightsError as error:
+        except Exception as error:  # also what is no damage: a backbone that timm lacks, a disk that fails
             if not forgiving:
                 raise
-            dropped.append(str(error))
+            dropped.append(named(f"{folder.name}/{entry.file}", error))
     if not models:
         raise WeightsError(f"{folder.name}: no usable fold: {'; '.join(dropped) or 'the manifest lists none'}")
     return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(entries), tuple(dropped))
@@ -2973,7 +2981,7 @@ def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) 
             result.append(read(path))
         except RecordingError as error:
             errors.append(error)
-        except Exception as error:  # a reader that fails in an unforeseen way costs this recording, not the run
+        except BaseException as error:  # polars' panics too: a reader that fails costs its recording, not the run
             errors.append(RecordingError(f"{path.name}: {type(error).__name__}: {error}"))
 
     thread = threading.Thread(target=reading, daemon=True)
@@ -3513,6 +3521,10 @@ class RawBatch:
         return torch.from_numpy(np.stack(recordings)).to(self.device) if recordings else None
 
 
+class DeviceError(RuntimeError):
+    """A GPU's library failed; whether the GPU or the net is at fault shows on the CPU."""
+
+
 class Ensemble:
     """The nets of `members`, all of them on each device; `say` is told each surprise.
 
@@ -3533,7 +3545,17 @@ class Ensemble:
         self.not_finite: Counter[str] = Counter()  # label -> answers that were no numbers
         self.at_once = sys.maxsize  # recordings whose inputs fit into a GPU's memory together
         self.lock = threading.Lock()
-        self.use(devices)
+        try:
+            self.use(devices)
+        except RuntimeError as error:
+            self.go_on_without_gpu(error)
+
+    def go_on_without_gpu(self, error: RuntimeError) -> None:
+        """All nets on the CPU; the error again where that is not forgiven."""
+        if not self.forgiving:
+            raise error
+        self.say(f"the GPU failed, all goes on on the CPU: {str(error).splitlines()[0]}")
+        self.use([torch.device("cpu")])
 
     def use(self, devices: list[torch.device]) -> None:
         """Put every net on every device. A GPU gets a copy, so that what was loaded survives the GPU."""
@@ -3555,11 +3577,8 @@ class Ensemble:
         """
         try:
             return self.answer_on_devices(samples, active, is_over)
-        except (torch.AcceleratorError, torch.OutOfMemoryError) as error:
-            if not self.forgiving:
-                raise
-            self.say(f"the GPU failed, all goes on on the CPU: {str(error).splitlines()[0]}")
-            self.use([torch.device("cpu")])
+        except (torch.AcceleratorError, torch.OutOfMemoryError, DeviceError) as error:
+            self.go_on_without_gpu(error)
             return self.answer_on_devices(samples, active, is_over)
 
     def answer_on_devices(
@@ -3603,7 +3622,9 @@ class Ensemble:
             if not rows or is_over():
                 continue
             begun = self.clock()
-            inputs = build_input(seen_as(windows, built.view), built.seen)
+            rows, inputs = self.build(rows, windows, built)
+            if inputs is None:
+                continue
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             costs[built] = self.clock() - begun
@@ -3620,6 +3641,27 @@ class Ensemble:
                     said[member.model_name].append(whole)
         nothing = np.full((len(samples), len(PATTERNS)), np.nan)
         return {name: mean_of(answers) if answers else nothing for name, answers in said.items()}, costs
+
+    def build(self, rows: list[int], windows: Windows, built: BuiltInput) -> tuple[list[int], Tensor | None]:
+        """The input, and the rows that it could be made of: where it fails for all at once, each is tried alone."""
+        try:
+            return rows, build_input(seen_as(windows, built.view), built.seen)
+        except (torch.AcceleratorError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if not self.forgiving:
+                raise
+            self.say(f"an input of {type(built.seen).__name__} could not be made: {type(error).__name__}: {error}")
+        if len(rows) == 1:
+            return [], None
+        made: list[tuple[int, Tensor]] = []
+        for place, row in enumerate(rows):
+            one = (
+                None if values is None else values[place : place + 1] for values in (windows.eeg, windows.spectrogram)
+            )
+            _, inputs = self.build([row], Windows(*one), built)
+            made += [] if inputs is None else [(row, inputs)]
+        return [row for row, _ in made], torch.cat([inputs for _, inputs in made]) if made else None
 
     def by_input(self, active: set[Pass]) -> dict[BuiltInput, list[int]]:
         """Distinct inputs, the plain view's first, with the places of the members that want each."""
@@ -3640,6 +3682,8 @@ class Ensemble:
         except Exception as error:  # whatever it is: the other nets can still answer, and this one is named
             if not self.forgiving:
                 raise
+            if net.device.type == "cuda" and isinstance(error, RuntimeError):
+                raise DeviceError(str(error)) from error
             with self.lock:
                 if net.label not in self.failed:
                     self.failed.add(net.label)
@@ -3888,7 +3932,7 @@ def read_test_table(competition: Path) -> pl.DataFrame:
     """
     path, columns = competition / TEST_TABLE, ("spectrogram_id", "eeg_id")
     try:
-        table = pl.read_csv(path)
+        table = pl.read_csv(path, infer_schema_length=None)  # a strange value far below costs its row alone
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -3965,6 +4009,7 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
 # %% infer.submit
 # test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once.
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -3977,16 +4022,21 @@ import torch
 def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
     """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
 
-    Forgiving, a test.csv that cannot be read is replaced by the ids of sample_submission.csv.
+    Forgiving, a test.csv that cannot be read or has no row is replaced by the ids of sample_submission.csv.
     """
+    sample = competition / SAMPLE_SUBMISSION
     try:
-        return read_test_table(competition)
+        table = read_test_table(competition)
+        if table.height or not forgiving or not sample.is_file() or not read_csv(sample).height:
+            return table
+        found = f"{competition / TEST_TABLE}: no rows"
     except CompetitionError as error:
-        if not forgiving or not (competition / SAMPLE_SUBMISSION).is_file():
+        if not forgiving or not sample.is_file():
             raise
-        report.warn(f"{error}; the ids of {SAMPLE_SUBMISSION} are answered, without their spectrograms")
-        ids = read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"].cast(pl.Int64)
-        return pl.DataFrame({"spectrogram_id": pl.Series([None] * len(ids), dtype=pl.Int64), "eeg_id": ids})
+        found = str(error)
+    report.warn(f"{found}; the ids of {SAMPLE_SUBMISSION} are answered, without their spectrograms")
+    ids = read_csv(sample)["eeg_id"].cast(pl.Int64)
+    return pl.DataFrame({"spectrogram_id": pl.Series([None] * len(ids), dtype=pl.Int64), "eeg_id": ids})
 
 
 def load_models(
@@ -3997,10 +4047,10 @@ def load_models(
     for folder in folders:
         try:
             loaded = load_weights(folder, torch.device("cpu"), forgiving)
-        except WeightsError as error:
+        except Exception as error:  # a damaged folder, an unknown backbone, a disk error: this model is out, by name
             if not forgiving:
                 raise
-            report.dropped.append(str(error))
+            report.dropped.append(named(folder.name, error))
             continue
         report.dropped += loaded.dropped
         if forgiving and any(model.experiment.name == loaded.experiment.name for model in folds):
@@ -4025,7 +4075,15 @@ def write_submission(path: Path, table: pl.DataFrame, answers: dict[int, np.ndar
     """One row per row of test.csv, in its order, with all digits (5 decimals fail the sum test)."""
     values = np.array([answers[eeg_id] for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
     columns = [table["eeg_id"], *(pl.Series(vote, values[:, k]) for k, vote in enumerate(VOTES))]
-    write_via(path, pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv)
+    text = pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv()
+
+    def write(temporary: Path) -> None:  # by Python: polars may write half a file to a full disk and not say so
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    write_via(path, write)
 
 
 def submit(
@@ -4070,12 +4128,22 @@ def submit(
     wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
 
     def read(eeg_id: int) -> Sample:
-        return read_sample(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
+        try:
+            return read_sample(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
+        except Exception as error:  # one recording's, in a way that nobody foresaw
+            if not forgiving:
+                raise
+            return Sample(eeg_id, None, None, unreadable=(named("recordings", error),))
 
     def progress() -> None:
         answers.update(run.answered)
         if early:
-            write_submission(out, table, answers)
+            try:
+                write_submission(out, table, answers)
+            except OSError as error:
+                if not forgiving:
+                    raise
+                report.warn(f"answers could not be written, those before stand: {error.strerror}")
 
     progress()
     run.go_through(ids, read, progress)
@@ -4098,6 +4166,7 @@ from pathlib import Path
 
 COMPETITION = "hms-harmful-brain-activity-classification"
 COMPETITION_PLACES = (COMPETITION, f"competitions/{COMPETITION}")  # Kaggle mounts in either of two layouts
+REPORT = "report.json"
 DATASET_PLACES = ("*", "datasets/*/*")
 GRACE = 0.25  # hours beyond the time allowed after which a run that hangs is ended; 8.5 h and this are below 9
 
@@ -4141,25 +4210,35 @@ def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionRepo
     competition = mounted_competition(inputs, forgiving)
     weights = mounted_weights(inputs, forgiving, report)
     submit(competition, weights, blend, working / "submission.csv", forgiving, report, early=True)
-    write_report(working / "report.json", report)
+    write_report(working / REPORT, report)
     print("\n".join(report.lines()))
-    print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
+    try:
+        print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
+    except CompetitionError as error:
+        if not forgiving:
+            raise
+        print(f"submission.csv could not be held against test.csv: {error}")
 
 
 def give_up(report: SubmissionReport, working: Path, why: str) -> None:
     """Say what ended the run and leave what is on disk: the prior, and all answers until then."""
     report.failure = why
-    print("\n".join(report.lines()), flush=True)
-    write_report(working / "report.json", report)
+    for step in (lambda: print("\n".join(report.lines()), flush=True), lambda: write_report(working / REPORT, report)):
+        try:
+            step()
+        except Exception:  # a report that cannot be shown or written must not cost the answers
+            traceback.print_exc()
 
 
 def end_in_time(report: SubmissionReport, working: Path, hours: float) -> threading.Timer:
     """Ends the process, well, where a computation hangs that nothing can interrupt."""
 
     def end() -> None:
-        give_up(report, working, f"still not done after {hours:.3g} h, ended")
-        sys.stdout.flush()
-        os._exit(0)
+        try:
+            give_up(report, working, f"still not done after {hours:.3g} h, ended")
+            sys.stdout.flush()
+        finally:
+            os._exit(0)
 
     timer = threading.Timer(hours * 3600, end)
     timer.daemon = True
@@ -4181,7 +4260,7 @@ def run_kernel(root: Path, blend_json: str) -> None:
     timer = end_in_time(report, root / "working", blend.hours + GRACE)
     try:
         answer_all(root, blend, True, report)
-    except Exception as error:  # whatever it is, ending with an error would void the submission
+    except BaseException as error:  # whatever it is, polars' panics too: ending with an error would void the submission
         traceback.print_exc()
         give_up(report, root / "working", f"{type(error).__name__}: {error}")
     finally:
@@ -4204,7 +4283,12 @@ BLEND = r"""{
 
 # %% run
 import os
+import sys
 from pathlib import Path
 
 if __name__ == "__main__":
     run_kernel(Path(os.environ.get("HMS_KAGGLE_ROOT", "/kaggle")), BLEND)
+    if "ipykernel" not in sys.modules:  # a notebook is ended by its server
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
