@@ -97,7 +97,7 @@ def explain(error: ValidationError, root: type[Strict] = Experiment) -> str:
         line = f"{where}: {finding['msg']}"
         if finding["type"] == "too_short" and lines:
             continue  # only says that the members named above were refused
-        if finding["type"] == "model_type" and parts[-1] == "Constants":
+        if finding["type"] == "model_type" and parts and parts[-1] == "Constants":
             line = f"{where}: or a table of constants, as in {{mean = 0.0, deviation = 2.0}}"
         elif finding["type"] == "union_tag_not_found":
             union = next(part for part in reversed(finding["loc"]) if isinstance(part, str))

@@ -396,3 +396,15 @@ def test_files_of_earlier_versions_mean_the_convex_mixture():
     mixed = combine({"a": a, "b": b}, model_weights(blend, ["a", "b"])[0], blend.prior, 4, blend.log_linear)
     np.testing.assert_allclose(mixed, 0.75 * a + 0.25 * b)
     assert [PATTERNS[k] for k in np.argsort(blend.prior)][-1] == "other"
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '"x"', "null"])
+def test_a_blend_file_that_is_no_table_is_refused(text):
+    with pytest.raises(BlendError, match=r"blend\.json:\n  \(file\): "):
+        parse_blend(text, "blend.json")
+
+
+@pytest.mark.parametrize(("key", "value"), [("hours", 9), ("hours", 12), ("read_seconds", 1e12)])
+def test_a_blend_that_would_not_end_in_time_is_refused(key, value):
+    with pytest.raises(BlendError, match=rf"{key}: Input should be less than or equal to"):
+        parse_blend(json.dumps({"models": {}, "prior": [0.1, 0.2, 0.2, 0.1, 0.1, 0.3], key: value}), "blend.json")

@@ -94,6 +94,7 @@ REFUSED = {
     "underscore": (change(METADATA, id="OWNER/hms_tiny"), r"the slug hms_tiny must be"),
     "no slug": (change(METADATA, id="hms-tiny"), r'"id" is .hms-tiny.; write "OWNER/SLUG"'),
     "long title": (change(METADATA, title="x" * 51), r"must be 6 to 50 characters of your own"),
+    "sources that are no list": (change(KERNEL, dataset_sources=7), r'"dataset_sources" is 7; write a list'),
     "placeholder": (change(METADATA, title="INSERT_TITLE_HERE"), r"characters of your own"),
     "subtitle": (change(METADATA, subtitle="short"), r"the subtitle 'short' must be 20 to 80"),
     "licences": (change(METADATA, licenses=[]), r"name exactly one licence"),

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 1fe94455f11963851a50fcbc70a7b8306f30a79dbc9f918bbdc91acc4f9622f3
+# sha256 of the sources: 3896f050bc78e79cb889439bf45b433a8f8305eb20850bfda952f6459938f2a5
 # ruff: noqa
 
 
@@ -759,7 +759,7 @@ def explain(error: ValidationError, root: type[Strict] = Experiment) -> str:
         line = f"{where}: {finding['msg']}"
         if finding["type"] == "too_short" and lines:
             continue  # only says that the members named above were refused
-        if finding["type"] == "model_type" and parts[-1] == "Constants":
+        if finding["type"] == "model_type" and parts and parts[-1] == "Constants":
             line = f"{where}: or a table of constants, as in {{mean = 0.0, deviation = 2.0}}"
         elif finding["type"] == "union_tag_not_found":
             union = next(part for part in reversed(finding["loc"]) if isinstance(part, str))

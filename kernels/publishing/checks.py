@@ -57,6 +57,10 @@ def read_metadata(path: Path, made_by: str) -> dict[str, Any]:
     identity = metadata.get("id") if isinstance(metadata, dict) else None
     if not isinstance(identity, str) or len(identity.split("/")) != 2 or not all(identity.split("/")):
         raise ValueError(f'{path}: "id" is {identity!r}; write "OWNER/SLUG".')
+    for key in ("dataset_sources", "competition_sources"):
+        given = metadata.get(key, [])
+        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            raise ValueError(f'{path}: "{key}" is {given!r}; write a list of names.')
     return metadata
 
 

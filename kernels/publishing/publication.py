@@ -187,8 +187,11 @@ def sole_publisher(folder: Path) -> Iterator[int]:
     A kaggle command outlives a publisher that was killed. It still holds the lock, and until it ends nobody can
     know what it did; so it is waited for. Raises PublicationError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise PublicationError(f"{folder} cannot be written ({error.strerror}); give another --out.") from error
     try:
         started, said = time.monotonic(), False
         while True:
