@@ -1,5 +1,6 @@
 """The blend file, and how predictions are combined: folds first, then models."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self
@@ -65,7 +66,7 @@ class LogLinear(Strict):
     each of their six standard deviations, which say where they disagree. Empty: nothing.
     """
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=1e-6, le=1e7)  # beyond, nothing but rounding is left
     bias: tuple[float, ...] = (0.0,) * len(PATTERNS)
     correction: tuple[tuple[float, ...], ...] = ()
 
@@ -125,12 +126,28 @@ class Blend(Strict):
         return tuple(name for name in self.drop if name in given) + tuple(rest)
 
 
+class RepeatedKeyError(ValueError):
+    """JSON with a key twice, of which readers keep the last and lose the other."""
+
+
+def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object. Raises RepeatedKeyError."""
+    keys = [key for key, _ in pairs]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise RepeatedKeyError(f"{', '.join(twice)} is given twice; keep one of them")
+    return dict(pairs)
+
+
 def parse_blend(text: str, source: str) -> Blend:
     """Raises BlendError; `source` names the text in its message."""
     try:
-        return Blend.model_validate_json(text)
+        blend = Blend.model_validate_json(text)
+        json.loads(text, object_pairs_hook=once)
     except ValidationError as error:
         raise BlendError(f"{source}:\n  {explain(error, Blend)}") from error
+    except RepeatedKeyError as error:
+        raise BlendError(f"{source}: {error}") from error
+    return blend
 
 
 def load_blend(path: Path) -> Blend:

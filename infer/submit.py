@@ -21,27 +21,41 @@ from infer.ensemble import Ensemble, members_of
 from infer.report import SubmissionReport
 from infer.run import Run
 from infer.samples import Sample, read_sample
-from infer.validate import CompetitionError, read_csv, read_test_table
+from infer.validate import ID_COLUMNS, CompetitionError, SubmissionError, read_csv, read_ids, read_test_table
 
 
 def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
     """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
 
-    Forgiving, a test.csv that cannot be read or has no row is replaced by the ids of sample_submission.csv.
+    Forgiving, a test.csv with nothing to answer, or with an id that is none, is replaced by the ids of
+    sample_submission.csv, or else by those of its rows that have one; it still says which spectrogram is whose.
     """
-    sample = competition / SAMPLE_SUBMISSION
     try:
         table = read_test_table(competition)
-        if table.height or not forgiving or not sample.is_file() or not read_csv(sample).height:
-            return table
-        found = f"{competition / TEST_TABLE}: no rows"
+        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
     except CompetitionError as error:
-        if not forgiving or not sample.is_file():
+        if not forgiving:
             raise
-        found = str(error)
-    report.warn(f"{found}; the ids of {SAMPLE_SUBMISSION} are answered, without their spectrograms")
-    ids = read_csv(sample)["eeg_id"].cast(pl.Int64)
-    return pl.DataFrame({"spectrogram_id": pl.Series([None] * len(ids), dtype=pl.Int64), "eeg_id": ids})
+        problem, table = error, known_rows(competition)
+    if problem is None:
+        return table
+    try:
+        sample = read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"].cast(pl.Int64, strict=False).drop_nulls()
+        ids, source = sample.to_frame(), SAMPLE_SUBMISSION
+    except SubmissionError:
+        ids, source = table.select("eeg_id"), "its other rows"
+    if not ids.height:
+        raise problem
+    report.warn(f"{problem}; the ids of {source} are answered, spectrograms that it does not name are rebuilt")
+    return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+
+
+def known_rows(competition: Path) -> pl.DataFrame:
+    """The rows of a test.csv that have an eeg_id; none where it cannot be read."""
+    try:
+        return read_ids(competition).drop_nulls("eeg_id")
+    except CompetitionError:
+        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
 
 
 def load_models(

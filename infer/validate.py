@@ -19,26 +19,34 @@ class CompetitionError(KitError):
     """A competition folder without a usable test.csv."""
 
 
-def read_test_table(competition: Path) -> pl.DataFrame:
-    """spectrogram_id and eeg_id of every row of test.csv, whole numbers. Raises CompetitionError.
+ID_COLUMNS = ("spectrogram_id", "eeg_id")
+
+
+def read_ids(competition: Path) -> pl.DataFrame:
+    """spectrogram_id and eeg_id of every row of test.csv, null where it is no whole number. Raises CompetitionError.
 
     A file without a single line is a test set without rows; blank lines are no rows.
     """
-    path, columns = competition / TEST_TABLE, ("spectrogram_id", "eeg_id")
+    path = competition / TEST_TABLE
     try:
         table = pl.read_csv(path, infer_schema_length=None)  # a strange value far below costs its row alone
     except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in columns if column not in table.columns]
+    absent = [column for column in ID_COLUMNS if column not in table.columns]
     if absent:
         raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-    whole = table.select(pl.col(columns).cast(pl.Int64, strict=False))
-    if whole["eeg_id"].null_count():
-        raise CompetitionError(f"{path}: an eeg_id is empty or no whole number")
-    return whole
+    return table.select(pl.col(ID_COLUMNS).cast(pl.Int64, strict=False))
+
+
+def read_test_table(competition: Path) -> pl.DataFrame:
+    """spectrogram_id, null where there is none, and eeg_id of every row of test.csv. Raises CompetitionError."""
+    table = read_ids(competition)
+    if table["eeg_id"].null_count():
+        raise CompetitionError(f"{competition / TEST_TABLE}: an eeg_id is empty or no whole number")
+    return table
 
 
 def read_csv(path: Path) -> pl.DataFrame:

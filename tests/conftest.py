@@ -108,6 +108,20 @@ def together(*commands):
         assert process.returncode == 0, f"python {' '.join(map(str, words))}\n{output.decode()}"
 
 
+def votes(path):
+    """The (rows, 6) probabilities of a submission."""
+    import polars as pl
+
+    from common.schema import VOTES
+
+    return pl.read_csv(path).select(VOTES).to_numpy()
+
+
+def report_of(kaggle):
+    """What the kernel said of its run."""
+    return json.loads((kaggle / "working" / "report.json").read_text())
+
+
 def build_road(road):
     train, runs = ("-m", "train"), road.folder / "runs"
     together((*train, "simulate", road.competition, "--patients", PATIENTS, "--seed", SEED))
@@ -182,3 +196,25 @@ def competition(road, tmp_path):
 def weights(road, tmp_path):
     """A copy of the exported weights that a test may break."""
     return shutil.copytree(road.weights, tmp_path / "weights")
+
+
+@pytest.fixture
+def kaggle(road, tmp_path):
+    """A tree as Kaggle mounts it; a dataset in each of the two layouts."""
+    from infer.kernel import COMPETITION
+
+    inputs = tmp_path / "kaggle" / "input"
+    for place, target in (
+        (COMPETITION, road.competition),
+        ("hms-tiny-image", road.datasets[0]),
+        ("datasets/owner/hms-tiny-wave", road.datasets[1]),
+    ):
+        (inputs / place).parent.mkdir(parents=True, exist_ok=True)
+        (inputs / place).symlink_to(target)
+    (tmp_path / "kaggle" / "working").mkdir()
+    return tmp_path / "kaggle"
+
+
+@pytest.fixture
+def hidden(monkeypatch):
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")

@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import PROJECT
+from conftest import PROJECT, report_of, votes
 
 import common.weights
 import infer.ensemble
@@ -21,46 +20,17 @@ import infer.run
 import infer.samples
 import infer.submit
 from common.blend import combine
-from common.schema import SUBMISSION_COLUMNS, VOTES
 from infer.ensemble import Ensemble
 from infer.report import SubmissionReport
 from infer.samples import read_sample
 from infer.submit import submit
-from infer.validate import CompetitionError, read_csv, read_test_table, validate
+from infer.validate import validate
 
 SLUG = infer.kernel.COMPETITION
 
 
-@pytest.fixture
-def kaggle(road, tmp_path):
-    """A tree as Kaggle mounts it; a dataset in each of the two layouts."""
-    inputs = tmp_path / "kaggle" / "input"
-    for place, target in (
-        (SLUG, road.competition),
-        ("hms-tiny-image", road.datasets[0]),
-        ("datasets/owner/hms-tiny-wave", road.datasets[1]),
-    ):
-        (inputs / place).parent.mkdir(parents=True, exist_ok=True)
-        (inputs / place).symlink_to(target)
-    (tmp_path / "kaggle" / "working").mkdir()
-    return tmp_path / "kaggle"
-
-
-@pytest.fixture
-def hidden(monkeypatch):
-    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
-
-
 def ids(road):
     return pl.read_csv(road.competition / "test.csv")["eeg_id"].to_list()
-
-
-def votes(path):
-    return pl.read_csv(path).select(VOTES).to_numpy()
-
-
-def report_of(kaggle):
-    return json.loads((kaggle / "working" / "report.json").read_text())
 
 
 def test_datasets_of_both_layouts_are_found_at_once(road, kaggle, tmp_path, capsys):
@@ -298,122 +268,6 @@ def test_a_full_disk_keeps_the_answers_before(road, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         submit(road.competition, road.datasets, road.blend, out, forgiving=True, early=True)
     assert validate(out, road.competition) == 9 and [path.name for path in tmp_path.iterdir()] == ["out.csv"]
-
-
-# ---- recordings that hang
-
-
-def hanging_eeg(competition):
-    """The second EEG of the test set is a pipe that nobody writes into."""
-    eeg_id = pl.read_csv(competition / "test.csv")["eeg_id"][1]
-    path = competition / "test_eegs" / f"{eeg_id}.parquet"
-    content = path.read_bytes()
-    path.unlink()
-    os.mkfifo(path)
-    return eeg_id, path, content
-
-
-def test_a_read_that_hangs_costs_its_recording_only(road, competition, tmp_path):
-    eeg_id, _, _ = hanging_eeg(competition)
-    blend = road.blend.model_copy(update={"read_seconds": 0.3})
-    report = submit(competition, road.datasets, blend, tmp_path / "out.csv")
-    why = f"EEG {eeg_id}.parquet: not read within 0.3 s"
-    assert report.fallbacks == [{"eeg_id": str(eeg_id), "answer": "blend without tiny-wave", "why": why}]
-    assert report.warnings == ["1 EEGs were not read in time and are read once more"]
-    submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
-    clean, found = votes(tmp_path / "clean.csv"), votes(tmp_path / "out.csv")
-    np.testing.assert_array_equal(np.delete(found, 1, axis=0), np.delete(clean, 1, axis=0))
-    assert np.abs(found[1] - clean[1]).max() > 1e-6
-
-
-def test_a_read_that_hangs_only_once_costs_nothing(road, competition, tmp_path):
-    """As when a mounted disk stalls: the recording is there when all others are done."""
-    _, path, content = hanging_eeg(competition)
-    real, given_up = infer.run.Run.go_through, []
-
-    def go_through(self, ids, *rest):
-        if self.waiting:
-            given_up.extend(self.waiting)
-            path.unlink()
-            path.write_bytes(content)
-        real(self, ids, *rest)
-
-    infer.run.Run.go_through = go_through
-    try:
-        blend = road.blend.model_copy(update={"read_seconds": 0.3})
-        report = submit(competition, road.datasets, blend, tmp_path / "out.csv")
-    finally:
-        infer.run.Run.go_through = real
-    submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "clean.csv").read_bytes()
-    assert len(given_up) == 1 and report.fallbacks == []
-
-
-def test_a_reader_that_fails_in_an_unforeseen_way_costs_its_recording_only(road, monkeypatch):
-    eeg_id = pl.read_csv(road.competition / "test.csv")["eeg_id"][0]
-    monkeypatch.setattr(infer.samples, "read_eeg", lambda path: 1 // 0)
-    sample = read_sample(road.competition, eeg_id, 0, False)
-    assert sample.eeg is None
-    assert sample.unreadable == (f"EEG {eeg_id}.parquet: ZeroDivisionError: integer division or modulo by zero",)
-
-
-def test_a_thread_that_waits_for_a_recording_does_not_hold_the_program(road, competition, tmp_path):
-    hanging_eeg(competition)
-    submit(competition, road.datasets, road.blend.model_copy(update={"read_seconds": 0.3}), tmp_path / "out.csv")
-    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
-
-
-# ---- the test table
-
-
-def damage(competition):
-    frame = pl.read_csv(competition / "test.csv").select("eeg_id")
-    shares = {vote: pl.lit(1 / 6) for vote in VOTES}
-    frame.with_columns(**shares).select(SUBMISSION_COLUMNS).write_csv(competition / "sample_submission.csv")
-    (competition / "test.csv").write_text("eeg,spectrogram\n1,2\n")
-
-
-def test_without_a_test_table_the_sample_submission_says_what_to_answer(road, competition, tmp_path):
-    damage(competition)
-    out = tmp_path / "out.csv"
-    with pytest.raises(CompetitionError, match="no column spectrogram_id"):
-        submit(competition, road.datasets, road.blend, out)
-    report = submit(competition, road.datasets, road.blend, out, forgiving=True)
-    assert read_csv(out)["eeg_id"].to_list() == read_csv(competition / "sample_submission.csv")["eeg_id"].to_list()
-    assert "the ids of sample_submission.csv are answered" in report.warnings[0]
-    assert len(report.rebuilt_spectrograms) == 9 and report.fallbacks == []
-    assert votes(out).std(axis=0).max() > 0.003
-
-
-def test_a_test_table_without_rows_is_replaced_in_the_hidden_run(road, competition, tmp_path):
-    table = (competition / "test.csv").read_text()
-    damage(competition)
-    (competition / "test.csv").write_text(table.splitlines()[0] + "\n")
-    report = submit(competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
-    assert report.rows == 9 and "no rows; the ids of sample_submission.csv" in report.warnings[0]
-
-
-def test_a_strange_id_far_below_costs_its_row_alone(tmp_path):
-    rows = [f"{2000 + k},{1000 + k},1" for k in range(200)]
-    rows[150] = "what?,1150,1"
-    (tmp_path / "test.csv").write_text("\n".join(["spectrogram_id,eeg_id,patient_id", *rows]))
-    table = read_test_table(tmp_path)
-    assert table["eeg_id"].to_list() == [1000 + k for k in range(200)]
-    assert table["spectrogram_id"].null_count() == 1 and table["spectrogram_id"][150] is None
-
-
-def test_a_run_on_the_sample_submission_is_no_failure(road, kaggle, competition, hidden, capsys):
-    damage(competition)
-    (kaggle / "input" / SLUG).unlink()
-    (kaggle / "input" / SLUG).symlink_to(competition)
-    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
-    assert report_of(kaggle)["failure"] is None and "could not be held against test.csv" in capsys.readouterr().out
-
-
-def test_the_kernel_ends_well_even_without_the_competition(road, kaggle, hidden, capsys):
-    (kaggle / "input" / SLUG).unlink()
-    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
-    assert "FAILED: MountError: no sample_submission.csv below" in capsys.readouterr().out
 
 
 # ---- predictions against the training prior

@@ -38,6 +38,7 @@ def test_model_weights_strict_and_forgiving():
         ({"weights": {}}, "weights: unknown key"),
         ({"log_linear": {"bias": [0.0]}}, "bias must be 6 numbers, got 1"),
         ({"log_linear": {"temperature": 0}}, "temperature"),
+        ({"log_linear": {"temperature": 1e-320}}, "temperature"),
         ({"log_linear": {"correction": [[0.0] * 6]}}, "correction must be 12 rows of 6 numbers"),
         ({"log_linear": {"offset": 1}}, "offset: unknown key"),
     ],
@@ -76,3 +77,9 @@ def test_a_blend_file_that_is_no_table_is_refused(text):
 def test_a_blend_that_would_not_end_in_time_is_refused(key, value):
     with pytest.raises(BlendError, match=rf"{key}: Input should be less than or equal to"):
         parse_blend(json.dumps({"models": {}, "prior": [0.1, 0.2, 0.2, 0.1, 0.1, 0.3], key: value}), "blend.json")
+
+
+def test_a_model_that_is_given_twice_is_refused():
+    text = json.dumps({"models": {"a": 0.5, "b": 1.0}, "prior": PRIOR}).replace('"b"', '"a"')
+    with pytest.raises(BlendError, match=r"^mine\.json: a is given twice; keep one of them$"):
+        parse_blend(text, "mine.json")

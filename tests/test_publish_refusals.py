@@ -112,12 +112,15 @@ REFUSED = {
     "no manifest": (lambda stage: (stage.weights / "manifest.json").unlink(), r"manifest\.json cannot be read"),
     "no sandbox": (
         lambda stage: (stage.sandbox / "report.json").unlink(),
-        r"no passing sandbox run .*: run python kernels/sandbox\.py .*--datasets .*hms-tiny --out",
+        r"no sandbox run in .*: run python kernels/sandbox\.py .*--datasets .*hms-tiny --out",
     ),
     "failed sandbox": (report(ok=False), r"the sandbox run in .* failed"),
     "sandbox of others": (report(datasets={SLUG: "0" * 64}), r"the sandbox ran other weights of hms-tiny"),
     "sandbox of more": (report(datasets={"hms-more": "0" * 64}), r"other weights of hms-more, hms-tiny"),
-    "old sandbox": (report(datasets=None), r"no passing sandbox run"),
+    "old sandbox": (
+        report(datasets=None),
+        r"report\.json is no report of this kit's sandbox \(.*; an older one's\?\): run",
+    ),
     "dropped model": (
         report(kernel={"dropped": ["hms-tiny/fold0.safetensors is missing"]}),
         r"left something out in the sandbox \(hms-tiny/fold0\.safetensors is missing\)",

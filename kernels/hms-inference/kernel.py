@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 3896f050bc78e79cb889439bf45b433a8f8305eb20850bfda952f6459938f2a5
+# sha256 of the sources: 65122b69bcd3d04c7d84d1587b393b61e4a5ccb825c8543be6dae848833a39ed
 # ruff: noqa
 
 
@@ -811,6 +811,7 @@ def load_experiment(path: Path) -> Experiment:
 # %% common.blend
 # The blend file, and how predictions are combined: folds first, then models.
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self
@@ -869,7 +870,7 @@ class LogLinear(Strict):
     each of their six standard deviations, which say where they disagree. Empty: nothing.
     """
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=1e-6, le=1e7)  # beyond, nothing but rounding is left
     bias: tuple[float, ...] = (0.0,) * len(PATTERNS)
     correction: tuple[tuple[float, ...], ...] = ()
 
@@ -929,12 +930,28 @@ class Blend(Strict):
         return tuple(name for name in self.drop if name in given) + tuple(rest)
 
 
+class RepeatedKeyError(ValueError):
+    """JSON with a key twice, of which readers keep the last and lose the other."""
+
+
+def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object. Raises RepeatedKeyError."""
+    keys = [key for key, _ in pairs]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise RepeatedKeyError(f"{', '.join(twice)} is given twice; keep one of them")
+    return dict(pairs)
+
+
 def parse_blend(text: str, source: str) -> Blend:
     """Raises BlendError; `source` names the text in its message."""
     try:
-        return Blend.model_validate_json(text)
+        blend = Blend.model_validate_json(text)
+        json.loads(text, object_pairs_hook=once)
     except ValidationError as error:
         raise BlendError(f"{source}:\n  {explain(error, Blend)}") from error
+    except RepeatedKeyError as error:
+        raise BlendError(f"{source}: {error}") from error
+    return blend
 
 
 def load_blend(path: Path) -> Blend:
@@ -3925,26 +3942,34 @@ class CompetitionError(KitError):
     """A competition folder without a usable test.csv."""
 
 
-def read_test_table(competition: Path) -> pl.DataFrame:
-    """spectrogram_id and eeg_id of every row of test.csv, whole numbers. Raises CompetitionError.
+ID_COLUMNS = ("spectrogram_id", "eeg_id")
+
+
+def read_ids(competition: Path) -> pl.DataFrame:
+    """spectrogram_id and eeg_id of every row of test.csv, null where it is no whole number. Raises CompetitionError.
 
     A file without a single line is a test set without rows; blank lines are no rows.
     """
-    path, columns = competition / TEST_TABLE, ("spectrogram_id", "eeg_id")
+    path = competition / TEST_TABLE
     try:
         table = pl.read_csv(path, infer_schema_length=None)  # a strange value far below costs its row alone
     except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in columns if column not in table.columns]
+    absent = [column for column in ID_COLUMNS if column not in table.columns]
     if absent:
         raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-    whole = table.select(pl.col(columns).cast(pl.Int64, strict=False))
-    if whole["eeg_id"].null_count():
-        raise CompetitionError(f"{path}: an eeg_id is empty or no whole number")
-    return whole
+    return table.select(pl.col(ID_COLUMNS).cast(pl.Int64, strict=False))
+
+
+def read_test_table(competition: Path) -> pl.DataFrame:
+    """spectrogram_id, null where there is none, and eeg_id of every row of test.csv. Raises CompetitionError."""
+    table = read_ids(competition)
+    if table["eeg_id"].null_count():
+        raise CompetitionError(f"{competition / TEST_TABLE}: an eeg_id is empty or no whole number")
+    return table
 
 
 def read_csv(path: Path) -> pl.DataFrame:
@@ -4022,21 +4047,35 @@ import torch
 def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
     """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
 
-    Forgiving, a test.csv that cannot be read or has no row is replaced by the ids of sample_submission.csv.
+    Forgiving, a test.csv with nothing to answer, or with an id that is none, is replaced by the ids of
+    sample_submission.csv, or else by those of its rows that have one; it still says which spectrogram is whose.
     """
-    sample = competition / SAMPLE_SUBMISSION
     try:
         table = read_test_table(competition)
-        if table.height or not forgiving or not sample.is_file() or not read_csv(sample).height:
-            return table
-        found = f"{competition / TEST_TABLE}: no rows"
+        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
     except CompetitionError as error:
-        if not forgiving or not sample.is_file():
+        if not forgiving:
             raise
-        found = str(error)
-    report.warn(f"{found}; the ids of {SAMPLE_SUBMISSION} are answered, without their spectrograms")
-    ids = read_csv(sample)["eeg_id"].cast(pl.Int64)
-    return pl.DataFrame({"spectrogram_id": pl.Series([None] * len(ids), dtype=pl.Int64), "eeg_id": ids})
+        problem, table = error, known_rows(competition)
+    if problem is None:
+        return table
+    try:
+        sample = read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"].cast(pl.Int64, strict=False).drop_nulls()
+        ids, source = sample.to_frame(), SAMPLE_SUBMISSION
+    except SubmissionError:
+        ids, source = table.select("eeg_id"), "its other rows"
+    if not ids.height:
+        raise problem
+    report.warn(f"{problem}; the ids of {source} are answered, spectrograms that it does not name are rebuilt")
+    return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+
+
+def known_rows(competition: Path) -> pl.DataFrame:
+    """The rows of a test.csv that have an eeg_id; none where it cannot be read."""
+    try:
+        return read_ids(competition).drop_nulls("eeg_id")
+    except CompetitionError:
+        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
 
 
 def load_models(

@@ -85,8 +85,10 @@ def passed_sandbox(report_file: Path, kernel: Kernel, datasets: Sequence[Dataset
         if report["kernel_sha256"] != kernel.sha256:
             reasons.append(f"the sandbox ran another kernel than {kernel.code}: {again}.")
         ran, given = dict(report["datasets"]), {dataset.slug: dataset.fingerprint for dataset in datasets}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"no passing sandbox run in {report_file} ({error!r}): {again}."]
+    except OSError as error:
+        return [f"no sandbox run in {report_file} ({error.strerror}): {again}."]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{report_file} is no report of this kit's sandbox ({error!r}; an older one's?): {again}."]
     other = sorted(slug for slug in {*ran, *given} if ran.get(slug) != given.get(slug))
     if other:
         reasons.append(f"the sandbox ran other weights of {', '.join(other)}: {again}.")
@@ -117,7 +119,8 @@ def pack(
     kernel, wrong = read_kernel(kernel_folder, owner, blend_file, public)
     reasons += wrong
     if not folders:
-        reasons.append(f"{blend_file} names no model, so the datasets are not known: name them with --datasets.")
+        made = "make one of your models (python -m train blend), or name the datasets with --datasets"
+        reasons.append(f"{blend_file} names no model, so the datasets are not known: {made}.")
     read = [read_dataset(folder, owner) for folder in folders]
     reasons += [reason for _, wrong in read for reason in wrong]
     datasets = [dataset for dataset, _ in read if dataset]

@@ -1,9 +1,9 @@
 """Weights to Kaggle: a dataset, or a new version of it, that is ready and holds what was sent."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from publishing.checks import METADATA
 from publishing.job import Job, PublishError
@@ -37,10 +37,9 @@ def look(job: Job, slug: str) -> Remote | None:
 
 def is_public(job: Job, slug: str) -> bool:
     """Whether everybody can see an existing dataset, as a new version of it would be."""
-    folder = job.published.parent / "upload" / ".metadata"
-    job.kaggle.read("datasets", "metadata", f"{job.publication.owner}/{slug}", "-p", folder)
-    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    shutil.rmtree(folder)
+    with TemporaryDirectory() as folder:
+        job.kaggle.read("datasets", "metadata", f"{job.publication.owner}/{slug}", "-p", folder)
+        metadata = json.loads(Path(folder, METADATA).read_text(encoding="utf-8"))
     return not metadata.get("info", metadata).get("isPrivate")  # the client leaves out what is false
 
 
@@ -55,13 +54,11 @@ def differences(job: Job, slug: str, place: Path) -> list[str]:
         if remote[file] != here[file]:
             found.append(f"{file} has {remote[file]:,} bytes instead of {here[file]:,}")
     if not found:
-        folder = job.published.parent / "upload" / ".manifest"
-        shutil.rmtree(folder, ignore_errors=True)
-        job.kaggle.read("datasets", "download", name, "-f", MANIFEST, "-p", folder, "--force", "--unzip", "-q")
-        fetched = [path.read_bytes() for path in folder.iterdir()]
+        with TemporaryDirectory() as folder:
+            job.kaggle.read("datasets", "download", name, "-f", MANIFEST, "-p", folder, "--force", "--unzip", "-q")
+            fetched = [path.read_bytes() for path in Path(folder).iterdir()]
         if fetched != [(place / MANIFEST).read_bytes()]:
             found.append(f"{MANIFEST} is another one, so the weights are")
-        shutil.rmtree(folder)
     return found
 
 

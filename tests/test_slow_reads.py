@@ -1,0 +1,73 @@
+"""A disk that stalls: a read that hangs costs its own recording, and that one is read once more."""
+
+import os
+import threading
+
+import numpy as np
+import polars as pl
+from conftest import votes
+
+import infer.run
+import infer.samples
+from infer.samples import read_sample
+from infer.submit import submit
+
+
+def hanging_eeg(competition):
+    """The second EEG of the test set is a pipe that nobody writes into."""
+    eeg_id = pl.read_csv(competition / "test.csv")["eeg_id"][1]
+    path = competition / "test_eegs" / f"{eeg_id}.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    return eeg_id, path, content
+
+
+def test_a_read_that_hangs_costs_its_recording_only(road, competition, tmp_path):
+    eeg_id, _, _ = hanging_eeg(competition)
+    blend = road.blend.model_copy(update={"read_seconds": 0.3})
+    report = submit(competition, road.datasets, blend, tmp_path / "out.csv")
+    why = f"EEG {eeg_id}.parquet: not read within 0.3 s"
+    assert report.fallbacks == [{"eeg_id": str(eeg_id), "answer": "blend without tiny-wave", "why": why}]
+    assert report.warnings == ["1 EEGs were not read in time and are read once more"]
+    submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
+    clean, found = votes(tmp_path / "clean.csv"), votes(tmp_path / "out.csv")
+    np.testing.assert_array_equal(np.delete(found, 1, axis=0), np.delete(clean, 1, axis=0))
+    assert np.abs(found[1] - clean[1]).max() > 1e-6
+
+
+def test_a_read_that_hangs_only_once_costs_nothing(road, competition, tmp_path):
+    """As when a mounted disk stalls: the recording is there when all others are done."""
+    _, path, content = hanging_eeg(competition)
+    real, given_up = infer.run.Run.go_through, []
+
+    def go_through(self, ids, *rest):
+        if self.waiting:
+            given_up.extend(self.waiting)
+            path.unlink()
+            path.write_bytes(content)
+        real(self, ids, *rest)
+
+    infer.run.Run.go_through = go_through
+    try:
+        blend = road.blend.model_copy(update={"read_seconds": 0.3})
+        report = submit(competition, road.datasets, blend, tmp_path / "out.csv")
+    finally:
+        infer.run.Run.go_through = real
+    submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "clean.csv").read_bytes()
+    assert len(given_up) == 1 and report.fallbacks == []
+
+
+def test_a_reader_that_fails_in_an_unforeseen_way_costs_its_recording_only(road, monkeypatch):
+    eeg_id = pl.read_csv(road.competition / "test.csv")["eeg_id"][0]
+    monkeypatch.setattr(infer.samples, "read_eeg", lambda path: 1 // 0)
+    sample = read_sample(road.competition, eeg_id, 0, False)
+    assert sample.eeg is None
+    assert sample.unreadable == (f"EEG {eeg_id}.parquet: ZeroDivisionError: integer division or modulo by zero",)
+
+
+def test_a_thread_that_waits_for_a_recording_does_not_hold_the_program(road, competition, tmp_path):
+    hanging_eeg(competition)
+    submit(competition, road.datasets, road.blend.model_copy(update={"read_seconds": 0.3}), tmp_path / "out.csv")
+    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())

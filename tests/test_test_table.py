@@ -1,0 +1,81 @@
+"""What is answered where test.csv is broken, empty or not there."""
+
+import polars as pl
+import pytest
+from conftest import report_of, votes
+
+import infer.kernel
+from common.schema import SUBMISSION_COLUMNS, VOTES
+from infer.submit import submit
+from infer.validate import CompetitionError, read_csv, read_test_table
+
+SLUG = infer.kernel.COMPETITION
+
+
+def damage(competition):
+    frame = pl.read_csv(competition / "test.csv").select("eeg_id")
+    shares = {vote: pl.lit(1 / 6) for vote in VOTES}
+    frame.with_columns(**shares).select(SUBMISSION_COLUMNS).write_csv(competition / "sample_submission.csv")
+    (competition / "test.csv").write_text("eeg,spectrogram\n1,2\n")
+
+
+def test_without_a_test_table_the_sample_submission_says_what_to_answer(road, competition, tmp_path):
+    damage(competition)
+    out = tmp_path / "out.csv"
+    with pytest.raises(CompetitionError, match="no column spectrogram_id"):
+        submit(competition, road.datasets, road.blend, out)
+    report = submit(competition, road.datasets, road.blend, out, forgiving=True)
+    assert read_csv(out)["eeg_id"].to_list() == read_csv(competition / "sample_submission.csv")["eeg_id"].to_list()
+    assert "the ids of sample_submission.csv are answered" in report.warnings[0]
+    assert len(report.rebuilt_spectrograms) == 9 and report.fallbacks == []
+    assert votes(out).std(axis=0).max() > 0.003
+
+
+def test_a_test_table_without_rows_is_replaced_in_the_hidden_run(road, competition, tmp_path):
+    table = (competition / "test.csv").read_text()
+    damage(competition)
+    (competition / "test.csv").write_text(table.splitlines()[0] + "\n")
+    report = submit(competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
+    assert report.rows == 9 and "no rows; the ids of sample_submission.csv" in report.warnings[0]
+
+
+def test_a_strange_id_far_below_costs_its_row_alone(tmp_path):
+    rows = [f"{2000 + k},{1000 + k},1" for k in range(200)]
+    rows[150] = "what?,1150,1"
+    (tmp_path / "test.csv").write_text("\n".join(["spectrogram_id,eeg_id,patient_id", *rows]))
+    table = read_test_table(tmp_path)
+    assert table["eeg_id"].to_list() == [1000 + k for k in range(200)]
+    assert table["spectrogram_id"].null_count() == 1 and table["spectrogram_id"][150] is None
+
+
+def test_one_id_that_is_none_costs_no_other_row_its_spectrogram(road, competition, tmp_path):
+    submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
+    sound = (competition / "test.csv").read_text()
+    damage(competition)
+    (competition / "test.csv").write_text(sound + sound.splitlines()[1].split(",")[0] + ",what?,1\n")
+    for sample in (True, False):
+        if not sample:
+            (competition / "sample_submission.csv").unlink()
+        out = tmp_path / f"{sample}.csv"
+        with pytest.raises(CompetitionError, match="an eeg_id is empty or no whole number"):
+            submit(competition, road.datasets, road.blend, out)
+        report = submit(competition, road.datasets, road.blend, out, forgiving=True)
+        assert out.read_bytes() == (tmp_path / "clean.csv").read_bytes()
+        assert report.rebuilt_spectrograms == [] and ("sample_submission" in report.warnings[0]) is sample
+    (competition / "test.csv").write_text("eeg,spectrogram\n1,2\n")
+    with pytest.raises(CompetitionError, match="no column"):  # nothing says what to answer
+        submit(competition, road.datasets, road.blend, tmp_path / "none.csv", forgiving=True)
+
+
+def test_a_run_on_the_sample_submission_is_no_failure(road, kaggle, competition, hidden, capsys):
+    damage(competition)
+    (kaggle / "input" / SLUG).unlink()
+    (kaggle / "input" / SLUG).symlink_to(competition)
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert report_of(kaggle)["failure"] is None and "could not be held against test.csv" in capsys.readouterr().out
+
+
+def test_the_kernel_ends_well_even_without_the_competition(road, kaggle, hidden, capsys):
+    (kaggle / "input" / SLUG).unlink()
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert "FAILED: MountError: no sample_submission.csv below" in capsys.readouterr().out
