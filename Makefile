@@ -9,8 +9,8 @@ RUN_NEWEST := $(NEWEST)/bin/python
 INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py sequences.py filters.py wavelets.py \
 	transforms.py spectra.py montage.py models.py contract.py)
 
-KERNEL_TESTS := $(addprefix tests/test_,submit.py kernel.py bad_recordings.py always_answers.py budget.py devices.py nets.py ensemble.py \
-	views.py notebook.py drill.py)
+KERNEL_TESTS := $(addprefix tests/test_,submit.py kernel.py bad_recordings.py slow_reads.py test_table.py \
+	always_answers.py budget.py devices.py nets.py ensemble.py combine.py views.py notebook.py drill.py)
 
 .PHONY: help demo drill experiments-small test test-newest check bench clean
 help:

@@ -5,7 +5,6 @@ import json
 import os
 import time
 
-import gpu_rows
 import numpy as np
 import polars as pl
 import pytest
@@ -13,7 +12,6 @@ import torch
 from torch import nn
 
 from common.config import Experiment, load_experiment
-from common.features import input_shape
 from common.training import RowSelection
 from train import cost, loop, measure
 from train.__main__ import parser
@@ -283,7 +281,7 @@ def test_a_config_that_cannot_be_is_named_before_anything_is_measured(small, mon
         measure_costs([small, wrong], 1, None)
 
 
-# ---- the command, the bench
+# ---- the command
 
 
 def run_command(*words):
@@ -315,10 +313,3 @@ def test_command_fails_behind_the_table_of_what_could_be_measured(small, monkeyp
     told = capsys.readouterr()
     assert "[1/2] unknown: not measured: " in told.err and "no_such_net" in told.err
     assert told.out.splitlines()[2].startswith("| small | 4 M |")
-
-
-def test_bench_row_of_training():
-    row = gpu_rows.training_row(5, "test_efficientnet", 1100, CPU, batch=2, steps=1)
-    assert row["id"] == "G5" and row["value"] > 0 and row["unit"] == "images/s"
-    assert "512 x 512" in row["what"] and "1,100" in row["what"]
-    assert input_shape(gpu_rows.TRAINED) == (1, 512, 512)

@@ -303,12 +303,10 @@ def test_a_submission_that_fails_is_in_the_ledger_with_its_reason(with_kernel, t
         assert len(stage.ledger()) == len(server.submissions) == 1
 
 
-def test_a_submission_that_is_not_listed_yet_is_not_sent_again(prepared, tmp_path):
+def test_a_submission_that_is_not_listed_yet_is_not_sent_again(with_kernel, tmp_path):
     """The answer is lost, the list lags behind, and whatever comes next would be a second submission."""
-    stage = prepared.copy(tmp_path / "stage")
+    stage = with_kernel.copy(tmp_path / "stage")
     with stage.kaggle() as server:
-        for part in ("datasets", "kernel"):
-            assert publish(stage, server, part)[0] == 0
         lost = Fault("CreateCodeSubmission", "drop-after")
         unlisted = Fault("ListSubmissions", "instead", last=5, body={"submissions": []})
         refused = Fault("CreateCodeSubmission", "status", nth=2, code=400, message="daily submission limit")
