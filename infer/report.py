@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.files import write_via
-from common.schema import PATTERNS
+from common.schema import PATTERNS, TEST_TABLE
 from infer.samples import Sample
 
 SHOWN = 5  # entries of each kind that are printed; report.json has all
@@ -27,6 +27,7 @@ class SubmissionReport:
     devices: list[str] = field(default_factory=list)
     models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, nets
     views: list[str] = field(default_factory=list)
+    ids_of: str = TEST_TABLE  # where the rows to answer come from; in the hidden run it may have to be another
     dropped: list[str] = field(default_factory=list)  # what was left out: by damage, or for want of time
     warnings: list[str] = field(default_factory=list)
     fallbacks: list[dict[str, str]] = field(default_factory=list)  # eeg_id, answer, why

@@ -1,5 +1,6 @@
 """test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from common.blend import Blend, model_weights
 from common.files import write_via
 from common.inputs import needs_spectrogram
 from common.predict import find_devices, good_at_half
-from common.schema import SAMPLE_SUBMISSION, SUBMISSION_COLUMNS, TEST_TABLE, VOTES
+from common.schema import SAMPLE_SUBMISSION, SUBMISSION_COLUMNS, TEST_EEGS, TEST_TABLE, VOTES
 from common.views import PLAIN
 from common.weights import ModelFolds, load_weights, named
 from infer.budget import Budget
@@ -28,7 +29,8 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
     """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
 
     Forgiving, a test.csv with nothing to answer, or with an id that is none, is replaced by the ids of
-    sample_submission.csv, or else by those of its rows that have one; it still says which spectrogram is whose.
+    sample_submission.csv, or else by those of its rows that have one, or else by the names of the recordings; it
+    still says which spectrogram is whose.
     """
     try:
         table = read_test_table(competition)
@@ -39,15 +41,18 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
         problem, table = error, known_rows(competition)
     if problem is None:
         return table
-    try:
-        sample = read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"].cast(pl.Int64, strict=False).drop_nulls()
-        ids, source = sample.to_frame(), SAMPLE_SUBMISSION
-    except SubmissionError:
-        ids, source = table.select("eeg_id"), "its other rows"
-    if not ids.height:
-        raise problem
-    report.warn(f"{problem}; the ids of {source} are answered, spectrograms that it does not name are rebuilt")
-    return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+    for source, read in (
+        (SAMPLE_SUBMISSION, lambda: read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"]),
+        ("its other rows", lambda: table["eeg_id"]),
+        (TEST_EEGS, lambda: pl.Series("eeg_id", sorted(path.stem for path in (competition / TEST_EEGS).iterdir()))),
+    ):
+        with contextlib.suppress(SubmissionError, OSError):
+            ids = read().cast(pl.Int64, strict=False).drop_nulls().to_frame()
+            if ids.height:
+                report.ids_of = source
+                report.warn(f"{problem}; answered: the ids of {source}; spectrograms it does not name are rebuilt")
+                return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+    raise problem
 
 
 def known_rows(competition: Path) -> pl.DataFrame:

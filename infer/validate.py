@@ -25,11 +25,14 @@ ID_COLUMNS = ("spectrogram_id", "eeg_id")
 def read_ids(competition: Path) -> pl.DataFrame:
     """spectrogram_id and eeg_id of every row of test.csv, null where it is no whole number. Raises CompetitionError.
 
-    A file without a single line is a test set without rows; blank lines are no rows.
+    Read as text, so that a strange value costs its row alone. A file without a single line is a test set without
+    rows; blank lines are no rows.
     """
     path = competition / TEST_TABLE
+    if not path.is_file():
+        raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's test.csv")
     try:
-        table = pl.read_csv(path, infer_schema_length=None)  # a strange value far below costs its row alone
+        table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -38,7 +41,8 @@ def read_ids(competition: Path) -> pl.DataFrame:
     if absent:
         raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-    return table.select(pl.col(ID_COLUMNS).cast(pl.Int64, strict=False))
+    text = pl.col(ID_COLUMNS).str.strip_chars().str.strip_suffix(".0")  # as pandas writes a column with a gap
+    return table.select(text.cast(pl.Int64, strict=False))
 
 
 def read_test_table(competition: Path) -> pl.DataFrame:

@@ -198,7 +198,7 @@ def submit(say, road, tmp_path, **changed):
 
 def test_submit_with_something_missing(say, road, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert_error(submit(say, road, tmp_path, competition=tmp_path / "empty"), "empty/test.csv: cannot be read")
+    assert_error(submit(say, road, tmp_path, competition=tmp_path / "empty"), "empty/test.csv: no such file")
     assert_error(submit(say, road, tmp_path, weights=tmp_path / "empty"), "empty: no manifest.json", "train export")
     assert_error(submit(say, road, tmp_path, weights=tmp_path / "nowhere"), "nowhere: no manifest.json")
     assert_error(submit(say, road, tmp_path, blend=tmp_path / "no.json"), "no.json", "train blend")

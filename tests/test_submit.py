@@ -133,7 +133,7 @@ def test_a_test_table_without_a_column_is_refused(road, competition, tmp_path, c
 
 
 def test_no_test_table_is_refused(road, tmp_path):
-    with pytest.raises(CompetitionError, match=r"test\.csv: cannot be read"):
+    with pytest.raises(CompetitionError, match=r"test\.csv: no such file"):
         submit(tmp_path, road.datasets, road.blend, tmp_path / "out.csv")
 
 

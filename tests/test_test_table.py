@@ -1,5 +1,7 @@
 """What is answered where test.csv is broken, empty or not there."""
 
+import re
+
 import polars as pl
 import pytest
 from conftest import report_of, votes
@@ -26,7 +28,7 @@ def test_without_a_test_table_the_sample_submission_says_what_to_answer(road, co
         submit(competition, road.datasets, road.blend, out)
     report = submit(competition, road.datasets, road.blend, out, forgiving=True)
     assert read_csv(out)["eeg_id"].to_list() == read_csv(competition / "sample_submission.csv")["eeg_id"].to_list()
-    assert "the ids of sample_submission.csv are answered" in report.warnings[0]
+    assert "answered: the ids of sample_submission.csv; " in report.warnings[0]
     assert len(report.rebuilt_spectrograms) == 9 and report.fallbacks == []
     assert votes(out).std(axis=0).max() > 0.003
 
@@ -36,7 +38,7 @@ def test_a_test_table_without_rows_is_replaced_in_the_hidden_run(road, competiti
     damage(competition)
     (competition / "test.csv").write_text(table.splitlines()[0] + "\n")
     report = submit(competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
-    assert report.rows == 9 and "no rows; the ids of sample_submission.csv" in report.warnings[0]
+    assert report.rows == 9 and "no rows; answered: the ids of sample_submission.csv; " in report.warnings[0]
 
 
 def test_a_strange_id_far_below_costs_its_row_alone(tmp_path):
@@ -62,17 +64,58 @@ def test_one_id_that_is_none_costs_no_other_row_its_spectrogram(road, competitio
         report = submit(competition, road.datasets, road.blend, out, forgiving=True)
         assert out.read_bytes() == (tmp_path / "clean.csv").read_bytes()
         assert report.rebuilt_spectrograms == [] and ("sample_submission" in report.warnings[0]) is sample
-    (competition / "test.csv").write_text("eeg,spectrogram\n1,2\n")
-    with pytest.raises(CompetitionError, match="no column"):  # nothing says what to answer
-        submit(competition, road.datasets, road.blend, tmp_path / "none.csv", forgiving=True)
 
 
-def test_a_run_on_the_sample_submission_is_no_failure(road, kaggle, competition, hidden, capsys):
-    damage(competition)
+def test_with_no_table_at_all_the_recordings_are_answered(road, kaggle, competition, hidden):
+    (competition / "test.csv").unlink()
     (kaggle / "input" / SLUG).unlink()
     (kaggle / "input" / SLUG).symlink_to(competition)
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
-    assert report_of(kaggle)["failure"] is None and "could not be held against test.csv" in capsys.readouterr().out
+    answered = pl.read_csv(kaggle / "working" / "submission.csv")["eeg_id"].to_list()
+    assert set(answered) == set(pl.read_csv(road.competition / "test.csv")["eeg_id"]) and len(answered) == 9
+    assert "answered: the ids of test_eegs; " in report_of(kaggle)["warnings"][0]
+    for path in (competition / "test_eegs").iterdir():
+        path.unlink()
+    with pytest.raises(CompetitionError, match=r"test\.csv: no such file"):  # nothing says what to answer
+        submit(competition, road.datasets, road.blend, kaggle / "none.csv", forgiving=True)
+
+
+HARMLESS = {
+    "a byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "line ends of Windows": lambda text: text.replace("\n", "\r\n").encode(),
+    "quotes": lambda text: re.sub(r"(\d+)", r'"\1"', text).encode(),
+    "floats": lambda text: re.sub(r"(\d+)", r"\1.0", text).encode(),
+    "spaces": lambda text: re.sub(r"(\d+)", r" \1 ", text).encode(),
+    "letters that are no UTF-8": lambda text: re.sub(r"(,\d+)\n", r"\1x\n", text).encode().replace(b"x", b"\xe9"),
+    "too many fields in a row": lambda text: text.encode().rstrip(b"\n") + b",7,8\n",
+    "no line end": lambda text: text.encode().rstrip(b"\n"),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_other_ways_to_write_the_table_change_nothing(road, tmp_path, name):
+    text = (road.competition / "test.csv").read_text()
+    (tmp_path / "test.csv").write_bytes(HARMLESS[name](text))
+    assert read_test_table(tmp_path).equals(read_test_table(road.competition))
+
+
+@pytest.mark.parametrize("odd", ["what?", "", "1.5", "99999999999999999999999"])
+def test_an_id_that_is_none_is_refused_by_name(road, tmp_path, odd):
+    text = (road.competition / "test.csv").read_text()
+    (tmp_path / "test.csv").write_text(f"{text}1,{odd},2\n")
+    with pytest.raises(CompetitionError, match="an eeg_id is empty or no whole number"):
+        read_test_table(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["eeg,spectrogram\n1,2\n", "spectrogram_id,eeg_id,patient_id\n"])
+def test_a_run_on_the_sample_submission_is_no_failure(road, kaggle, competition, hidden, capsys, table):
+    damage(competition)
+    (competition / "test.csv").write_text(table)
+    (kaggle / "input" / SLUG).unlink()
+    (kaggle / "input" / SLUG).symlink_to(competition)
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert report_of(kaggle)["failure"] is None and report_of(kaggle)["ids_of"] == "sample_submission.csv"
+    assert "has the ids of sample_submission.csv: it was not held against test.csv" in capsys.readouterr().out
 
 
 def test_the_kernel_ends_well_even_without_the_competition(road, kaggle, hidden, capsys):

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: 65122b69bcd3d04c7d84d1587b393b61e4a5ccb825c8543be6dae848833a39ed
+# sha256 of the sources: b0527b8c5b9eb9b535d18a4bc70cd9c2010e00c4c7657cc3a6f88e2f47e94fd3
 # ruff: noqa
 
 
@@ -3090,6 +3090,7 @@ class SubmissionReport:
     devices: list[str] = field(default_factory=list)
     models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, nets
     views: list[str] = field(default_factory=list)
+    ids_of: str = TEST_TABLE  # where the rows to answer come from; in the hidden run it may have to be another
     dropped: list[str] = field(default_factory=list)  # what was left out: by damage, or for want of time
     warnings: list[str] = field(default_factory=list)
     fallbacks: list[dict[str, str]] = field(default_factory=list)  # eeg_id, answer, why
@@ -3948,11 +3949,14 @@ ID_COLUMNS = ("spectrogram_id", "eeg_id")
 def read_ids(competition: Path) -> pl.DataFrame:
     """spectrogram_id and eeg_id of every row of test.csv, null where it is no whole number. Raises CompetitionError.
 
-    A file without a single line is a test set without rows; blank lines are no rows.
+    Read as text, so that a strange value costs its row alone. A file without a single line is a test set without
+    rows; blank lines are no rows.
     """
     path = competition / TEST_TABLE
+    if not path.is_file():
+        raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's test.csv")
     try:
-        table = pl.read_csv(path, infer_schema_length=None)  # a strange value far below costs its row alone
+        table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -3961,7 +3965,8 @@ def read_ids(competition: Path) -> pl.DataFrame:
     if absent:
         raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-    return table.select(pl.col(ID_COLUMNS).cast(pl.Int64, strict=False))
+    text = pl.col(ID_COLUMNS).str.strip_chars().str.strip_suffix(".0")  # as pandas writes a column with a gap
+    return table.select(text.cast(pl.Int64, strict=False))
 
 
 def read_test_table(competition: Path) -> pl.DataFrame:
@@ -4034,6 +4039,7 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
 # %% infer.submit
 # test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once.
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -4048,7 +4054,8 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
     """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
 
     Forgiving, a test.csv with nothing to answer, or with an id that is none, is replaced by the ids of
-    sample_submission.csv, or else by those of its rows that have one; it still says which spectrogram is whose.
+    sample_submission.csv, or else by those of its rows that have one, or else by the names of the recordings; it
+    still says which spectrogram is whose.
     """
     try:
         table = read_test_table(competition)
@@ -4059,15 +4066,18 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
         problem, table = error, known_rows(competition)
     if problem is None:
         return table
-    try:
-        sample = read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"].cast(pl.Int64, strict=False).drop_nulls()
-        ids, source = sample.to_frame(), SAMPLE_SUBMISSION
-    except SubmissionError:
-        ids, source = table.select("eeg_id"), "its other rows"
-    if not ids.height:
-        raise problem
-    report.warn(f"{problem}; the ids of {source} are answered, spectrograms that it does not name are rebuilt")
-    return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+    for source, read in (
+        (SAMPLE_SUBMISSION, lambda: read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"]),
+        ("its other rows", lambda: table["eeg_id"]),
+        (TEST_EEGS, lambda: pl.Series("eeg_id", sorted(path.stem for path in (competition / TEST_EEGS).iterdir()))),
+    ):
+        with contextlib.suppress(SubmissionError, OSError):
+            ids = read().cast(pl.Int64, strict=False).drop_nulls().to_frame()
+            if ids.height:
+                report.ids_of = source
+                report.warn(f"{problem}; answered: the ids of {source}; spectrograms it does not name are rebuilt")
+                return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+    raise problem
 
 
 def known_rows(competition: Path) -> pl.DataFrame:
@@ -4197,6 +4207,7 @@ def submit(
 # %% infer.kernel
 # What the Kaggle kernel runs: find the mounts, submit, hold the result against test.csv.
 
+import contextlib
 import os
 import sys
 import threading
@@ -4225,12 +4236,10 @@ def mounted(inputs: Path, marker: str, places: tuple[str, ...]) -> list[Path]:
 
 
 def mounted_competition(inputs: Path, forgiving: bool) -> Path:
-    try:
-        return mounted(inputs, TEST_TABLE, COMPETITION_PLACES)[0]
-    except MountError:
-        if not forgiving:
-            raise
-        return mounted(inputs, SAMPLE_SUBMISSION, COMPETITION_PLACES)[0]
+    for marker in (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else ():
+        with contextlib.suppress(MountError):
+            return mounted(inputs, marker, COMPETITION_PLACES)[0]
+    return mounted(inputs, TEST_TABLE, COMPETITION_PLACES)[0]
 
 
 def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> list[Path]:
@@ -4251,12 +4260,10 @@ def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionRepo
     submit(competition, weights, blend, working / "submission.csv", forgiving, report, early=True)
     write_report(working / REPORT, report)
     print("\n".join(report.lines()))
-    try:
+    if report.ids_of == TEST_TABLE:
         print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
-    except CompetitionError as error:
-        if not forgiving:
-            raise
-        print(f"submission.csv could not be held against test.csv: {error}")
+    else:
+        print(f"submission.csv has the ids of {report.ids_of}: it was not held against {TEST_TABLE}")
 
 
 def give_up(report: SubmissionReport, working: Path, why: str) -> None:
