@@ -130,9 +130,13 @@ def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> tuple[n
         raise WeightsError(f"{label}: {error} in {MANIFEST_FILE}; export it again") from error
     model = build_model(experiment)
     try:
-        model.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{label} does not fit {experiment.name}: {error}") from error
+    for name, values in tensors.items():
+        if not values.isfinite().all():
+            raise WeightsError(f"{label} holds numbers that are not finite, in {name}: train that fold again")
     return model.eval(), seen
 
 
@@ -144,8 +148,10 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     """
     manifest, experiment = read_manifest(folder)
     models, inputs, entries, dropped = [], [], [], []
-    for entry in manifest.folds:
+    for place, entry in enumerate(manifest.folds):
         try:
+            if any(entry.file == earlier.file for earlier in manifest.folds[:place]):
+                raise WeightsError(f"{folder.name}/{entry.file} is listed twice in {MANIFEST_FILE}; export it again")
             model, seen = load_fold(folder, entry, experiment)
             models.append(model.to(device))
             inputs.append(seen)

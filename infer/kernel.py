@@ -71,11 +71,16 @@ def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionRepo
 def give_up(report: SubmissionReport, working: Path, why: str) -> None:
     """Say what ended the run and leave what is on disk: the prior, and all answers until then."""
     report.failure = why
-    for step in (lambda: print("\n".join(report.lines()), flush=True), lambda: write_report(working / REPORT, report)):
+    for step in (
+        lambda: traceback.print_exc() if sys.exc_info()[0] else None,
+        lambda: print("\n".join(report.lines()), flush=True),
+        lambda: write_report(working / REPORT, report),
+    ):
         try:
             step()
-        except Exception:  # a report that cannot be shown or written must not cost the answers
-            traceback.print_exc()
+        except Exception as error:  # a report that cannot be shown or written must not cost the answers
+            with contextlib.suppress(Exception):
+                print(f"what happened could not be told: {error!r}", flush=True)
 
 
 def end_in_time(report: SubmissionReport, working: Path, hours: float) -> threading.Timer:
@@ -109,7 +114,6 @@ def run_kernel(root: Path, blend_json: str) -> None:
     try:
         answer_all(root, blend, True, report)
     except BaseException as error:  # whatever it is, polars' panics too: ending with an error would void the submission
-        traceback.print_exc()
         give_up(report, root / "working", f"{type(error).__name__}: {error}")
     finally:
         timer.cancel()

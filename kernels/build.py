@@ -27,15 +27,17 @@ COMPETITION = "hms-harmful-brain-activity-classification"
 MAX_BYTES = 1_000_000  # Kaggle refuses larger sources
 
 # A thread that still decodes a recording when Python ends makes it abort, so a script leaves without that.
-RUN = """import os
+RUN = """import contextlib
+import os
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
     run_kernel(Path(os.environ.get("HMS_KAGGLE_ROOT", "/kaggle")), BLEND)
     if "ipykernel" not in sys.modules:  # a notebook is ended by its server
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):  # whoever read the log may be gone
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(0)"""
 
 

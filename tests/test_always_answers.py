@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -152,6 +153,20 @@ def test_a_report_that_cannot_be_written_ends_nothing(road, kaggle, hidden, unwr
     assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
 
 
+def test_a_log_that_nobody_reads_ends_nothing(road, kaggle, hidden, monkeypatch):
+    """Whoever collected the output is gone: each print raises."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "stderr", Gone())
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
+    assert "Broken pipe" in report_of(kaggle)["failure"]
+
+
 def test_a_panic_of_polars_ends_nothing(road, kaggle, hidden, monkeypatch):
     class PanicError(BaseException):
         """As polars has it: no Exception."""
@@ -188,7 +203,7 @@ def test_readers_that_still_decode_at_the_end_do_not_abort_the_script(tmp_path):
     """Python's own end makes polars' threads abort; the built script's last lines leave without it."""
     sys.path.insert(0, str(PROJECT / "kernels"))
     last_lines = importlib.import_module("build").RUN
-    for lines, codes in ((last_lines, {0}), (last_lines.split("    if ")[0], {0, -6, 134})):
+    for lines, codes in ((last_lines, {0}), (last_lines.split('    if "ipy')[0], {0, -6, 134})):
         (tmp_path / "kernel.py").write_text(DECODING + lines)
         done = subprocess.run([sys.executable, tmp_path / "kernel.py"], capture_output=True, timeout=60, check=False)
         assert done.returncode in codes and done.stdout == b"answered\n"

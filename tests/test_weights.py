@@ -101,9 +101,19 @@ def remove(folder):
 
 
 def foreign_net(folder):
-    """An intact file of another net, and a manifest that vouches for it: only its tensors can tell."""
+    vouched(folder, {"stem.weight": torch.zeros(3)})
+
+
+def one_nan(folder):
+    tensors = load_file(folder / "fold1.safetensors")
+    next(values for values in tensors.values() if values.is_floating_point()).view(-1)[0] = np.nan
+    vouched(folder, tensors)
+
+
+def vouched(folder, tensors):
+    """An intact file for which the manifest vouches: only its tensors can tell."""
     path = folder / "fold1.safetensors"
-    save_file({"stem.weight": torch.zeros(3)}, path)
+    save_file(tensors, path)
     manifest = json.loads((folder / "manifest.json").read_text())
     content = path.read_bytes()
     manifest["folds"][1] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -115,6 +125,7 @@ FOLD_FAULTS = {
     flip_a_bit: "does not have the manifest's sha256",
     remove: "is missing",
     foreign_net: "does not fit tiny-wave",
+    one_nan: "holds numbers that are not finite, in ",
 }
 
 
@@ -129,6 +140,16 @@ def test_a_damaged_fold(wave, fault):
     assert f"{WAVE}/fold1.safetensors" in loaded.dropped[0] and FOLD_FAULTS[fault] in loaded.dropped[0]
     kept, expected = loaded.models[0].state_dict(), load_file(wave / "fold0.safetensors")
     assert all(torch.equal(kept[name], expected[name]) for name in expected)
+
+
+def test_a_fold_that_is_listed_twice_counts_once(wave):
+    manifest = json.loads((wave / "manifest.json").read_text())
+    manifest["folds"].append(manifest["folds"][0])
+    (wave / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=rf"^{WAVE}/fold0\.safetensors is listed twice in manifest\.json"):
+        load_weights(wave, CPU)
+    loaded = load_weights(wave, CPU, forgiving=True)
+    assert [entry.fold for entry in loaded.entries] == [0, 1] and len(loaded.dropped) == 1
 
 
 def test_swapped_folds(wave):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from common.files import sha256_of
 from common.weights import CONFIG_FILE, MANIFEST_FILE
@@ -86,14 +86,25 @@ def leave(path: Path) -> None:
     """The manifest vouches for what is in the file, and that is wrong."""
 
 
+def as_it_is(fold: bytes) -> bytes:
+    return fold
+
+
+def not_finite(fold: bytes) -> bytes:
+    tensors = load(fold)
+    floats = {name for name, values in tensors.items() if values.dtype.kind == "f"}
+    return save({name: values * np.nan if name in floats else values for name, values in tensors.items()})
+
+
 OTHER_NET = save({"classifier": np.zeros(3, dtype=np.float32)})
-# Name -> what lies there (None: what the first fold is), what is done to it then, and what is said of it.
-FOLDS: dict[str, tuple[bytes | None, Callable[[Path], None], str]] = {
-    "a fold cut short": (None, cut_short, "has ... bytes, the manifest says ...: truncated?"),
-    "a fold with a flipped byte": (None, flip, "does not have the manifest's sha256: ..."),
-    "a fold not uploaded": (None, Path.unlink, "is missing; ..."),
-    "a fold of another net": (OTHER_NET, leave, "does not fit ..."),
-    "a fold that is no safetensors": (bytes(range(256)) * 16, leave, "does not fit ..."),
+# Name -> what lies there, made of a sound fold, what is done to it then, and what is said of it.
+FOLDS: dict[str, tuple[Callable[[bytes], bytes], Callable[[Path], None], str]] = {
+    "a fold cut short": (as_it_is, cut_short, "has ... bytes, the manifest says ...: truncated?"),
+    "a fold with a flipped byte": (as_it_is, flip, "does not have the manifest's sha256: ..."),
+    "a fold not uploaded": (as_it_is, Path.unlink, "is missing; ..."),
+    "a fold of another net": (lambda _: OTHER_NET, leave, "does not fit ..."),
+    "a fold that is no safetensors": (lambda _: bytes(range(256)) * 16, leave, "does not fit ..."),
+    "a fold that was trained to NaN": (not_finite, leave, "holds numbers that are not finite, in ..."),
 }
 
 
@@ -104,9 +115,13 @@ def break_folds(datasets: list[Dataset]) -> list[DatasetFault]:
         dataset = datasets[number % len(datasets)]
         sound = next(entry["file"] for entry in dataset.read(MANIFEST_FILE)["folds"] if "drill" not in entry["file"])
         file = f"drill{number}.safetensors"
-        damage(dataset.list_fold(file, content or (dataset.folder / sound).read_bytes(), first=number % 4 < 2))
+        damage(dataset.list_fold(file, content((dataset.folder / sound).read_bytes()), first=number % 4 < 2))
         faults.append(DatasetFault(name, "fold left out", (f"{dataset.folder.name}/{file} {said}",)))
-    return faults
+    twice = datasets[0].read(MANIFEST_FILE)["folds"]
+    again = next(entry for entry in twice if "drill" not in entry["file"])
+    datasets[0].change_manifest(folds=[*twice, again])
+    listed = f"{datasets[0].folder.name}/{again['file']} is listed twice in manifest.json; ..."
+    return [*faults, DatasetFault("a fold listed twice", "counted once", (listed,))]
 
 
 def half(dataset: Dataset, name: str) -> None:

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: b0527b8c5b9eb9b535d18a4bc70cd9c2010e00c4c7657cc3a6f88e2f47e94fd3
+# sha256 of the sources: af19888d1b33037ed3bd0384a87ec1c3640e52e901c825e3cdb0c18de69a3aaa
 # ruff: noqa
 
 
@@ -2657,9 +2657,13 @@ def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> tuple[n
         raise WeightsError(f"{label}: {error} in {MANIFEST_FILE}; export it again") from error
     model = build_model(experiment)
     try:
-        model.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{label} does not fit {experiment.name}: {error}") from error
+    for name, values in tensors.items():
+        if not values.isfinite().all():
+            raise WeightsError(f"{label} holds numbers that are not finite, in {name}: train that fold again")
     return model.eval(), seen
 
 
@@ -2671,8 +2675,10 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     """
     manifest, experiment = read_manifest(folder)
     models, inputs, entries, dropped = [], [], [], []
-    for entry in manifest.folds:
+    for place, entry in enumerate(manifest.folds):
         try:
+            if any(entry.file == earlier.file for earlier in manifest.folds[:place]):
+                raise WeightsError(f"{folder.name}/{entry.file} is listed twice in {MANIFEST_FILE}; export it again")
             model, seen = load_fold(folder, entry, experiment)
             models.append(model.to(device))
             inputs.append(seen)
@@ -4269,11 +4275,16 @@ def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionRepo
 def give_up(report: SubmissionReport, working: Path, why: str) -> None:
     """Say what ended the run and leave what is on disk: the prior, and all answers until then."""
     report.failure = why
-    for step in (lambda: print("\n".join(report.lines()), flush=True), lambda: write_report(working / REPORT, report)):
+    for step in (
+        lambda: traceback.print_exc() if sys.exc_info()[0] else None,
+        lambda: print("\n".join(report.lines()), flush=True),
+        lambda: write_report(working / REPORT, report),
+    ):
         try:
             step()
-        except Exception:  # a report that cannot be shown or written must not cost the answers
-            traceback.print_exc()
+        except Exception as error:  # a report that cannot be shown or written must not cost the answers
+            with contextlib.suppress(Exception):
+                print(f"what happened could not be told: {error!r}", flush=True)
 
 
 def end_in_time(report: SubmissionReport, working: Path, hours: float) -> threading.Timer:
@@ -4307,7 +4318,6 @@ def run_kernel(root: Path, blend_json: str) -> None:
     try:
         answer_all(root, blend, True, report)
     except BaseException as error:  # whatever it is, polars' panics too: ending with an error would void the submission
-        traceback.print_exc()
         give_up(report, root / "working", f"{type(error).__name__}: {error}")
     finally:
         timer.cancel()
@@ -4328,6 +4338,7 @@ BLEND = r"""{
 
 
 # %% run
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -4335,6 +4346,7 @@ from pathlib import Path
 if __name__ == "__main__":
     run_kernel(Path(os.environ.get("HMS_KAGGLE_ROOT", "/kaggle")), BLEND)
     if "ipykernel" not in sys.modules:  # a notebook is ended by its server
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):  # whoever read the log may be gone
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(0)
