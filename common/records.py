@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+import pyarrow
+from pyarrow.parquet import ParquetFile
 
 from common.errors import KitError
 from common.schema import (
@@ -24,7 +26,9 @@ from common.schema import (
 )
 
 LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
-READERS = 4  # threads that read ahead; polars leaves the interpreter free while it decodes
+LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
+UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,16 +49,21 @@ class Recording:
 def load_frame(path: Path) -> pl.DataFrame:
     """A parquet file with at least one row. Raises RecordingError."""
     try:
-        # Bytes first: where a mounted disk stalls, only the thread that asked waits, none of polars' own.
-        frame = pl.read_parquet(path.read_bytes())
+        if path.stat().st_size > LARGEST_BYTES:
+            raise RecordingError(f"{path.name}: more than {LARGEST_BYTES:,} bytes, no recording has so many")
+        # Bytes first: where a mounted disk stalls, only the thread that asked waits, none of the reader's own.
+        # By pyarrow: polars' own reader ends the whole process at some damaged files.
+        file = ParquetFile(pyarrow.BufferReader(path.read_bytes()))
+        if file.metadata.num_rows == 0:
+            raise RecordingError(f"{path.name}: no rows")
+        if file.metadata.num_rows > LARGEST_ROWS:
+            raise RecordingError(f"{path.name}: {file.metadata.num_rows:,} rows, no recording has so many")
+        return pl.DataFrame(file.read(use_threads=False))
     except FileNotFoundError as error:
         raise RecordingError(f"{path.name}: no such file") from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         said = (isinstance(error, OSError) and error.strerror) or str(error).strip() or type(error).__name__
         raise RecordingError(f"{path.name}: not a readable parquet file ({said.splitlines()[0]})") from error
-    if frame.height == 0:
-        raise RecordingError(f"{path.name}: no rows")
-    return frame
 
 
 def shorten(names: list[str]) -> str:

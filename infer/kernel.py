@@ -20,6 +20,7 @@ COMPETITION = "hms-harmful-brain-activity-classification"
 COMPETITION_PLACES = (COMPETITION, f"competitions/{COMPETITION}")  # Kaggle mounts in either of two layouts
 REPORT = "report.json"
 DATASET_PLACES = ("*", "datasets/*/*")
+ANYWHERE = ("**",)
 GRACE = 0.25  # hours beyond the time allowed after which a run that hangs is ended; 8.5 h and this are below 9
 
 
@@ -28,30 +29,31 @@ class MountError(KitError):
 
 
 def mounted(inputs: Path, marker: str, places: tuple[str, ...]) -> list[Path]:
-    """Folders that hold the marker file: where Kaggle mounts them, in either layout, else anywhere below."""
-    for patterns in (places, ("**",)):
-        found = {path.parent for pattern in patterns for path in inputs.glob(f"{pattern}/{marker}")}
-        if found:
-            return sorted(found)
+    """Folders below `inputs`, at these places, that hold the marker file."""
+    return sorted({path.parent for place in places for path in inputs.glob(f"{place}/{marker}")})
+
+
+def nowhere(inputs: Path, marker: str) -> MountError:
     there = sorted(str(path.relative_to(inputs)) for path in (*inputs.glob("*"), *inputs.glob("*/*")))
-    raise MountError(f"no {marker} below {inputs}: attach its source to the kernel. Found: {there[:20] or 'nothing'}")
+    return MountError(f"no {marker} below {inputs}: attach its source to the kernel. Found: {there[:20] or 'nothing'}")
 
 
 def mounted_competition(inputs: Path, forgiving: bool) -> Path:
-    for marker in (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else ():
-        with contextlib.suppress(MountError):
-            return mounted(inputs, marker, COMPETITION_PLACES)[0]
-    return mounted(inputs, TEST_TABLE, COMPETITION_PLACES)[0]
+    """Where Kaggle mounts it, in either layout, else wherever else a test set lies. Raises MountError."""
+    for places in (COMPETITION_PLACES, ANYWHERE):
+        for marker in (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else (TEST_TABLE,):
+            if found := mounted(inputs, marker, places):
+                return found[0]
+    raise nowhere(inputs, TEST_TABLE)
 
 
 def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> list[Path]:
-    try:
-        return mounted(inputs, MANIFEST_FILE, DATASET_PLACES)
-    except MountError as error:
-        if not forgiving:
-            raise
-        report.dropped.append(f"all models: {error}")
-        return []
+    """Where Kaggle mounts datasets, in either layout, else wherever else weights lie. Raises MountError when strict."""
+    found = mounted(inputs, MANIFEST_FILE, DATASET_PLACES) or mounted(inputs, MANIFEST_FILE, ANYWHERE)
+    if not found and not forgiving:
+        raise nowhere(inputs, MANIFEST_FILE)
+    report.dropped += [] if found else [f"all models: {nowhere(inputs, MANIFEST_FILE)}"]
+    return found
 
 
 def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:

@@ -112,6 +112,9 @@ def test_cut_leaves_nan_outside():
         (lambda path: path.write_bytes(b""), "not a readable parquet"),
         (lambda path: path.write_bytes(b"PAR1" + bytes(200) + b"PAR1"), "not a readable parquet"),
         (lambda path: path.write_bytes(half_a_parquet()), "not a readable parquet"),
+        (lambda path: path.write_bytes(flipped(whole_parquet(), 16, 0)), "not a readable parquet"),
+        (lambda path: path.open("w").truncate(2**30 + 1), r"more than 1,073,741,824 bytes"),
+        (lambda path: pl.select(Fp1=pl.zeros(10**7 + 1, pl.Int8)).write_parquet(path), "10,000,001 rows, no recording"),
         (lambda path: eeg_frame(0).write_parquet(path), "no rows"),
         (lambda path: pl.DataFrame({"a": [1.0], "b": [2.0]}).write_parquet(path), "none of its 2 columns"),
         (lambda path: eeg_frame(3).cast(pl.String).write_parquet(path), "no numbers but String in its columns: 20"),
@@ -126,10 +129,34 @@ def test_hopeless_eeg_is_named(tmp_path, make, message):
         read_eeg(path)
 
 
-def half_a_parquet():
+def whole_parquet():
     buffer = io.BytesIO()
     eeg_frame(500).write_parquet(buffer)
-    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    return buffer.getvalue()
+
+
+def half_a_parquet():
+    return whole_parquet()[: len(whole_parquet()) // 2]
+
+
+def flipped(content, at, bit):
+    changed = bytearray(content)
+    changed[at] ^= 1 << bit
+    return bytes(changed)
+
+
+def test_no_flipped_bit_ends_the_process(tmp_path):
+    """In the first page's header and in the table of contents: it is read, or refused by name."""
+    content, path = whole_parquet(), tmp_path / "7.parquet"
+    refused = 0
+    for at in (*range(64), *range(len(content) - 400, len(content))):
+        for bit in range(8):
+            path.write_bytes(flipped(content, at, bit))
+            try:
+                read_eeg(path)
+            except RecordingError:
+                refused += 1
+    assert refused > 1000
 
 
 # ---- spectrogram files

@@ -121,4 +121,4 @@ def test_a_run_on_the_sample_submission_is_no_failure(road, kaggle, competition,
 def test_the_kernel_ends_well_even_without_the_competition(road, kaggle, hidden, capsys):
     (kaggle / "input" / SLUG).unlink()
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
-    assert "FAILED: MountError: no sample_submission.csv below" in capsys.readouterr().out
+    assert "FAILED: MountError: no test.csv below" in capsys.readouterr().out

@@ -38,6 +38,13 @@ def zeroed(path: Path) -> None:
     path.write_bytes(content[:4] + bytes(4096) + content[4100:])
 
 
+def flipped(path: Path) -> None:
+    """One bit of the first page's header: some readers then ask for more memory than there is, and are ended."""
+    content = bytearray(path.read_bytes())
+    content[16] ^= 1
+    path.write_bytes(content)
+
+
 def end_damaged(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-300] + bytes(byte ^ 0xFF for byte in content[-300:-8]) + content[-8:])
@@ -82,6 +89,7 @@ FILE_FAULTS = (
     empty,
     garbage,
     zeroed,
+    flipped,
     end_damaged,
     zipped,
     as_csv,

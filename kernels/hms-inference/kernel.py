@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
 # infer.submit, infer.kernel.
-# sha256 of the sources: af19888d1b33037ed3bd0384a87ec1c3640e52e901c825e3cdb0c18de69a3aaa
+# sha256 of the sources: 81accd70a5626bd358f9e9681908a363d93f4283fac63b581ce23c3da8385761
 # ruff: noqa
 
 
@@ -2706,9 +2706,13 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+import pyarrow
+from pyarrow.parquet import ParquetFile
 
 LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
-READERS = 4  # threads that read ahead; polars leaves the interpreter free while it decodes
+LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
+UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -2729,16 +2733,21 @@ class Recording:
 def load_frame(path: Path) -> pl.DataFrame:
     """A parquet file with at least one row. Raises RecordingError."""
     try:
-        # Bytes first: where a mounted disk stalls, only the thread that asked waits, none of polars' own.
-        frame = pl.read_parquet(path.read_bytes())
+        if path.stat().st_size > LARGEST_BYTES:
+            raise RecordingError(f"{path.name}: more than {LARGEST_BYTES:,} bytes, no recording has so many")
+        # Bytes first: where a mounted disk stalls, only the thread that asked waits, none of the reader's own.
+        # By pyarrow: polars' own reader ends the whole process at some damaged files.
+        file = ParquetFile(pyarrow.BufferReader(path.read_bytes()))
+        if file.metadata.num_rows == 0:
+            raise RecordingError(f"{path.name}: no rows")
+        if file.metadata.num_rows > LARGEST_ROWS:
+            raise RecordingError(f"{path.name}: {file.metadata.num_rows:,} rows, no recording has so many")
+        return pl.DataFrame(file.read(use_threads=False))
     except FileNotFoundError as error:
         raise RecordingError(f"{path.name}: no such file") from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         said = (isinstance(error, OSError) and error.strerror) or str(error).strip() or type(error).__name__
         raise RecordingError(f"{path.name}: not a readable parquet file ({said.splitlines()[0]})") from error
-    if frame.height == 0:
-        raise RecordingError(f"{path.name}: no rows")
-    return frame
 
 
 def shorten(names: list[str]) -> str:
@@ -4224,6 +4233,7 @@ COMPETITION = "hms-harmful-brain-activity-classification"
 COMPETITION_PLACES = (COMPETITION, f"competitions/{COMPETITION}")  # Kaggle mounts in either of two layouts
 REPORT = "report.json"
 DATASET_PLACES = ("*", "datasets/*/*")
+ANYWHERE = ("**",)
 GRACE = 0.25  # hours beyond the time allowed after which a run that hangs is ended; 8.5 h and this are below 9
 
 
@@ -4232,30 +4242,31 @@ class MountError(KitError):
 
 
 def mounted(inputs: Path, marker: str, places: tuple[str, ...]) -> list[Path]:
-    """Folders that hold the marker file: where Kaggle mounts them, in either layout, else anywhere below."""
-    for patterns in (places, ("**",)):
-        found = {path.parent for pattern in patterns for path in inputs.glob(f"{pattern}/{marker}")}
-        if found:
-            return sorted(found)
+    """Folders below `inputs`, at these places, that hold the marker file."""
+    return sorted({path.parent for place in places for path in inputs.glob(f"{place}/{marker}")})
+
+
+def nowhere(inputs: Path, marker: str) -> MountError:
     there = sorted(str(path.relative_to(inputs)) for path in (*inputs.glob("*"), *inputs.glob("*/*")))
-    raise MountError(f"no {marker} below {inputs}: attach its source to the kernel. Found: {there[:20] or 'nothing'}")
+    return MountError(f"no {marker} below {inputs}: attach its source to the kernel. Found: {there[:20] or 'nothing'}")
 
 
 def mounted_competition(inputs: Path, forgiving: bool) -> Path:
-    for marker in (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else ():
-        with contextlib.suppress(MountError):
-            return mounted(inputs, marker, COMPETITION_PLACES)[0]
-    return mounted(inputs, TEST_TABLE, COMPETITION_PLACES)[0]
+    """Where Kaggle mounts it, in either layout, else wherever else a test set lies. Raises MountError."""
+    for places in (COMPETITION_PLACES, ANYWHERE):
+        for marker in (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else (TEST_TABLE,):
+            if found := mounted(inputs, marker, places):
+                return found[0]
+    raise nowhere(inputs, TEST_TABLE)
 
 
 def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> list[Path]:
-    try:
-        return mounted(inputs, MANIFEST_FILE, DATASET_PLACES)
-    except MountError as error:
-        if not forgiving:
-            raise
-        report.dropped.append(f"all models: {error}")
-        return []
+    """Where Kaggle mounts datasets, in either layout, else wherever else weights lie. Raises MountError when strict."""
+    found = mounted(inputs, MANIFEST_FILE, DATASET_PLACES) or mounted(inputs, MANIFEST_FILE, ANYWHERE)
+    if not found and not forgiving:
+        raise nowhere(inputs, MANIFEST_FILE)
+    report.dropped += [] if found else [f"all models: {nowhere(inputs, MANIFEST_FILE)}"]
+    return found
 
 
 def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
