@@ -16,6 +16,8 @@ from common.training import Published
 from common.views import PLAIN, View
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Logit = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, products of them are no numbers any more
+LEAST_WEIGHT = 1e-12  # of a model that counts: what answers alone is divided by its weight
 LEAST_LOGGED = 1e-6  # a model that says less of a pattern is taken to say this: none can rule a pattern out alone
 
 
@@ -67,8 +69,8 @@ class LogLinear(Strict):
     """
 
     temperature: float = Field(default=1.0, ge=1e-6, le=1e7)  # beyond, nothing but rounding is left
-    bias: tuple[float, ...] = (0.0,) * len(PATTERNS)
-    correction: tuple[tuple[float, ...], ...] = ()
+    bias: tuple[Logit, ...] = (0.0,) * len(PATTERNS)
+    correction: tuple[tuple[Logit, ...], ...] = ()
 
     @model_validator(mode="after")
     def fits_the_patterns(self) -> Self:
@@ -105,6 +107,8 @@ class Blend(Strict):
             raise ValueError(f"prior must be {len(PATTERNS)} shares that sum to 1, got {self.prior}")
         if self.models and abs(sum(self.models.values()) - 1) > 1e-6:
             raise ValueError(f"weights must sum to 1, they sum to {sum(self.models.values()):.6f}")
+        if tiny := [name for name, weight in self.models.items() if 0 < weight < LEAST_WEIGHT]:
+            raise ValueError(f"weights must be 0 or at least {LEAST_WEIGHT:g}: give {', '.join(tiny)} 0")
         return self
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionRepo
     if report.ids_of == TEST_TABLE:
         print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
     else:
-        print(f"submission.csv has the ids of {report.ids_of}: it was not held against {TEST_TABLE}")
+        print(f"submission.csv answers {report.ids_of}: it was not held against {TEST_TABLE}")
 
 
 def give_up(report: SubmissionReport, working: Path, why: str) -> None:

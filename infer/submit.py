@@ -1,6 +1,5 @@
 """test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -14,53 +13,15 @@ from common.blend import Blend, model_weights
 from common.files import write_via
 from common.inputs import needs_spectrogram
 from common.predict import find_devices, good_at_half
-from common.schema import SAMPLE_SUBMISSION, SUBMISSION_COLUMNS, TEST_EEGS, TEST_TABLE, VOTES
+from common.schema import SUBMISSION_COLUMNS, VOTES
 from common.views import PLAIN
 from common.weights import ModelFolds, load_weights, named
 from infer.budget import Budget
 from infer.ensemble import Ensemble, members_of
 from infer.report import SubmissionReport
+from infer.rows import rows_to_answer
 from infer.run import Run
 from infer.samples import Sample, read_sample
-from infer.validate import ID_COLUMNS, CompetitionError, SubmissionError, read_csv, read_ids, read_test_table
-
-
-def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
-    """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
-
-    Forgiving, a test.csv with nothing to answer, or with an id that is none, is replaced by the ids of
-    sample_submission.csv, or else by those of its rows that have one, or else by the names of the recordings; it
-    still says which spectrogram is whose.
-    """
-    try:
-        table = read_test_table(competition)
-        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
-    except CompetitionError as error:
-        if not forgiving:
-            raise
-        problem, table = error, known_rows(competition)
-    if problem is None:
-        return table
-    for source, read in (
-        (SAMPLE_SUBMISSION, lambda: read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"]),
-        ("its other rows", lambda: table["eeg_id"]),
-        (TEST_EEGS, lambda: pl.Series("eeg_id", sorted(path.stem for path in (competition / TEST_EEGS).iterdir()))),
-    ):
-        with contextlib.suppress(SubmissionError, OSError):
-            ids = read().cast(pl.Int64, strict=False).drop_nulls().to_frame()
-            if ids.height:
-                report.ids_of = source
-                report.warn(f"{problem}; answered: the ids of {source}; spectrograms it does not name are rebuilt")
-                return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
-    raise problem
-
-
-def known_rows(competition: Path) -> pl.DataFrame:
-    """The rows of a test.csv that have an eeg_id; none where it cannot be read."""
-    try:
-        return read_ids(competition).drop_nulls("eeg_id")
-    except CompetitionError:
-        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
 
 
 def load_models(

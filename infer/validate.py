@@ -8,49 +8,12 @@ import polars as pl
 
 from common.errors import KitError
 from common.metric import kl_divergence, refusals
-from common.schema import SUBMISSION_COLUMNS, TEST_TABLE, VOTES
+from common.schema import SUBMISSION_COLUMNS, VOTES
+from infer.rows import read_test_table
 
 
 class SubmissionError(KitError):
     """A file the competition would refuse. The message lists every reason."""
-
-
-class CompetitionError(KitError):
-    """A competition folder without a usable test.csv."""
-
-
-ID_COLUMNS = ("spectrogram_id", "eeg_id")
-
-
-def read_ids(competition: Path) -> pl.DataFrame:
-    """spectrogram_id and eeg_id of every row of test.csv, null where it is no whole number. Raises CompetitionError.
-
-    Read as text, so that a strange value costs its row alone. A file without a single line is a test set without
-    rows; blank lines are no rows.
-    """
-    path = competition / TEST_TABLE
-    if not path.is_file():
-        raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's test.csv")
-    try:
-        table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
-    except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in ID_COLUMNS if column not in table.columns]
-    if absent:
-        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-    text = pl.col(ID_COLUMNS).str.strip_chars().str.strip_suffix(".0")  # as pandas writes a column with a gap
-    return table.select(text.cast(pl.Int64, strict=False))
-
-
-def read_test_table(competition: Path) -> pl.DataFrame:
-    """spectrogram_id, null where there is none, and eeg_id of every row of test.csv. Raises CompetitionError."""
-    table = read_ids(competition)
-    if table["eeg_id"].null_count():
-        raise CompetitionError(f"{competition / TEST_TABLE}: an eeg_id is empty or no whole number")
-    return table
 
 
 def read_csv(path: Path) -> pl.DataFrame:

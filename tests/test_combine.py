@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from blend_samples import PRIOR, dirichlet
 
-from common.blend import LogLinear, combine
+from common.blend import LEAST_WEIGHT, LogLinear, combine
 
 
 def test_rows_are_mixed_from_those_who_answered():
@@ -58,3 +58,14 @@ def test_logarithms_are_combined_as_written_down(kind):
     np.testing.assert_allclose(found[5], combine({"b": b[5:6]}, {"b": 1.0}, PRIOR, 1, shape)[0], rtol=1e-7)
     np.testing.assert_allclose(found[6], PRIOR)
     np.testing.assert_allclose(np.delete(found, [5, 6], 0), np.delete(expected, [5, 6], 0), rtol=1e-9, atol=1e-12)
+
+
+def test_the_largest_numbers_that_a_blend_may_hold_give_probabilities():
+    signs = np.where(np.random.default_rng(5).random((13, 6)) < 0.5, -1e6, 1e6).tolist()
+    extreme = LogLinear(temperature=1e-6, bias=tuple(signs[12]), correction=tuple(map(tuple, signs[:12])))
+    one, other = dirichlet(1, 20), dirichlet(2, 20)
+    one[:10] = np.nan
+    for log_linear in (None, LogLinear(temperature=1e-6), LogLinear(temperature=1e7), extreme):
+        mixed = combine({"a": one, "b": other}, {"a": 1.0, "b": LEAST_WEIGHT}, PRIOR, 20, log_linear)
+        assert np.isfinite(mixed).all() and (mixed >= 0).all()
+        np.testing.assert_allclose(mixed.sum(axis=1), 1)

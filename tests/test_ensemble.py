@@ -9,8 +9,8 @@ import infer.ensemble
 import infer.nets
 from common.weights import load_weights
 from infer.ensemble import Ensemble, members_of
+from infer.rows import read_test_table
 from infer.samples import read_sample
-from infer.validate import read_test_table
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from common.predict import find_devices
 from common.schema import PATTERNS, SUBMISSION_COLUMNS, VOTES
 from common.weights import find_weights
 from infer.report import write_report
+from infer.rows import CompetitionError
 from infer.submit import submit
-from infer.validate import CompetitionError, SubmissionError, score, validate
+from infer.validate import SubmissionError, score, validate
 
 HEADER = ",".join(SUBMISSION_COLUMNS) + "\n"
 

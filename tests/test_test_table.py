@@ -8,8 +8,10 @@ from conftest import report_of, votes
 
 import infer.kernel
 from common.schema import SUBMISSION_COLUMNS, VOTES
+from infer.report import SubmissionReport
+from infer.rows import CompetitionError, read_test_table, rows_to_answer
 from infer.submit import submit
-from infer.validate import CompetitionError, read_csv, read_test_table
+from infer.validate import read_csv
 
 SLUG = infer.kernel.COMPETITION
 
@@ -28,7 +30,7 @@ def test_without_a_test_table_the_sample_submission_says_what_to_answer(road, co
         submit(competition, road.datasets, road.blend, out)
     report = submit(competition, road.datasets, road.blend, out, forgiving=True)
     assert read_csv(out)["eeg_id"].to_list() == read_csv(competition / "sample_submission.csv")["eeg_id"].to_list()
-    assert "answered: the ids of sample_submission.csv; " in report.warnings[0]
+    assert "answered: sample_submission.csv; " in report.warnings[0]
     assert len(report.rebuilt_spectrograms) == 9 and report.fallbacks == []
     assert votes(out).std(axis=0).max() > 0.003
 
@@ -38,7 +40,7 @@ def test_a_test_table_without_rows_is_replaced_in_the_hidden_run(road, competiti
     damage(competition)
     (competition / "test.csv").write_text(table.splitlines()[0] + "\n")
     report = submit(competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
-    assert report.rows == 9 and "no rows; answered: the ids of sample_submission.csv; " in report.warnings[0]
+    assert report.rows == 9 and "no rows; answered: sample_submission.csv; " in report.warnings[0]
 
 
 def test_a_strange_id_far_below_costs_its_row_alone(tmp_path):
@@ -63,7 +65,7 @@ def test_one_id_that_is_none_costs_no_other_row_its_spectrogram(road, competitio
             submit(competition, road.datasets, road.blend, out)
         report = submit(competition, road.datasets, road.blend, out, forgiving=True)
         assert out.read_bytes() == (tmp_path / "clean.csv").read_bytes()
-        assert report.rebuilt_spectrograms == [] and ("sample_submission" in report.warnings[0]) is sample
+        assert report.rebuilt_spectrograms == [] and "answered: the sound rows of test.csv; " in report.warnings[0]
 
 
 def test_with_no_table_at_all_the_recordings_are_answered(road, kaggle, competition, hidden):
@@ -73,11 +75,51 @@ def test_with_no_table_at_all_the_recordings_are_answered(road, kaggle, competit
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
     answered = pl.read_csv(kaggle / "working" / "submission.csv")["eeg_id"].to_list()
     assert set(answered) == set(pl.read_csv(road.competition / "test.csv")["eeg_id"]) and len(answered) == 9
-    assert "answered: the ids of test_eegs; " in report_of(kaggle)["warnings"][0]
+    assert "answered: test_eegs; " in report_of(kaggle)["warnings"][0]
     for path in (competition / "test_eegs").iterdir():
         path.unlink()
     with pytest.raises(CompetitionError, match=r"test\.csv: no such file"):  # nothing says what to answer
         submit(competition, road.datasets, road.blend, kaggle / "none.csv", forgiving=True)
+
+
+def with_tables(folder, table, sample, recorded=()):
+    """A competition folder whose test.csv is this text, with these ids in its sample and its recordings."""
+    (folder / "test_eegs").mkdir(parents=True)
+    for eeg_id in recorded:
+        (folder / "test_eegs" / f"{eeg_id}.parquet").touch()
+    (folder / "test.csv").write_text(table)
+    if sample:
+        (folder / "sample_submission.csv").write_text("eeg_id,seizure_vote\n" + "".join(f"{row},1\n" for row in sample))
+    return folder
+
+
+HEAD = "spectrogram_id,eeg_id,patient_id\n"
+ONE_BAD = HEAD + "1,10,1\n2,?,1\n"
+SOUND = "the sound rows of test.csv"
+DAMAGED = {  # test.csv, ids of the sample and of the recordings, and what is answered
+    "the sample has the row": (ONE_BAD, (10, 20), (), f"{SOUND} and sample_submission.csv"),
+    "a sample too short": (ONE_BAD, (20,), (10, 20), f"{SOUND} and test_eegs"),
+    "another's sample": (ONE_BAD, (7,), (10, 20), f"{SOUND} and test_eegs"),
+    "no sample": (ONE_BAD, (), (10, 20), f"{SOUND} and test_eegs"),
+    "no spectrogram_id": ("eeg_id\n10\n20\n", (), (), SOUND),
+    "a sample with an odd id": ("", ("20.0", " 10 ", "?"), (7,), "sample_submission.csv"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_table_is_completed_from_what_else_says_the_rows(tmp_path, name):
+    table, sample, recorded, told = DAMAGED[name]
+    report = SubmissionReport()
+    rows = rows_to_answer(with_tables(tmp_path / "hms", table, sample, recorded), True, report)
+    assert sorted(rows["eeg_id"]) == [10, 20] and report.ids_of == told
+    assert dict(rows.select("eeg_id", "spectrogram_id").iter_rows())[10] == (1 if "1,10" in table else None)
+
+
+def test_a_sound_table_is_answered_whatever_the_sample_says(tmp_path):
+    report = SubmissionReport()
+    rows = rows_to_answer(with_tables(tmp_path / "hms", HEAD + "1,10,1\n1,10,1\n", (10, 20)), True, report)
+    assert rows["eeg_id"].to_list() == [10, 10]
+    assert report.warnings == ["sample_submission.csv lists other rows than test.csv, whose rows are answered"]
 
 
 HARMLESS = {
@@ -87,6 +129,7 @@ HARMLESS = {
     "floats": lambda text: re.sub(r"(\d+)", r"\1.0", text).encode(),
     "spaces": lambda text: re.sub(r"(\d+)", r" \1 ", text).encode(),
     "letters that are no UTF-8": lambda text: re.sub(r"(,\d+)\n", r"\1x\n", text).encode().replace(b"x", b"\xe9"),
+    "a stray quote": lambda text: text.replace("\n", '\n"', 3).encode(),
     "too many fields in a row": lambda text: text.encode().rstrip(b"\n") + b",7,8\n",
     "no line end": lambda text: text.encode().rstrip(b"\n"),
 }
@@ -115,7 +158,7 @@ def test_a_run_on_the_sample_submission_is_no_failure(road, kaggle, competition,
     (kaggle / "input" / SLUG).symlink_to(competition)
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
     assert report_of(kaggle)["failure"] is None and report_of(kaggle)["ids_of"] == "sample_submission.csv"
-    assert "has the ids of sample_submission.csv: it was not held against test.csv" in capsys.readouterr().out
+    assert "answers sample_submission.csv: it was not held against test.csv" in capsys.readouterr().out
 
 
 def test_the_kernel_ends_well_even_without_the_competition(road, kaggle, hidden, capsys):

@@ -5,9 +5,9 @@
 # common.sequences, common.spectra, common.wavelets, common.images, common.features, common.files,
 # common.models.cnn, common.models.sequence, common.models.squeezeformer, common.models.transformer,
 # common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
-# common.predict, infer.budget, infer.nets, infer.ensemble, infer.run, common.metric, infer.validate,
-# infer.submit, infer.kernel.
-# sha256 of the sources: 81accd70a5626bd358f9e9681908a363d93f4283fac63b581ce23c3da8385761
+# common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
+# common.metric, infer.validate, infer.kernel.
+# sha256 of the sources: cb0c1a2b08aef2be3830d28c36e3aa3ffa872aed97cc5ffe478386d9b980e7ed
 # ruff: noqa
 
 
@@ -820,6 +820,8 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Logit = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, products of them are no numbers any more
+LEAST_WEIGHT = 1e-12  # of a model that counts: what answers alone is divided by its weight
 LEAST_LOGGED = 1e-6  # a model that says less of a pattern is taken to say this: none can rule a pattern out alone
 
 
@@ -871,8 +873,8 @@ class LogLinear(Strict):
     """
 
     temperature: float = Field(default=1.0, ge=1e-6, le=1e7)  # beyond, nothing but rounding is left
-    bias: tuple[float, ...] = (0.0,) * len(PATTERNS)
-    correction: tuple[tuple[float, ...], ...] = ()
+    bias: tuple[Logit, ...] = (0.0,) * len(PATTERNS)
+    correction: tuple[tuple[Logit, ...], ...] = ()
 
     @model_validator(mode="after")
     def fits_the_patterns(self) -> Self:
@@ -909,6 +911,8 @@ class Blend(Strict):
             raise ValueError(f"prior must be {len(PATTERNS)} shares that sum to 1, got {self.prior}")
         if self.models and abs(sum(self.models.values()) - 1) > 1e-6:
             raise ValueError(f"weights must sum to 1, they sum to {sum(self.models.values()):.6f}")
+        if tiny := [name for name, weight in self.models.items() if 0 < weight < LEAST_WEIGHT]:
+            raise ValueError(f"weights must be 0 or at least {LEAST_WEIGHT:g}: give {', '.join(tiny)} 0")
         return self
 
     @model_validator(mode="after")
@@ -3752,6 +3756,117 @@ def mean_of(answers: list[np.ndarray]) -> np.ndarray:
     return np.divide(total, counted, out=np.full_like(total, np.nan), where=counted > 0)
 
 
+# %% infer.rows
+# Which rows a test set asks for: test.csv, and what says it where that file is damaged or not there.
+
+import contextlib
+from pathlib import Path
+
+import polars as pl
+
+ID_COLUMNS = ("spectrogram_id", "eeg_id")
+
+
+class CompetitionError(KitError):
+    """A competition folder that does not say which rows to answer. The message says why."""
+
+
+def whole_numbers(names: tuple[str, ...]) -> list[pl.Expr]:
+    """Columns of text as whole numbers, null where there is none. A column with a gap comes from pandas as 7.0."""
+    return [pl.col(name).str.strip_chars(' "').str.strip_suffix(".0").cast(pl.Int64, strict=False) for name in names]
+
+
+def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """These columns of every row of a csv file, null where there is no whole number. Raises CompetitionError.
+
+    Read as text, line by line, so that a strange value, a quote or a field too many costs its row alone. A file
+    without a single line is one without rows; blank lines are no rows.
+    """
+    if not path.is_file():
+        raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's {path.name}")
+    try:
+        table = pl.read_csv(
+            path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, quote_char=None
+        )
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
+    table = table.rename(lambda name: name.strip(' "\r'))
+    if absent := [column for column in columns if column not in table.columns]:
+        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
+    return table.filter(~pl.all_horizontal(pl.all().is_null())).select(whole_numbers(columns))
+
+
+def read_test_table(competition: Path) -> pl.DataFrame:
+    """spectrogram_id, null where there is none, and eeg_id of every row of test.csv. Raises CompetitionError."""
+    table = read_ids(competition / TEST_TABLE, ID_COLUMNS)
+    if table["eeg_id"].null_count():
+        raise CompetitionError(f"{competition / TEST_TABLE}: an eeg_id is empty or no whole number")
+    return table
+
+
+def known_rows(competition: Path) -> pl.DataFrame:
+    """The rows of a damaged test.csv that have an eeg_id; none where it cannot be read."""
+    for columns in (ID_COLUMNS, ID_COLUMNS[1:]):
+        with contextlib.suppress(CompetitionError):
+            known = read_ids(competition / TEST_TABLE, columns).drop_nulls("eeg_id")
+            return known.select(pl.lit(None, pl.Int64).alias(ID_COLUMNS[0]), "eeg_id") if known.width == 1 else known
+    return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
+
+
+def sample_ids(competition: Path) -> pl.Series:
+    """The eeg_ids of sample_submission.csv; none where it cannot be read."""
+    with contextlib.suppress(CompetitionError):
+        return read_ids(competition / SAMPLE_SUBMISSION, ID_COLUMNS[1:])["eeg_id"].drop_nulls()
+    return pl.Series("eeg_id", [], pl.Int64)
+
+
+def recorded_ids(competition: Path) -> pl.Series:
+    """The eeg_ids that the test set has recordings of."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = sorted(path.stem for path in (competition / TEST_EEGS).iterdir())
+    return pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
+
+
+def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
+    """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
+
+    A sound test.csv says it alone. Forgiving, one with nothing to answer, or with an id that is none, gives what it
+    has, and sample_submission.csv the rest; where that is not there, or lacks rows that test.csv has, the names of
+    the recordings give it.
+    """
+    try:
+        table = read_test_table(competition)
+        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
+    except CompetitionError as error:
+        if not forgiving:
+            raise
+        problem, table = error, known_rows(competition)
+    sample = sample_ids(competition)
+    known, listed = set(table["eeg_id"]), set(sample)
+    if problem is None:
+        if listed and listed != known:
+            report.warn(f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered")
+        return table
+    sources = {f"the sound rows of {TEST_TABLE}": table["eeg_id"]}
+    if listed and known <= listed:
+        sources[SAMPLE_SUBMISSION] = sample
+    else:
+        sources[TEST_EEGS] = recorded_ids(competition)
+    ids = table["eeg_id"].head(0)
+    used = []
+    for source, more in sources.items():
+        added = more.filter(~more.is_in(ids.implode()))
+        ids, used = ids.append(added), used + [source] * bool(added.len())
+    if not used:
+        raise problem
+    report.ids_of = " and ".join(used)
+    report.warn(f"{problem}; answered: {report.ids_of}; spectrograms not named there are rebuilt")
+    return ids.to_frame().join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+
+
 # %% infer.run
 # One run over a test set: batch after batch, what it costs, and what is given up when time is short.
 
@@ -3893,168 +4008,9 @@ def tqdm_of(eegs: int) -> tqdm:
     return tqdm(total=eegs, desc="predict", unit="EEG", mininterval=5)
 
 
-# %% common.metric
-# The competition's score: mean Kullback-Leibler divergence of predicted from voted shares.
-
-import numpy as np
-
-CLIP = 1e-15  # the metric clips predictions to [CLIP, 1 - CLIP] before it takes logarithms
-
-
-def vote_shares(votes: np.ndarray) -> np.ndarray:
-    """Vote counts (rows, 6) to shares that sum to 1. Raises ValueError on a row without votes."""
-    votes = np.asarray(votes, dtype=np.float64)
-    totals = votes.sum(axis=1, keepdims=True)
-    if (totals <= 0).any():
-        raise ValueError(f"row {int(np.argmax(totals <= 0))} has no votes: shares are undefined")
-    return votes / totals
-
-
-def kl_divergence(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """KL(target || prediction) of each row, in nats.
-
-    target, prediction: (rows, 6), rows summing to 1. Terms whose target is 0 count 0; predictions
-    are clipped as the competition's metric does.
-    """
-    target = np.asarray(target, dtype=np.float64)
-    prediction = np.clip(np.asarray(prediction, dtype=np.float64), CLIP, 1 - CLIP)
-    safe = np.where(target > 0, target, 1.0)
-    return np.where(target > 0, target * (np.log(safe) - np.log(prediction)), 0.0).sum(axis=1)
-
-
-def refusals(prediction: np.ndarray) -> list[str]:
-    """Why the competition would refuse these rows (rows, 6); empty when it would not."""
-    prediction = np.asarray(prediction, dtype=np.float64)
-    reasons = []
-    broken = ~np.isfinite(prediction).all(axis=1)
-    if broken.any():
-        reasons.append(f"{broken.sum()} rows hold a value that is not a number, first row {np.argmax(broken)}")
-    outside = ((prediction < 0) | (prediction > 1)).any(axis=1)
-    if outside.any():
-        reasons.append(f"{outside.sum()} rows hold a value below 0 or above 1, first row {np.argmax(outside)}")
-    sums = prediction.sum(axis=1)
-    wrong = ~np.isclose(sums, 1.0) & ~broken
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        reasons.append(f"{wrong.sum()} rows do not sum to 1, first row {row} sums to {sums[row]:.6f}")
-    return reasons
-
-
-# %% infer.validate
-# A submission is right: its columns, its ids against test.csv, its values as the competition reads them.
-
-from collections import Counter
-from pathlib import Path
-
-import numpy as np
-import polars as pl
-
-
-class SubmissionError(KitError):
-    """A file the competition would refuse. The message lists every reason."""
-
-
-class CompetitionError(KitError):
-    """A competition folder without a usable test.csv."""
-
-
-ID_COLUMNS = ("spectrogram_id", "eeg_id")
-
-
-def read_ids(competition: Path) -> pl.DataFrame:
-    """spectrogram_id and eeg_id of every row of test.csv, null where it is no whole number. Raises CompetitionError.
-
-    Read as text, so that a strange value costs its row alone. A file without a single line is a test set without
-    rows; blank lines are no rows.
-    """
-    path = competition / TEST_TABLE
-    if not path.is_file():
-        raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's test.csv")
-    try:
-        table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
-    except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in ID_COLUMNS if column not in table.columns]
-    if absent:
-        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
-    text = pl.col(ID_COLUMNS).str.strip_chars().str.strip_suffix(".0")  # as pandas writes a column with a gap
-    return table.select(text.cast(pl.Int64, strict=False))
-
-
-def read_test_table(competition: Path) -> pl.DataFrame:
-    """spectrogram_id, null where there is none, and eeg_id of every row of test.csv. Raises CompetitionError."""
-    table = read_ids(competition)
-    if table["eeg_id"].null_count():
-        raise CompetitionError(f"{competition / TEST_TABLE}: an eeg_id is empty or no whole number")
-    return table
-
-
-def read_csv(path: Path) -> pl.DataFrame:
-    """A submission or a solution, its votes as numbers. Raises SubmissionError."""
-    try:
-        frame = pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SubmissionError(f"{path.name}: not a readable csv ({str(error).strip().splitlines()[0]})") from error
-    absent = [column for column in SUBMISSION_COLUMNS if column not in frame.columns]
-    if absent:
-        raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
-    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
-    return frame.with_columns(pl.col(VOTES).cast(pl.Float64, strict=False).fill_null(float("nan")))
-
-
-def compare_ids(found: list[int], expected: list[int]) -> list[str]:
-    """How two lists of ids differ as multisets; empty when they do not."""
-    extra, missing = Counter(found) - Counter(expected), Counter(expected) - Counter(found)
-    reasons = []
-    for ids, what in ((missing, "missing"), (extra, "too many or unknown")):
-        if ids:
-            shown = ", ".join(str(eeg_id) for eeg_id in list(ids)[:3])
-            reasons.append(f"{ids.total()} rows {what}: eeg_id {shown}{' ...' if len(ids) > 3 else ''}")
-    return reasons
-
-
-def validate(submission: Path, competition: Path) -> int:
-    """Rows of a right submission. Raises SubmissionError with every reason why it is not."""
-    frame = read_csv(submission)
-    expected = read_test_table(competition)
-    reasons = []
-    if tuple(frame.columns) != SUBMISSION_COLUMNS:
-        reasons.append(f"columns are {', '.join(frame.columns)}; expected {', '.join(SUBMISSION_COLUMNS)}")
-    reasons += compare_ids(frame["eeg_id"].to_list(), expected["eeg_id"].to_list())
-    reasons += refusals(frame.select(VOTES).to_numpy())
-    if reasons:
-        raise SubmissionError(f"{submission.name} would be refused:\n  " + "\n  ".join(reasons))
-    return frame.height
-
-
-def score(submission: Path, solution: Path) -> tuple[float, int]:
-    """Mean KL over the rows of the solution, and their number. Raises SubmissionError.
-
-    solution: eeg_id and six columns of vote shares or counts. Repeated ids are matched in order.
-    """
-    frame, truth = read_csv(submission), read_csv(solution)
-    reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
-    reasons += refusals(frame.select(VOTES).to_numpy())
-    votes = truth.select(VOTES).to_numpy()
-    if not np.isfinite(votes).all() or (votes < 0).any() or not (votes.sum(axis=1) > 0).all():
-        reasons.append(f"{solution.name} has a row without votes, or a vote that is negative or not a number")
-    if reasons:
-        raise SubmissionError(f"{submission.name} cannot be scored:\n  " + "\n  ".join(reasons))
-    if frame.height == 0:
-        raise SubmissionError(f"{submission.name} has no rows to score")
-    frame, truth = frame.sort("eeg_id", maintain_order=True), truth.sort("eeg_id", maintain_order=True)
-    votes = truth.select(VOTES).to_numpy()
-    target = votes / votes.sum(axis=1, keepdims=True)
-    return float(kl_divergence(target, frame.select(VOTES).to_numpy()).mean()), frame.height
-
-
 # %% infer.submit
 # test.csv -> submission.csv: every row gets an answer, each eeg_id is computed once.
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -4063,44 +4019,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-
-
-def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
-    """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
-
-    Forgiving, a test.csv with nothing to answer, or with an id that is none, is replaced by the ids of
-    sample_submission.csv, or else by those of its rows that have one, or else by the names of the recordings; it
-    still says which spectrogram is whose.
-    """
-    try:
-        table = read_test_table(competition)
-        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
-    except CompetitionError as error:
-        if not forgiving:
-            raise
-        problem, table = error, known_rows(competition)
-    if problem is None:
-        return table
-    for source, read in (
-        (SAMPLE_SUBMISSION, lambda: read_csv(competition / SAMPLE_SUBMISSION)["eeg_id"]),
-        ("its other rows", lambda: table["eeg_id"]),
-        (TEST_EEGS, lambda: pl.Series("eeg_id", sorted(path.stem for path in (competition / TEST_EEGS).iterdir()))),
-    ):
-        with contextlib.suppress(SubmissionError, OSError):
-            ids = read().cast(pl.Int64, strict=False).drop_nulls().to_frame()
-            if ids.height:
-                report.ids_of = source
-                report.warn(f"{problem}; answered: the ids of {source}; spectrograms it does not name are rebuilt")
-                return ids.join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
-    raise problem
-
-
-def known_rows(competition: Path) -> pl.DataFrame:
-    """The rows of a test.csv that have an eeg_id; none where it cannot be read."""
-    try:
-        return read_ids(competition).drop_nulls("eeg_id")
-    except CompetitionError:
-        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
 
 
 def load_models(
@@ -4219,6 +4137,126 @@ def submit(
     return report
 
 
+# %% common.metric
+# The competition's score: mean Kullback-Leibler divergence of predicted from voted shares.
+
+import numpy as np
+
+CLIP = 1e-15  # the metric clips predictions to [CLIP, 1 - CLIP] before it takes logarithms
+
+
+def vote_shares(votes: np.ndarray) -> np.ndarray:
+    """Vote counts (rows, 6) to shares that sum to 1. Raises ValueError on a row without votes."""
+    votes = np.asarray(votes, dtype=np.float64)
+    totals = votes.sum(axis=1, keepdims=True)
+    if (totals <= 0).any():
+        raise ValueError(f"row {int(np.argmax(totals <= 0))} has no votes: shares are undefined")
+    return votes / totals
+
+
+def kl_divergence(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """KL(target || prediction) of each row, in nats.
+
+    target, prediction: (rows, 6), rows summing to 1. Terms whose target is 0 count 0; predictions
+    are clipped as the competition's metric does.
+    """
+    target = np.asarray(target, dtype=np.float64)
+    prediction = np.clip(np.asarray(prediction, dtype=np.float64), CLIP, 1 - CLIP)
+    safe = np.where(target > 0, target, 1.0)
+    return np.where(target > 0, target * (np.log(safe) - np.log(prediction)), 0.0).sum(axis=1)
+
+
+def refusals(prediction: np.ndarray) -> list[str]:
+    """Why the competition would refuse these rows (rows, 6); empty when it would not."""
+    prediction = np.asarray(prediction, dtype=np.float64)
+    reasons = []
+    broken = ~np.isfinite(prediction).all(axis=1)
+    if broken.any():
+        reasons.append(f"{broken.sum()} rows hold a value that is not a number, first row {np.argmax(broken)}")
+    outside = ((prediction < 0) | (prediction > 1)).any(axis=1)
+    if outside.any():
+        reasons.append(f"{outside.sum()} rows hold a value below 0 or above 1, first row {np.argmax(outside)}")
+    sums = prediction.sum(axis=1)
+    wrong = ~np.isclose(sums, 1.0) & ~broken
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        reasons.append(f"{wrong.sum()} rows do not sum to 1, first row {row} sums to {sums[row]:.6f}")
+    return reasons
+
+
+# %% infer.validate
+# A submission is right: its columns, its ids against test.csv, its values as the competition reads them.
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+
+class SubmissionError(KitError):
+    """A file the competition would refuse. The message lists every reason."""
+
+
+def read_csv(path: Path) -> pl.DataFrame:
+    """A submission or a solution, its votes as numbers. Raises SubmissionError."""
+    try:
+        frame = pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SubmissionError(f"{path.name}: not a readable csv ({str(error).strip().splitlines()[0]})") from error
+    absent = [column for column in SUBMISSION_COLUMNS if column not in frame.columns]
+    if absent:
+        raise SubmissionError(f"{path.name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
+    return frame.with_columns(pl.col(VOTES).cast(pl.Float64, strict=False).fill_null(float("nan")))
+
+
+def compare_ids(found: list[int], expected: list[int]) -> list[str]:
+    """How two lists of ids differ as multisets; empty when they do not."""
+    extra, missing = Counter(found) - Counter(expected), Counter(expected) - Counter(found)
+    reasons = []
+    for ids, what in ((missing, "missing"), (extra, "too many or unknown")):
+        if ids:
+            shown = ", ".join(str(eeg_id) for eeg_id in list(ids)[:3])
+            reasons.append(f"{ids.total()} rows {what}: eeg_id {shown}{' ...' if len(ids) > 3 else ''}")
+    return reasons
+
+
+def validate(submission: Path, competition: Path) -> int:
+    """Rows of a right submission. Raises SubmissionError with every reason why it is not."""
+    frame = read_csv(submission)
+    expected = read_test_table(competition)
+    reasons = []
+    if tuple(frame.columns) != SUBMISSION_COLUMNS:
+        reasons.append(f"columns are {', '.join(frame.columns)}; expected {', '.join(SUBMISSION_COLUMNS)}")
+    reasons += compare_ids(frame["eeg_id"].to_list(), expected["eeg_id"].to_list())
+    reasons += refusals(frame.select(VOTES).to_numpy())
+    if reasons:
+        raise SubmissionError(f"{submission.name} would be refused:\n  " + "\n  ".join(reasons))
+    return frame.height
+
+
+def score(submission: Path, solution: Path) -> tuple[float, int]:
+    """Mean KL over the rows of the solution, and their number. Raises SubmissionError.
+
+    solution: eeg_id and six columns of vote shares or counts. Repeated ids are matched in order.
+    """
+    frame, truth = read_csv(submission), read_csv(solution)
+    reasons = compare_ids(frame["eeg_id"].to_list(), truth["eeg_id"].to_list())
+    reasons += refusals(frame.select(VOTES).to_numpy())
+    votes = truth.select(VOTES).to_numpy()
+    if not np.isfinite(votes).all() or (votes < 0).any() or not (votes.sum(axis=1) > 0).all():
+        reasons.append(f"{solution.name} has a row without votes, or a vote that is negative or not a number")
+    if reasons:
+        raise SubmissionError(f"{submission.name} cannot be scored:\n  " + "\n  ".join(reasons))
+    if frame.height == 0:
+        raise SubmissionError(f"{submission.name} has no rows to score")
+    frame, truth = frame.sort("eeg_id", maintain_order=True), truth.sort("eeg_id", maintain_order=True)
+    votes = truth.select(VOTES).to_numpy()
+    target = votes / votes.sum(axis=1, keepdims=True)
+    return float(kl_divergence(target, frame.select(VOTES).to_numpy()).mean()), frame.height
+
+
 # %% infer.kernel
 # What the Kaggle kernel runs: find the mounts, submit, hold the result against test.csv.
 
@@ -4280,7 +4318,7 @@ def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionRepo
     if report.ids_of == TEST_TABLE:
         print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
     else:
-        print(f"submission.csv has the ids of {report.ids_of}: it was not held against {TEST_TABLE}")
+        print(f"submission.csv answers {report.ids_of}: it was not held against {TEST_TABLE}")
 
 
 def give_up(report: SubmissionReport, working: Path, why: str) -> None:
