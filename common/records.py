@@ -159,7 +159,9 @@ def read_spectrogram(path: Path) -> Recording:
     """
     fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
     values, frame, findings = read_columns(path, fields, beside=("time",))
-    if "time" in frame.columns and frame["time"].dtype.is_numeric() and not frame["time"].is_sorted():
+    if "time" in frame.columns and not frame["time"].dtype.is_numeric():
+        findings.append(f"time is {frame['time'].dtype}: its rows are taken in their order")
+    elif "time" in frame.columns and not frame["time"].is_sorted():
         values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
         findings.append("rows were not in the order of time")
     if np.fmin.reduce(values, axis=None) < 0:
@@ -167,6 +169,8 @@ def read_spectrogram(path: Path) -> Recording:
         findings.append("negative power read as NaN")
     if np.isnan(values).all():
         raise RecordingError(f"{path.name}: not one finite value")
+    if values.size > 1 and not np.fmax.reduce(values, axis=None) > np.fmin.reduce(values, axis=None):
+        findings.append("no power varies")
     if values.shape[1] < SPECTROGRAM_COLUMNS:
         findings.append(f"{values.shape[1]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
     return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), tuple(findings))

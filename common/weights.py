@@ -107,7 +107,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:
         experiment = parse_experiment(json.loads(config), CONFIG_FILE)
-    except (ConfigError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no text, no JSON, or one that is nested endlessly
+        raise WeightsError(f"{folder.name}/{CONFIG_FILE} cannot be read ({error}); export it again") from error
+    except ConfigError as error:
         raise WeightsError(f"{folder.name}: {error}\n(written by another version of the kit?)") from error
     if experiment.name != manifest.name:
         raise WeightsError(f"{folder.name}: {CONFIG_FILE} is of {experiment.name}, {MANIFEST_FILE} of {manifest.name}")
@@ -134,7 +136,9 @@ def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> tuple[n
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{label} does not fit {experiment.name}: {error}") from error
-    for name, values in tensors.items():
+    for name, kept in model.state_dict().items():
+        if (values := tensors[name]).dtype != kept.dtype:
+            raise WeightsError(f"{label} holds {name} as {values.dtype} instead of {kept.dtype}: export it again")
         if not values.isfinite().all():
             raise WeightsError(f"{label} holds numbers that are not finite, in {name}: train that fold again")
     return model.eval(), seen

@@ -21,8 +21,8 @@ def run_submit(arguments: argparse.Namespace) -> None:
     folders = find_weights(arguments.weights)
     for target in filter(None, (arguments.out, arguments.report)):  # found out now, not after the prediction
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir() or not os.access(target.parent, os.W_OK):
-            raise SubmissionError(f"{target} cannot be written: it is a folder, or its folder is read-only")
+        if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
+            raise SubmissionError(f"{target} cannot be written: it is no file, or its folder is read-only")
     report = submit(arguments.competition, folders, load_blend(arguments.blend), arguments.out)
     print("\n".join(report.lines()))
     if arguments.report:

@@ -101,7 +101,7 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
     else:
         sources[TEST_EEGS] = recorded_ids(competition)
     ids = table["eeg_id"].head(0)
-    used = []
+    used: list[str] = []
     for source, more in sources.items():
         added = more.filter(~more.is_in(ids.implode()))
         ids, used = ids.append(added), used + [source] * bool(added.len())

@@ -87,7 +87,11 @@ class Run:
         costs[READING] = began - since
         for part, seconds in costs.items():
             self.costs[part] += seconds
-        self.budget.note(Batch(len(batch), self.budget.clock() - since, costs))
+        spent = self.budget.clock() - since
+        if any(sample.slow for sample in batch):
+            # A stall tells nothing of the recordings to come, and nets that are given up would not make up for it.
+            spent -= costs.pop(READING)
+        self.budget.note(Batch(len(batch), spent, costs))
 
     def parts(self) -> set[Hashable]:
         """Cost keys of what an EEG goes through."""

@@ -1,6 +1,5 @@
 """The raw recordings of one row of test.csv: read in time, cut to length, repaired or given up by name."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,11 @@ import numpy as np
 import torch
 
 from common.records import Recording, RecordingError, central, read_eeg, read_spectrogram
-from common.schema import SPECTROGRAM_COLUMNS, TEST_EEGS, TEST_SPECTROGRAMS, WINDOW_SAMPLES
+from common.schema import ELECTRODES, SPECTROGRAM_COLUMNS, TEST_EEGS, TEST_SPECTROGRAMS, WINDOW_SAMPLES
 from common.spectrogram import rebuild_spectrogram
+from infer.in_time import in_time
+
+SCALP = [electrode != "EKG" for electrode in ELECTRODES]
 
 
 class SlowReadError(RecordingError):
@@ -31,28 +33,17 @@ class Sample:
 
 
 def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) -> Recording:
-    """read(path), given up after so many seconds. Raises RecordingError.
-
-    A mounted disk that stalls holds whoever reads from it, and nothing can interrupt that: so a thread of its own
-    waits there, which does not keep the program from ending.
-    """
-    result: list[Recording] = []
-    errors: list[RecordingError] = []
-
-    def reading() -> None:
-        try:
-            result.append(read(path))
-        except RecordingError as error:
-            errors.append(error)
-        except BaseException as error:  # polars' panics too: a reader that fails costs its recording, not the run
-            errors.append(RecordingError(f"{path.name}: {type(error).__name__}: {error}"))
-
-    thread = threading.Thread(target=reading, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if result:
-        return result[0]
-    raise errors[0] if errors else SlowReadError(f"{path.name}: not read within {seconds:g} s")
+    """read(path), given up after so many seconds. Raises RecordingError, whatever else the reader raises."""
+    try:
+        return in_time(lambda: read(path), seconds)
+    except RecordingError:
+        raise
+    except TimeoutError as error:
+        raise SlowReadError(f"{path.name}: not read within {seconds:g} s") from error
+    except BaseException as error:  # a reader that fails costs its recording, not the run
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise RecordingError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
 def read_central(
@@ -80,9 +71,9 @@ def read_sample(
     try:
         path = competition / TEST_EEGS / f"{eeg_id}.parquet"
         eeg, findings = read_central(read_eeg, path, WINDOW_SAMPLES, seconds)
-        if not np.isfinite(eeg).any():
+        if not np.isfinite(eeg[SCALP]).any():
             eeg = None
-            raise RecordingError(f"{path.name}: nothing finite in its central 50 s")
+            raise RecordingError(f"{path.name}: nothing finite on the scalp in its central 50 s")
         repaired += [f"EEG: {finding}" for finding in findings]
     except RecordingError as error:
         unreadable.append(f"EEG {error}")

@@ -15,13 +15,24 @@ from common.inputs import needs_spectrogram
 from common.predict import find_devices, good_at_half
 from common.schema import SUBMISSION_COLUMNS, VOTES
 from common.views import PLAIN
-from common.weights import ModelFolds, load_weights, named
+from common.weights import ModelFolds, WeightsError, load_weights, named
 from infer.budget import Budget
 from infer.ensemble import Ensemble, members_of
+from infer.in_time import in_time
 from infer.report import SubmissionReport
 from infer.rows import rows_to_answer
 from infer.run import Run
 from infer.samples import Sample, read_sample
+
+LOADING_SECONDS = 1200.0  # a weights folder that takes longer is out: reading a gigabyte takes half a minute
+
+
+def load_in_time(folder: Path, forgiving: bool) -> ModelFolds:
+    """On the CPU. Raises WeightsError, also where the disk hangs."""
+    try:
+        return in_time(lambda: load_weights(folder, torch.device("cpu"), forgiving), LOADING_SECONDS)
+    except TimeoutError as error:
+        raise WeightsError(f"{folder.name}: not loaded within {LOADING_SECONDS:g} s") from error
 
 
 def load_models(
@@ -31,7 +42,7 @@ def load_models(
     folds: list[ModelFolds] = []
     for folder in folders:
         try:
-            loaded = load_weights(folder, torch.device("cpu"), forgiving)
+            loaded = load_in_time(folder, forgiving)
         except Exception as error:  # a damaged folder, an unknown backbone, a disk error: this model is out, by name
             if not forgiving:
                 raise

@@ -137,9 +137,10 @@ def make_report(outcome: Outcome, working: Path, out: Path) -> dict[str, Any]:
             kernel = json.loads(own_report.read_bytes())
         except ValueError as error:
             print(f"sandbox: the kernel's report.json is not JSON: {error}")
+    failure = kernel.get("failure") if isinstance(kernel, dict) else None
     files = [path for path in working.rglob("*") if path.is_symlink() or not path.is_dir()]
     return {
-        "ok": outcome.exit_code == 0 and not outcome.timed_out and rows is not None,
+        "ok": outcome.exit_code == 0 and not outcome.timed_out and rows is not None and failure is None,
         "exit_code": outcome.exit_code,
         "timed_out": outcome.timed_out,
         "seconds": outcome.seconds,
@@ -184,6 +185,8 @@ def summary(report: dict[str, Any], out: Path) -> str:
         reason = "was ended at the time limit (--hours)"
     elif report["exit_code"]:
         reason = f"ended with exit code {report['exit_code']}"
+    elif report["submission_rows"] is not None:
+        reason = f"says that it did not end well ({report['kernel']['failure']})"
     else:
         reason = f"left no submission.csv in its working folder but {report['outputs'] or 'nothing'}"
     return f"sandbox: FAILED: the kernel {reason} after {spent}; see {out / 'log.txt'}"
@@ -201,7 +204,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="python kernels/sandbox.py",
         description="Run a kernel as Kaggle would: same mounts, no network, no project files, a time limit.\n"
         "Leaves submission.csv, report.json and log.txt in --out. Exit code 0: the kernel ended well,\n"
-        "in time and with a submission.csv; 1: it did not; 2: it was not run.",
+        "in time, with a submission.csv, and its report tells of no failure; 1: it did not; 2: it was not run.",
         epilog="example:\n  python kernels/sandbox.py kernels/hms-inference --out demo/sandbox \\\n"
         "      --competition demo/competition --datasets demo/weights/hms-smoke-wave-bipolar",
         formatter_class=argparse.RawDescriptionHelpFormatter,

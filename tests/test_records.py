@@ -173,6 +173,7 @@ def power_frame(n_rows=300):
     [
         (lambda frame: frame.select(reversed(frame.columns)), "columns in another order"),
         (lambda frame: frame.drop("time"), None),
+        (lambda frame: frame.with_columns(pl.col("time").cast(pl.String)), "time is String: its rows are taken"),
         (lambda frame: frame.sample(fraction=1, shuffle=True, seed=3), "not in the order of time"),
         (lambda frame: frame.rename(str.lower), "another spelling"),
     ],
@@ -188,6 +189,12 @@ def test_sound_power_survives_unchanged(tmp_path, change, finding, n_rows):
     centre = central(read.values, 300)
     first = {300: 0, 310: 5, 200: -50}[n_rows]
     np.testing.assert_array_equal(centre[:, :, 150], read.values[:, :, 150 + first])
+
+
+def test_power_that_does_not_vary_is_named(tmp_path):
+    frame = power_frame(300)[0]
+    still = frame.select("time", pl.exclude("time") * 0)
+    assert read_spectrogram(written(tmp_path, still)).findings == ("no power varies",)
 
 
 def test_negative_power_and_a_lost_region(tmp_path):

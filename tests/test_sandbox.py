@@ -170,6 +170,14 @@ def test_failing_exits(stage, isolation):
     assert not (stage.out / "submission.csv").exists()  # nor that of the run before
 
 
+def test_a_kernel_that_tells_of_a_failure_has_not_passed(stage):
+    source = "answer()\nPath('report.json').write_text('{\"failure\": %s}')\n"
+    done = stage.run(source % '\\"no disk\\"')
+    assert done.returncode == 1 and "says that it did not end well (no disk)" in done.stdout
+    assert stage.report()["submission_rows"] is not None and not stage.report()["ok"]
+    assert stage.run(source % "null").returncode == 0
+
+
 def test_peak_memory_is_the_kernels(stage, isolation):
     stage.run("block = b'x' * (300 << 20)\nanswer()\n", "--isolation", isolation)
     assert 300 <= stage.report()["peak_memory_mb"] < 450

@@ -1,15 +1,23 @@
 """A disk that stalls: a read that hangs costs its own recording, and that one is read once more."""
 
 import os
+import shutil
 import threading
 
 import numpy as np
 import polars as pl
+import pytest
+from blend_samples import PRIOR
 from conftest import votes
 
 import infer.run
 import infer.samples
-from infer.samples import read_sample
+import infer.submit
+from common.blend import Blend
+from infer.budget import Budget
+from infer.report import SubmissionReport
+from infer.run import READING, Run
+from infer.samples import Sample, read_sample
 from infer.submit import submit
 
 
@@ -71,3 +79,36 @@ def test_a_thread_that_waits_for_a_recording_does_not_hold_the_program(road, com
     hanging_eeg(competition)
     submit(competition, road.datasets, road.blend.model_copy(update={"read_seconds": 0.3}), tmp_path / "out.csv")
     assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+
+
+def test_a_weights_folder_whose_reading_hangs_costs_its_model_only(road, tmp_path, monkeypatch):
+    monkeypatch.setattr(infer.submit, "LOADING_SECONDS", 3.0)
+    image, wave = road.datasets
+    folder = shutil.copytree(wave, tmp_path / wave.name)
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    report = submit(road.competition, [folder, image], road.blend, tmp_path / "out.csv", forgiving=True)
+    assert f"{wave.name}: not loaded within 3 s" in report.dropped
+    alone = submit(road.competition, [image], road.blend, tmp_path / "alone.csv", forgiving=True)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    assert report.models == alone.models
+
+
+class Silent:
+    """An ensemble without nets."""
+
+    members = ()
+
+    def answer(self, samples, active, is_over):
+        return {}, {}
+
+
+@pytest.mark.parametrize(("slow", "hours"), [(False, 10.0), (True, 1.0)])
+def test_a_stall_is_not_forecast_for_the_recordings_to_come(slow, hours):
+    now = [0.0]
+    budget = Budget(9 * 3600, lambda: now[0])
+    run = Run(Silent(), {}, Blend(models={}, prior=PRIOR), budget, SubmissionReport())
+    now[0] = 3600.0  # one EEG took an hour
+    run.answer([Sample(1, None, None, slow=slow)], since=0.0)
+    assert budget.predicted(run.parts(), 9) == pytest.approx(hours * 3600)
+    assert run.costs[READING] == 3600.0

@@ -110,6 +110,10 @@ def one_nan(folder):
     vouched(folder, tensors)
 
 
+def in_double(folder):
+    vouched(folder, {name: values.double() for name, values in load_file(folder / "fold1.safetensors").items()})
+
+
 def vouched(folder, tensors):
     """An intact file for which the manifest vouches: only its tensors can tell."""
     path = folder / "fold1.safetensors"
@@ -125,6 +129,7 @@ FOLD_FAULTS = {
     flip_a_bit: "does not have the manifest's sha256",
     remove: "is missing",
     foreign_net: "does not fit tiny-wave",
+    in_double: "as torch.float64 instead of torch.",
     one_nan: "holds numbers that are not finite, in ",
 }
 
@@ -194,8 +199,19 @@ def other_version(folder):
 
 
 def foreign_config(folder):
+    vouched_config(folder, json.dumps({"name": "tiny-wave", "input": {"kind": "hologram"}}).encode())
+
+
+def binary_config(folder):
+    vouched_config(folder, b'{"name": "\xff\xfe"}')
+
+
+def endless_config(folder):
+    vouched_config(folder, b"[" * 100_000)
+
+
+def vouched_config(folder, content):
     """A recipe this version does not know, with a manifest that vouches for it."""
-    content = json.dumps({"name": "tiny-wave", "input": {"kind": "hologram"}}).encode()
     (folder / "config.json").write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["config_sha256"] = hashlib.sha256(content).hexdigest()
@@ -206,6 +222,8 @@ RECIPE_FAULTS = {
     change_config: "config.json",
     no_config: "config.json",
     foreign_config: "config.json",
+    binary_config: "config.json cannot be read",
+    endless_config: "config.json cannot be read",
     no_manifest: "manifest.json",
     garbled_manifest: "manifest.json",
     binary_manifest: "manifest.json",

@@ -39,7 +39,7 @@ from drilling.damage import (
     zipped,
 )
 
-from common.schema import SPECTROGRAM_FIELDS
+from common.schema import ELECTRODES, SPECTROGRAM_FIELDS
 
 READ_SECONDS = 5  # what the drill's kernel gives a file to be read
 
@@ -124,7 +124,10 @@ CASES = {
     # EEG: nothing to be had from it
     "all NaN": Case(only(to=NAN), eeg_lost="ID.parquet: not one finite sample"),
     "all infinite": Case(only(to=INFINITY), eeg_lost="ID.parquet: not one finite sample"),
-    "nothing central": Case(nothing_central, eeg_lost="ID.parquet: nothing finite in its central 50 s"),
+    "nothing central": Case(nothing_central, eeg_lost="ID.parquet: nothing finite on the scalp in its central 50 s"),
+    "nothing but EKG": Case(
+        only(*ELECTRODES[:-1], to=NAN), eeg_lost="ID.parquet: nothing finite on the scalp in its central 50 s"
+    ),
     "no rows": Case(lambda frame: frame[:0], eeg_lost="ID.parquet: no rows"),
     "no electrode": Case(
         lambda frame: frame.rename(lambda name: f"{name}x"),

@@ -4,10 +4,10 @@
 # common.views, common.config, common.blend, common.memory, common.cores, common.filters, common.montage,
 # common.sequences, common.spectra, common.wavelets, common.images, common.features, common.files,
 # common.models.cnn, common.models.sequence, common.models.squeezeformer, common.models.transformer,
-# common.models.build, common.weights, common.records, common.spectrogram, infer.samples, infer.report,
-# common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
+# common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
+# infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: cb0c1a2b08aef2be3830d28c36e3aa3ffa872aed97cc5ffe478386d9b980e7ed
+# sha256 of the sources: 45b6115c55313c1ad8deedb4d8b9f9dbf52cf5c1ee33edcecf72f4089666b094
 # ruff: noqa
 
 
@@ -2638,7 +2638,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:
         experiment = parse_experiment(json.loads(config), CONFIG_FILE)
-    except (ConfigError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no text, no JSON, or one that is nested endlessly
+        raise WeightsError(f"{folder.name}/{CONFIG_FILE} cannot be read ({error}); export it again") from error
+    except ConfigError as error:
         raise WeightsError(f"{folder.name}: {error}\n(written by another version of the kit?)") from error
     if experiment.name != manifest.name:
         raise WeightsError(f"{folder.name}: {CONFIG_FILE} is of {experiment.name}, {MANIFEST_FILE} of {manifest.name}")
@@ -2665,7 +2667,9 @@ def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> tuple[n
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{label} does not fit {experiment.name}: {error}") from error
-    for name, values in tensors.items():
+    for name, kept in model.state_dict().items():
+        if (values := tensors[name]).dtype != kept.dtype:
+            raise WeightsError(f"{label} holds {name} as {values.dtype} instead of {kept.dtype}: export it again")
         if not values.isfinite().all():
             raise WeightsError(f"{label} holds numbers that are not finite, in {name}: train that fold again")
     return model.eval(), seen
@@ -2847,7 +2851,9 @@ def read_spectrogram(path: Path) -> Recording:
     """
     fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
     values, frame, findings = read_columns(path, fields, beside=("time",))
-    if "time" in frame.columns and frame["time"].dtype.is_numeric() and not frame["time"].is_sorted():
+    if "time" in frame.columns and not frame["time"].dtype.is_numeric():
+        findings.append(f"time is {frame['time'].dtype}: its rows are taken in their order")
+    elif "time" in frame.columns and not frame["time"].is_sorted():
         values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
         findings.append("rows were not in the order of time")
     if np.fmin.reduce(values, axis=None) < 0:
@@ -2855,6 +2861,8 @@ def read_spectrogram(path: Path) -> Recording:
         findings.append("negative power read as NaN")
     if np.isnan(values).all():
         raise RecordingError(f"{path.name}: not one finite value")
+    if values.size > 1 and not np.fmax.reduce(values, axis=None) > np.fmin.reduce(values, axis=None):
+        findings.append("no power varies")
     if values.shape[1] < SPECTROGRAM_COLUMNS:
         findings.append(f"{values.shape[1]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
     return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), tuple(findings))
@@ -2974,16 +2982,52 @@ def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:
     return rebuilt
 
 
+# %% infer.in_time
+# What may hang on a disk that stalls, given up after a while.
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def in_time(act: Callable[[], T], seconds: float) -> T:
+    """What act() returns or raises. Raises TimeoutError when that takes longer.
+
+    A mounted disk that stalls holds whoever reads from it, and nothing can interrupt that: so a thread of its own
+    waits there, which does not keep the program from ending.
+    """
+    result: list[T] = []
+    errors: list[BaseException] = []
+
+    def acting() -> None:
+        try:
+            result.append(act())
+        except BaseException as error:  # polars' panics too
+            errors.append(error)
+
+    thread = threading.Thread(target=acting, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not result:
+        raise TimeoutError(f"not done within {seconds:g} s")
+    return result[0]
+
+
 # %% infer.samples
 # The raw recordings of one row of test.csv: read in time, cut to length, repaired or given up by name.
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+
+SCALP = [electrode != "EKG" for electrode in ELECTRODES]
 
 
 class SlowReadError(RecordingError):
@@ -3004,28 +3048,17 @@ class Sample:
 
 
 def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) -> Recording:
-    """read(path), given up after so many seconds. Raises RecordingError.
-
-    A mounted disk that stalls holds whoever reads from it, and nothing can interrupt that: so a thread of its own
-    waits there, which does not keep the program from ending.
-    """
-    result: list[Recording] = []
-    errors: list[RecordingError] = []
-
-    def reading() -> None:
-        try:
-            result.append(read(path))
-        except RecordingError as error:
-            errors.append(error)
-        except BaseException as error:  # polars' panics too: a reader that fails costs its recording, not the run
-            errors.append(RecordingError(f"{path.name}: {type(error).__name__}: {error}"))
-
-    thread = threading.Thread(target=reading, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if result:
-        return result[0]
-    raise errors[0] if errors else SlowReadError(f"{path.name}: not read within {seconds:g} s")
+    """read(path), given up after so many seconds. Raises RecordingError, whatever else the reader raises."""
+    try:
+        return in_time(lambda: read(path), seconds)
+    except RecordingError:
+        raise
+    except TimeoutError as error:
+        raise SlowReadError(f"{path.name}: not read within {seconds:g} s") from error
+    except BaseException as error:  # a reader that fails costs its recording, not the run
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise RecordingError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
 def read_central(
@@ -3053,9 +3086,9 @@ def read_sample(
     try:
         path = competition / TEST_EEGS / f"{eeg_id}.parquet"
         eeg, findings = read_central(read_eeg, path, WINDOW_SAMPLES, seconds)
-        if not np.isfinite(eeg).any():
+        if not np.isfinite(eeg[SCALP]).any():
             eeg = None
-            raise RecordingError(f"{path.name}: nothing finite in its central 50 s")
+            raise RecordingError(f"{path.name}: nothing finite on the scalp in its central 50 s")
         repaired += [f"EEG: {finding}" for finding in findings]
     except RecordingError as error:
         unreadable.append(f"EEG {error}")
@@ -3856,7 +3889,7 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
     else:
         sources[TEST_EEGS] = recorded_ids(competition)
     ids = table["eeg_id"].head(0)
-    used = []
+    used: list[str] = []
     for source, more in sources.items():
         added = more.filter(~more.is_in(ids.implode()))
         ids, used = ids.append(added), used + [source] * bool(added.len())
@@ -3948,7 +3981,11 @@ class Run:
         costs[READING] = began - since
         for part, seconds in costs.items():
             self.costs[part] += seconds
-        self.budget.note(Batch(len(batch), self.budget.clock() - since, costs))
+        spent = self.budget.clock() - since
+        if any(sample.slow for sample in batch):
+            # A stall tells nothing of the recordings to come, and nets that are given up would not make up for it.
+            spent -= costs.pop(READING)
+        self.budget.note(Batch(len(batch), spent, costs))
 
     def parts(self) -> set[Hashable]:
         """Cost keys of what an EEG goes through."""
@@ -4020,6 +4057,16 @@ import numpy as np
 import polars as pl
 import torch
 
+LOADING_SECONDS = 1200.0  # a weights folder that takes longer is out: reading a gigabyte takes half a minute
+
+
+def load_in_time(folder: Path, forgiving: bool) -> ModelFolds:
+    """On the CPU. Raises WeightsError, also where the disk hangs."""
+    try:
+        return in_time(lambda: load_weights(folder, torch.device("cpu"), forgiving), LOADING_SECONDS)
+    except TimeoutError as error:
+        raise WeightsError(f"{folder.name}: not loaded within {LOADING_SECONDS:g} s") from error
+
 
 def load_models(
     folders: list[Path], blend: Blend, forgiving: bool, report: SubmissionReport
@@ -4028,7 +4075,7 @@ def load_models(
     folds: list[ModelFolds] = []
     for folder in folders:
         try:
-            loaded = load_weights(folder, torch.device("cpu"), forgiving)
+            loaded = load_in_time(folder, forgiving)
         except Exception as error:  # a damaged folder, an unknown backbone, a disk error: this model is out, by name
             if not forgiving:
                 raise
