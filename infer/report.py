@@ -26,6 +26,7 @@ class SubmissionReport:
     eegs: int = 0
     devices: list[str] = field(default_factory=list)
     models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, nets
+    manifests: dict[str, str] = field(default_factory=dict)  # name -> sha256 of its manifest.json
     views: list[str] = field(default_factory=list)
     ids_of: str = TEST_TABLE  # where the rows to answer come from; in the hidden run it may have to be another
     dropped: list[str] = field(default_factory=list)  # what was left out: by damage, or for want of time

@@ -10,12 +10,12 @@ import polars as pl
 import torch
 
 from common.blend import Blend, model_weights
-from common.files import write_via
+from common.files import sha256_of, write_via
 from common.inputs import needs_spectrogram
 from common.predict import find_devices, good_at_half
 from common.schema import SUBMISSION_COLUMNS, VOTES
 from common.views import PLAIN
-from common.weights import ModelFolds, WeightsError, load_weights, named
+from common.weights import MANIFEST_FILE, ModelFolds, WeightsError, load_weights, named
 from infer.budget import Budget
 from infer.ensemble import Ensemble, members_of
 from infer.in_time import in_time
@@ -53,6 +53,7 @@ def load_models(
             report.dropped.append(f"{folder.name}: a second copy of {loaded.experiment.name}")
         else:
             folds.append(loaded)
+            report.manifests[loaded.experiment.name] = sha256_of(folder / MANIFEST_FILE)
     weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
     report.dropped += problems
     folds = [model for model in folds if model.experiment.name in weights]

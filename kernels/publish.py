@@ -9,6 +9,7 @@ datasets create or version -> ready, at the expected version, as sent -> kernels
 """
 
 import argparse
+import io
 import re
 import shlex
 import signal
@@ -18,7 +19,8 @@ from pathlib import Path
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import OLDEST, Kaggle, KaggleError
 from publishing.kaggle_failures import BY_NAME, INSTALL
-from publishing.ledger import git_commit, read_ledger, table
+from publishing.leaks import secret_in_text
+from publishing.ledger import LedgerError, git_commit, read_ledger, refuse_unusable, table
 from publishing.ledger_plot import plot
 from publishing.parcel import Parcel, Refused, default_datasets, pack, stage
 from publishing.publication import (
@@ -99,7 +101,7 @@ def run_parts(job: Job, parts: tuple[str, ...]) -> None:
             raise PublishError("No kernel version of this publication has run yet: --only kernel first.")
         publish_submission(job)
     if not job.publication.finished:
-        job.publication.parked = True
+        job.publication.parked = not job.publication.submission.asked
         job.save()
         print(f"Done as far as --only {parts[0]} goes: {job.publication.reached()}.")
 
@@ -119,23 +121,20 @@ def make_job(options: argparse.Namespace, kaggle: Kaggle, parcel: Parcel, public
         poll=options.poll,
         minutes=options.wait_minutes,
         public=options.public,
+        resend=options.resend,
     )
 
 
 def publish(options: argparse.Namespace, lock: int | None) -> None:
     """Raises KitError: Refused and PublicationError before anything is sent, others later."""
     parts = (options.only,) if options.only else PARTS
-    kaggle = Kaggle(pause=min(2.0, options.poll), lock=lock)
+    scratch = None if options.dry_run else options.out / "kaggle"
+    kaggle = Kaggle(pause=min(2.0, options.poll), lock=lock, scratch=scratch)
     read_test_table(options.competition)  # what the output is held against, found out now
     owner = log_in(kaggle)
     datasets = options.datasets or default_datasets(options.blend, ROOT / "weights")
     parcel = pack(options.kernel, datasets, options.blend, options.sandbox, owner, options.public, options.max_gb)
     fresh = begin(parcel, owner, options.message, git_commit(ROOT))
-    if options.dry_run:
-        job = make_job(options, kaggle, parcel, fresh)
-        look_before(job, parts)
-        show_plan(job, parts)
-        return
     state = options.out / "publication.json"
     old = None if options.restart else load(state)
     publication = take_up(old, fresh, differences(old, parcel, owner) if old else [], options.resume)
@@ -145,7 +144,14 @@ def publish(options: argparse.Namespace, lock: int | None) -> None:
     if options.message and not publication.submission.asked:
         publication.message = fresh.message
     job = make_job(options, kaggle, parcel, publication)
+    try:
+        refuse_unusable(job.ledger)
+    except LedgerError as error:
+        raise Refused([str(error)]) from error
     look_before(job, parts)
+    if options.dry_run:
+        show_plan(job, parts)
+        return
     stage(parcel, owner, options.out / "upload")
     save(state, publication)
     run_parts(job, parts)
@@ -167,6 +173,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--only", choices=PARTS, help="one part; the next goes on from it")
     add("--resume", action="store_true", help="go on with a publication that was ended")
     add("--restart", action="store_true", help="leave an unfinished publication as it is and begin another")
+    add("--resend", action="store_true", help="with --resume: you looked, and the submission is not on Kaggle")
     add("--public", action="store_true", help="new datasets become public; public ones and kernels are allowed")
     add("--message", metavar="TEXT", help="of the submission; a unique mark is added")
     add("--max-gb", type=float, default=20.0, help="refuse larger weights (default: 20)")
@@ -175,8 +182,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.resume and options.restart:
         parser.error("--resume goes on, --restart begins anew: give one of them")
-    if options.message and (len(options.message) > LONGEST_MESSAGE or not options.message.isprintable()):
-        parser.error(f"--message must be one line of at most {LONGEST_MESSAGE} characters")
+    if options.resend and not options.resume:
+        parser.error("--resend sends again what a publication before may have sent: give --resume with it")
+    message = options.message or ""
+    if len(message) > LONGEST_MESSAGE or not message.isprintable() or message.startswith("-"):
+        parser.error(f"--message must be one line of at most {LONGEST_MESSAGE} characters that does not begin with -")
+    if found := secret_in_text(message):
+        parser.error(f"--message is public on Kaggle, and holds {found}")
     if not all(0 < number < float("inf") for number in (options.max_gb, options.wait_minutes, options.poll)):
         parser.error("--max-gb, --wait-minutes and --poll must be above 0 and finite")
     return options
@@ -193,12 +205,17 @@ def history(argv: list[str]) -> int:
         return 0
     print(table(rows))
     picture = options.plot or options.ledger.with_suffix(".png")
+    if picture.resolve() == options.ledger.resolve():
+        parser.error("--plot is the ledger itself: give another file")
     print(f"plot: {picture}" if plot(rows, picture) else "no plot: no row has both a nested CV and a score")
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):  # whatever a file or a message is called, it can be told
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     for stop in (signal.SIGTERM, signal.SIGHUP):  # end as with Ctrl-C
         signal.signal(stop, signal.default_int_handler)
     try:

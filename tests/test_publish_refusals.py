@@ -11,7 +11,8 @@ from publish_stage import KERNELS, OWNER, SLUG, Stage
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
 import publishing.parcel as parcel
-from publishing.leaks import secret_in
+from publishing import leaks
+from publishing.leaks import secret_in, secret_in_text
 from publishing.parcel import Refused, pack
 from publishing.parcel import stage as lay_out
 
@@ -64,6 +65,14 @@ def report(**changes):
     return do
 
 
+def manifest(**changes):
+    def do(stage):
+        path = stage.weights / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return do
+
+
 # What is broken, and what is said of it.
 REFUSED = {
     "edited kernel": (
@@ -109,6 +118,29 @@ REFUSED = {
     "short weights": (write("fold0.safetensors", b"x"), r"has 1 bytes, the manifest says 1,024"),
     "missing weights": (lambda stage: (stage.weights / "fold0.safetensors").unlink(), r"fold0\.safetensors is missing"),
     "other config": (write("config.json", b"{}"), r"config\.json does not have the manifest's sha256"),
+    "manifest that is a list": (
+        write("manifest.json", b"[]"),
+        r"manifest\.json cannot be read \(JSON: .*export it again",
+    ),
+    "manifest of lists": (manifest(name=["tiny"]), r"manifest\.json cannot be read \(name: "),
+    "manifest of numbers": (
+        manifest(folds=[{"file": 7, "sha256": "", "bytes": 1}]),
+        r"cannot be read \(folds\.0\.file: ",
+    ),
+    "manifest of texts": (manifest(folds=[{"file": "x", "sha256": "", "bytes": "ten"}]), r"\(folds\.0\.bytes: "),
+    "file elsewhere": (manifest(folds=[{"file": "../x", "sha256": "", "bytes": 1}]), r"\(folds\.0\.file: "),
+    "deep manifest": (write("manifest.json", b"[" * 100_000), r"manifest\.json cannot be read"),
+    "deep metadata": (write(METADATA, b"[" * 100_000), r"dataset-metadata\.json is not JSON"),
+    "half a letter": (write(METADATA, b'{"id": "OWNER/hms-tiny", "title": "\\ud800"}'), r"metadata\.json is not JSON"),
+    "a name that is no text": (
+        lambda stage: (stage.weights / os.fsdecode(b"x\xff")).touch(),
+        r"holds 'x.*': rename what is no UTF-8",
+    ),
+    "kernel that is no text": (
+        lambda stage: (stage.kernel / "kernel.py").write_bytes(b"# \xe9\n"),
+        r"kernel cannot be read \(.*Build it again",
+    ),
+    "blend that is no text": (lambda stage: stage.blend.write_bytes(b'{"\xe9": 1}'), r"blend\.json: .*can't decode"),
     "no manifest": (lambda stage: (stage.weights / "manifest.json").unlink(), r"manifest\.json cannot be read"),
     "no sandbox": (
         lambda stage: (stage.sandbox / "report.json").unlink(),
@@ -125,6 +157,9 @@ REFUSED = {
         report(kernel={"dropped": ["hms-tiny/fold0.safetensors is missing"]}),
         r"left something out in the sandbox \(hms-tiny/fold0\.safetensors is missing\)",
     ),
+    "no report": (report(kernel=None), r"the kernel left no report of its own in the sandbox: run"),
+    "report that is none": (report(kernel="fine"), r"the kernel left no report of its own in the sandbox: run"),
+    "dropped nobody knows what": (report(kernel={"dropped": None}), r"left no report of its own"),
     "early end": (report(kernel={"failure": "out of memory"}), r"ended early in the sandbox \(out of memory\)"),
     "blend of two": (another_blend(models={"tiny": 0.5, "big": 0.5}), r"names the model big, but no dataset holds it"),
     "blend of another": (another_blend(models={"big": 1.0}), r"holds tiny, which .*blend\.json does not name"),
@@ -182,6 +217,11 @@ def test_a_kernel_in_git_must_be_committed(stage):
 
     git("init")
     check(stage)  # git does not know it: it is no kernel of a repository
+    config = stage.folder / ".git" / "config"
+    sound = config.read_text()
+    config.write_text("[core")
+    assert "git does not tell whether" in reasons(stage)[0]  # as of a repository that is another user's
+    config.write_text(sound)
     git("add", "kernel")
     assert "differs from the last commit (kernel-metadata.json, kernel.py): commit it first" in reasons(stage)[0]
     git("commit", "-m", "kernel")
@@ -189,35 +229,69 @@ def test_a_kernel_in_git_must_be_committed(stage):
 
 
 SECRETS = {
-    "a Kaggle token": f"token = KGAT_{KEY}",
-    "a Kaggle key": f'{{"key": "{KEY}", "username": "me"}}',
-    "a Kaggle key ": f"export KAGGLE_KEY={KEY}",
-    "a Kaggle key  ": f"os.environ['KAGGLE_KEY'] = '{KEY}'",
-    "a Kaggle token ": f"KAGGLE_API_TOKEN: {KEY}",
-    "a private key": "-----BEGIN OPENSSH PRIVATE KEY-----\nabc",
+    f"token = KGAT_{KEY}": "a Kaggle token",
+    f"token = kgat_{KEY.upper()}": "a Kaggle token",
+    f'{{"key": "{KEY}", "username": "me"}}': "a Kaggle key",
+    f"{{'KEY' : '{KEY}'}}": "a Kaggle key",
+    f"export KAGGLE_KEY={KEY}": "a Kaggle key",
+    f"os.environ['KAGGLE_KEY'] = '{KEY}'": "a Kaggle key",
+    f"KAGGLE_API_TOKEN: {KEY}": "a Kaggle key or token",
+    f"Kaggle_Token={KEY}": "a Kaggle key or token",
+    f"https://me:{KEY}@www.kaggle.com/api": "a password in an address",
+    "Authorization: Basic bWU6c2VjcmV0": "an authorization",
+    "'authorization': 'Bearer abc.def-ghi'": "an authorization",
+    f'{{"refresh_token": "{KEY}"}}': "a login's token",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nabc": "a private key",
+    f"gh{'p'}_{KEY}ABCD": "a token of GitHub",
+    f"hf{'_'}{KEY}ABCD": "a token of Hugging Face",
+    f"AKIA{'IOSFODNN7'}EXAMPLE": "a key of a cloud",
+    f"sk{'-'}proj-{KEY}": "an API key",
 }
 
 
-@pytest.mark.parametrize("what", SECRETS)
-def test_secrets_are_found_wherever_they_lie(tmp_path, what):
+@pytest.mark.parametrize("text", SECRETS, ids=range(len(SECRETS)))
+def test_secrets_are_found_wherever_they_lie(tmp_path, text):
     for before in (0, 1, 10**6 + 1):
-        (tmp_path / "x.bin").write_bytes(os.urandom(before) + SECRETS[what].encode() + b"\n" + os.urandom(100))
-        found = secret_in(tmp_path / "x.bin")
-        assert found and what.strip() in found and KEY not in found
+        for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+            between = os.urandom(before) + b"\n" * 2
+            (tmp_path / "x.bin").write_bytes(between + text.encode(encoding) + b"\n\n" + os.urandom(100))
+            found = secret_in(tmp_path / "x.bin")
+            assert found and SECRETS[text] in found and KEY not in found
+    assert SECRETS[text] in secret_in_text(f"best {text}")
 
 
-@pytest.mark.parametrize(
-    "name", ["access_token", "access_token.txt", ".env", ".env.local", "credentials.json", "a.PEM"]
+def test_a_token_deep_in_large_weights_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(leaks, "READ_WHOLE", 1000)
+    for at in (0, 500_000, 999_900):
+        content = bytearray(10**6)
+        content[at : at + 40] = f"KGAT_{KEY}".encode().ljust(40)
+        (tmp_path / "x.safetensors").write_bytes(content)
+        assert "a Kaggle token" in secret_in(tmp_path / "x.safetensors")
+
+
+NAMES_OF_SECRETS = (
+    *("kaggle.json", "kaggle.json.bak", "access_token", "access_token.txt", ".env", ".env.local", "prod.env"),
+    *("credentials.json", ".netrc", "_netrc", ".git-credentials", ".pypirc", "a.PEM", "server.key", "me.p12"),
 )
+
+
+@pytest.mark.parametrize("name", NAMES_OF_SECRETS)
 def test_names_of_secrets(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     assert secret_in(tmp_path / name)
 
 
-def test_what_only_looks_like_a_secret_passes(tmp_path):
-    for text in ('{"sha256": "' + "0f" * 32 + '", "key": "value"}', "KAGGLE_KEY", f'"key": "{KEY}"', "KGAT_", ""):
-        (tmp_path / "x").write_text(text)
-        assert secret_in(tmp_path / "x") is None
+HARMLESS = (
+    '{"sha256": "' + "0f" * 32 + '", "key": "value"}',
+    *("KAGGLE_KEY", f'"monkey": "{KEY}"', "KGAT_", "", "https://www.kaggle.com/me:x", "authorization: basic", "hf_hub"),
+    "the disk-" + "x" * 40 + " access_token = load()",
+)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_only_looks_like_a_secret_passes(tmp_path, text):
+    (tmp_path / "x").write_text(text)
+    assert secret_in(tmp_path / "x") is None
 
 
 def test_the_owner_is_filled_into_copies_only(stage, monkeypatch):

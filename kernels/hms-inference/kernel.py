@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
 # infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 45b6115c55313c1ad8deedb4d8b9f9dbf52cf5c1ee33edcecf72f4089666b094
+# sha256 of the sources: 40d7d13a0300377eeb3b0e9c095ec58280e0ed2651d0cb46625a67afd31d1b01
 # ruff: noqa
 
 
@@ -3141,6 +3141,7 @@ class SubmissionReport:
     eegs: int = 0
     devices: list[str] = field(default_factory=list)
     models: dict[str, dict[str, float]] = field(default_factory=dict)  # name -> weight, nets
+    manifests: dict[str, str] = field(default_factory=dict)  # name -> sha256 of its manifest.json
     views: list[str] = field(default_factory=list)
     ids_of: str = TEST_TABLE  # where the rows to answer come from; in the hidden run it may have to be another
     dropped: list[str] = field(default_factory=list)  # what was left out: by damage, or for want of time
@@ -4086,6 +4087,7 @@ def load_models(
             report.dropped.append(f"{folder.name}: a second copy of {loaded.experiment.name}")
         else:
             folds.append(loaded)
+            report.manifests[loaded.experiment.name] = sha256_of(folder / MANIFEST_FILE)
     weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
     report.dropped += problems
     folds = [model for model in folds if model.experiment.name in weights]

@@ -4,6 +4,7 @@ Each check gives its reasons to refuse as sentences with what to do; none of the
 """
 
 import json
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -13,15 +14,17 @@ from typing import Any
 import build
 from fingerprint import fingerprint
 from publishing.leaks import secret_in
+from pydantic import BaseModel, Field, ValidationError
 
 from common.files import sha256_of
 
-METADATA = "dataset-metadata.json"
+METADATA, MANIFEST = "dataset-metadata.json", "manifest.json"  # the manifest holds every other file's sha256
 PLACEHOLDER = "OWNER"  # stands for the user in metadata until publishing fills it in
 # kaggle keeps these for itself and does not upload them; it unpacks archives, so that they are not what was sent.
 NOT_UPLOADED = ("datapackage.json", "kernel-metadata.json", "model-metadata.json", "model-instance-metadata.json")
 NOT_UPLOADED += tuple(f"dataset-cover-image.{ending}" for ending in ("jpg", "jpeg", "png", "webp"))
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".bz2", ".xz")
+ENGLISH = os.environ | {"LC_ALL": "C"}  # what git says is looked at
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
@@ -50,9 +53,10 @@ def read_metadata(path: Path, made_by: str) -> dict[str, Any]:
     """Raises ValueError with what is wrong and what to do."""
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(metadata, ensure_ascii=False).encode("utf-8")  # half a letter cannot be written again
     except OSError as error:
         raise ValueError(f"{path} is missing: {made_by}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): {made_by}.") from error
     identity = metadata.get("id") if isinstance(metadata, dict) else None
     if not isinstance(identity, str) or len(identity.split("/")) != 2 or not all(identity.split("/")):
@@ -90,15 +94,33 @@ def text_rules(where: Path, metadata: dict[str, Any], slug: str) -> list[str]:
     return reasons
 
 
-def checksums(folder: Path) -> list[str]:
-    """The folder's files against its manifest.json."""
+class ListedFile(BaseModel):
+    file: str = Field(pattern=r"^[^/]+$")
+    sha256: str
+    bytes: int
+
+
+class Listing(BaseModel):
+    """What of a manifest.json tells whether the files are those that it was written for."""
+
+    name: str
+    config_sha256: str
+    folds: list[ListedFile]
+
+
+def checksums(folder: Path) -> tuple[str, list[str]]:
+    """The model's name, and how the folder's files differ from its manifest.json."""
     again = "export it again (python -m train export)"
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        expected = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in manifest["folds"]}
-        expected["config.json"] = (None, manifest["config_sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{folder}/manifest.json cannot be read ({error!r}): {again}."]
+        listing = Listing.model_validate_json((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        return "", [f"{folder / MANIFEST} cannot be read ({error.strerror}): {again}."]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return "", [f"{folder / MANIFEST} cannot be read ({where or 'JSON'}: {first['msg']}): {again}."]
+    expected: dict[str, tuple[int | None, str]] = {one.file: (one.bytes, one.sha256) for one in listing.folds}
+    expected["config.json"] = (None, listing.config_sha256)
     reasons = []
     for name, (size, digest) in expected.items():
         path = folder / name
@@ -108,7 +130,14 @@ def checksums(folder: Path) -> list[str]:
             reasons.append(f"{path} has {path.stat().st_size:,} bytes, the manifest says {size:,}: {again}.")
         elif sha256_of(path) != digest:
             reasons.append(f"{path} does not have the manifest's sha256: damaged or swapped; {again}.")
-    return reasons
+    return listing.name, reasons
+
+
+def is_utf8(name: str) -> bool:
+    try:
+        return bool(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def read_dataset(folder: Path, owner: str) -> tuple[Dataset | None, list[str]]:
@@ -129,27 +158,30 @@ def read_dataset(folder: Path, owner: str) -> tuple[Dataset | None, list[str]]:
             f"{folder} holds {', '.join(unusual)}: kaggle drops folders and whatever is no file; make it flat."
         )
         return None, reasons
+    if strange := [path.name for path in inside if not is_utf8(path.name)]:
+        return None, [*reasons, f"{folder} holds {', '.join(map(repr, strange))}: rename what is no UTF-8."]
     for path in inside:
         if path.name in NOT_UPLOADED or path.suffix in ARCHIVES:
             reasons.append(f"{path} would be left out or unpacked by Kaggle: take it out.")
     reasons += [f"{path}: {found}; take it out." for path in inside if (found := secret_in(path))]
-    wrong = checksums(folder)
+    model, wrong = checksums(folder)
     if wrong:
         return None, reasons + wrong
-    model = json.loads((folder / "manifest.json").read_bytes())["name"]
     return Dataset(folder, metadata, slug, model, fingerprint(folder)), reasons
 
 
 def built_from_sources(folder: Path, code_file: str, blend_file: Path) -> list[str]:
     """How the kernel folder differs from what the sources and the blend give."""
     notebook = code_file == build.NOTEBOOK
-    blend_json = blend_file.read_text(encoding="utf-8")
     try:
+        blend_json = blend_file.read_text(encoding="utf-8")
         kernel = build.build(build.ROOT, blend_json, notebook)
         metadata = build.metadata(build.ROOT, blend_json, build.owner_of(folder / build.METADATA), notebook)
+        stale = build.check(folder, code_file, kernel, json.dumps(metadata, indent=2) + "\n")
     except build.BuildError as error:
         return [str(error)]
-    stale = build.check(folder, code_file, kernel, json.dumps(metadata, indent=2) + "\n")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:  # no text, or no notebook
+        stale = [f"{folder} cannot be read ({error})."]
     again = f"python kernels/build.py{' --notebook' * notebook} --blend {blend_file} --out {folder}"
     return [f"{reason} Build it again ({again}), and run the sandbox again." for reason in stale]
 
@@ -158,7 +190,9 @@ def committed(folder: Path) -> list[str]:
     """A kernel folder that git knows must be what git holds, so that the ledger's commit says what was pushed."""
     git = ["git", "-C", str(folder)]
     try:
-        tracked = subprocess.run([*git, "ls-files", "."], capture_output=True, text=True)
+        tracked = subprocess.run([*git, "ls-files", "."], capture_output=True, text=True, env=ENGLISH)
+        if tracked.returncode and "not a git repository" not in tracked.stderr:
+            return [f"git does not tell whether {folder} is committed: {tracked.stderr.strip().splitlines()[0]}"]
         if tracked.returncode or not tracked.stdout:
             return []
         changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True).stdout

@@ -37,6 +37,7 @@ class Job:
     poll: float  # seconds
     minutes: float  # the longest wait for one thing
     public: bool
+    resend: bool = False  # send a submission again that may have arrived: the user has looked
 
     @property
     def kernel(self) -> str:

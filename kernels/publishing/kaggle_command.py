@@ -57,10 +57,6 @@ def find_kaggle() -> str:
     return found
 
 
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-
-
 def short(word: str) -> str:
     """A path below the current folder as a person would type it."""
     here = f"{Path.cwd()}{os.sep}"
@@ -93,11 +89,13 @@ class Kaggle:
     """`read` repeats what only reads; `change` never repeats: whoever calls it looks before doing so.
 
     pause: seconds before the first repetition; the next waits grow. lock: a file descriptor that every command keeps
-    open, so that a lock on it outlives a publisher that was killed for as long as its last command goes on.
+    open, so that a lock on it outlives a publisher that was killed for as long as its last command goes on. scratch: a
+    folder of this publisher's own, where kaggle notes how far uploads came; None: wherever kaggle likes.
     """
 
     pause: float = 2.0
     lock: int | None = None
+    scratch: Path | None = None
     executable: str = field(default_factory=find_kaggle)
     shown: str = ""  # the last command that was shown: asking the same again and again is shown once
 
@@ -140,6 +138,18 @@ class Kaggle:
             raise
         return dict(as_json(printed))
 
+    def environment(self) -> dict[str, str]:
+        variables = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
+        if self.scratch:
+            self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+            variables["TMPDIR"] = str(self.scratch.resolve())
+        return variables
+
+    def forget_uploads(self) -> None:
+        """kaggle goes on from its notes at the next upload, for ever where the server no longer knows of them."""
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
     def repeat(self, words: list[str], program: str) -> str:
         """Run until it succeeds, or fails in a way that does not pass by itself."""
         for wait in GROWTH:
@@ -160,7 +170,7 @@ class Kaggle:
         try:
             done = subprocess.run(
                 words,
-                env=environment(),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

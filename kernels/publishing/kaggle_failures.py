@@ -21,11 +21,6 @@ class Failure:
     command: str = ""  # only for commands that begin so
     quiet: bool = False  # kaggle ends with exit code 0 all the same
 
-    @property
-    def leaves_open(self) -> bool:
-        """Whether what the command should do may have happened all the same."""
-        return self.again or self.name in ("unknown", "interrupted")
-
 
 INSTALL = "Install it into this environment: pip install 'kaggle>=2.2.5' six (make does)."
 LOG_IN = (

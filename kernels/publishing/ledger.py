@@ -6,6 +6,7 @@ python kernels/publish.py history                CV beside leaderboard, as a tab
 import csv
 import fcntl
 import io
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -69,8 +70,17 @@ def read_ledger(path: Path) -> list[Row]:
     return [Row(*line) for line in lines[1:]]
 
 
+def refuse_unusable(path: Path) -> None:
+    """Found out before anything is sent. Raises LedgerError."""
+    read_ledger(path)
+    folder = next(place for place in path.resolve().parents if place.exists())
+    if (path.exists() and not path.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise LedgerError(f"{path} cannot be written: it is no file, or its folder is read-only; give another --ledger")
+
+
 def append(path: Path, row: Row) -> bool:
     """Add a row, whole or not at all, unless one with its message is there. Returns whether it was added."""
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:  # several publishers may share a ledger
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -87,16 +87,18 @@ def passed_sandbox(report_file: Path, kernel: Kernel, datasets: Sequence[Dataset
         ran, given = dict(report["datasets"]), {dataset.slug: dataset.fingerprint for dataset in datasets}
     except OSError as error:
         return [f"no sandbox run in {report_file} ({error.strerror}): {again}."]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         return [f"{report_file} is no report of this kit's sandbox ({error!r}; an older one's?): {again}."]
     other = sorted(slug for slug in {*ran, *given} if ran.get(slug) != given.get(slug))
     if other:
         reasons.append(f"the sandbox ran other weights of {', '.join(other)}: {again}.")
-    own = report.get("kernel") or {}
+    own = report.get("kernel")
+    dropped = own.get("dropped", []) if isinstance(own, dict) else None
+    if not isinstance(own, dict) or not isinstance(dropped, list):
+        return [*reasons, f"the kernel left no report of its own in the sandbox: {again}."]
     if own.get("failure"):
         reasons.append(f"the kernel ended early in the sandbox ({own['failure']}): mend it and {again}.")
-    for what in own.get("dropped", []):
-        reasons.append(f"the kernel left something out in the sandbox ({what}): mend it and {again}.")
+    reasons += [f"the kernel left something out in the sandbox ({what}): mend it and {again}." for what in dropped]
     return reasons
 
 
@@ -169,5 +171,6 @@ def stage(parcel: Parcel, owner: str, folder: Path) -> dict[str, Path]:
         lay_out(places[dataset.slug], METADATA, for_owner(dataset.metadata, owner), files)
     kernel = parcel.kernel
     places[kernel.slug] = folder / kernel.slug
-    lay_out(places[kernel.slug], build.METADATA, for_owner(kernel.metadata, owner), [kernel.code])
+    lay_out(places[kernel.slug], build.METADATA, for_owner(kernel.metadata, owner), [])
+    shutil.copyfile(kernel.code, places[kernel.slug] / kernel.code.name)  # no link: what is pushed cannot change
     return places

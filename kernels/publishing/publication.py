@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
+from publishing.ledger import nested_cv
 from publishing.parcel import Parcel
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import KitError
-from common.files import write_via
+from common.files import sha256_of, write_via
 
 STATE, LOCK = "publication.json", "publication.lock"
 ORPHAN_SECONDS = 900  # how long the last command of a killed publisher is waited for
@@ -55,13 +57,16 @@ class SubmissionFacts(Facts):
 
 
 class Publication(Facts):
-    format: int = 1
+    format: Literal[2] = 2
     started: str
     owner: str
     competition: str
     kernel_slug: str
     kernel_sha256: str
     git_commit: str
+    weights_sha256: str
+    blend: str  # sha256 of the file, then the chosen way to combine
+    nested_cv: str
     message: str  # unique: what the submission is found by
     datasets: dict[str, DatasetFacts]
     kernel: KernelFacts = Field(default_factory=KernelFacts)
@@ -76,10 +81,11 @@ class Publication(Facts):
 
     @property
     def under_way(self) -> bool:
-        """Whether something was sent, or about to be, and not all of what was asked for is done."""
+        """Whether something was sent, or about to be, and not all of what was asked for is done. A submission is
+        always waited for: its row in the ledger must not be lost."""
         parts = [*self.datasets.values(), self.kernel]
         touched = any(part.expected or part.version for part in parts) or bool(self.kernel.failed)
-        return touched and not (self.parked or self.finished)
+        return not self.finished and (self.submission.asked or (touched and not self.parked))
 
     def reached(self) -> str:
         """In words."""
@@ -96,6 +102,7 @@ class Publication(Facts):
 def begin(parcel: Parcel, owner: str, message: str | None, git_commit: str) -> Publication:
     now = datetime.now(UTC)
     mark = secrets.token_hex(4)
+    candidate, cv = nested_cv(parcel)
     return Publication(
         started=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         owner=owner,
@@ -103,6 +110,9 @@ def begin(parcel: Parcel, owner: str, message: str | None, git_commit: str) -> P
         kernel_slug=parcel.kernel.slug,
         kernel_sha256=parcel.kernel.sha256,
         git_commit=git_commit,
+        weights_sha256=parcel.weights_sha256(),
+        blend=f"{sha256_of(parcel.blend_file)} {candidate}",
+        nested_cv=cv,
         message=f"{message or f'{parcel.kernel.slug} {parcel.kernel.sha256[:8]}'} [{now:%y%m%d}-{mark}]",
         datasets={slug: DatasetFacts(fingerprint=digest) for slug, digest in parcel.fingerprints().items()},
     )

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from build import METADATA
+from publishing.checks import MANIFEST
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import KaggleError
 from publishing.kernel_version import code_sha256
 
+from common.files import sha256_of
 from infer.validate import SubmissionError, validate
 
 SUBMISSION, REPORT = "submission.csv", "report.json"
@@ -33,6 +35,18 @@ def what_is_pushed(job: Job) -> tuple[str, list[str]]:
     metadata = json.loads((place / METADATA).read_text(encoding="utf-8"))
     code = (place / metadata["code_file"]).read_text(encoding="utf-8")
     return code_sha256(code), sorted([*metadata["dataset_sources"], *metadata["competition_sources"]])
+
+
+def send_unchanged(job: Job) -> str:
+    """Raises PublishError where what is about to be pushed is no longer what was checked, and KaggleError."""
+    place = job.places[job.publication.kernel_slug]
+    metadata = json.loads((place / METADATA).read_text(encoding="utf-8"))
+    if sha256_of(place / metadata["code_file"]) != job.publication.kernel_sha256:
+        raise PublishError(
+            f"{place / metadata['code_file']} changed after it was checked: nothing was pushed.\n"
+            "Run the same command with --resume: it lays it out again."
+        )
+    return job.kaggle.change(*push_words(job))
 
 
 def arrived(job: Job) -> int | None:
@@ -66,13 +80,14 @@ def push(job: Job) -> None:
     facts.expected = (newest["version"] if newest else 0) + 1
     job.save()
     try:
-        answer = job.send("kernel", lambda: job.kaggle.change(*push_words(job)), lambda: arrived(job))
+        answer = job.send("kernel", lambda: send_unchanged(job), lambda: arrived(job))
     except KaggleError as error:
-        if not error.failure.leaves_open:
+        if error.failure.name.endswith("source dropped"):  # a version was made, and is not to be taken for this one
             facts.expected = None
             job.save()
         raise
-    facts.version = answer if isinstance(answer, int) else version_in(answer) or arrived(job)
+    told = answer if isinstance(answer, int) else version_in(answer)
+    facts.version = told if told and told >= facts.expected else arrived(job)
     if facts.version is None:
         raise PublishError(
             "kaggle pushed the kernel but told no version.\nRun the same command with --resume: it looks which it is."
@@ -101,6 +116,14 @@ def last_lines(folder: Path, slug: str) -> str:
     return "".join(f"\n  | {line}" for line in text.strip().splitlines()[-SHOWN:])
 
 
+def log_of(job: Job) -> str:
+    """The end of the log of a version that failed; what Kaggle says where it does not give that."""
+    try:
+        return last_lines(fetch(job), job.publication.kernel_slug)
+    except KaggleError as error:
+        return f"\n  (its log could not be fetched: {str(error).splitlines()[0]})"
+
+
 def end_of_run(job: Job) -> tuple[str, str]:
     """Status and failure message of the version that was pushed, once it has ended."""
     words = ("kernels", "status", f"{job.kernel}/{job.publication.kernel.version}")
@@ -120,13 +143,22 @@ def end_of_run(job: Job) -> tuple[str, str]:
 
 def surprises(report: dict[str, Any]) -> list[str]:
     """What the kernel itself found worth telling, counted; of each kind the first few."""
-    lines = [f"DROPPED {what}" for what in report.get("dropped", [])]
-    lines += [f"WARNING: {what}" for what in report.get("warnings", [])]
+    lines = [f"WARNING: {what}" for what in report.get("warnings", [])]
     for kind in ("fallbacks", "rebuilt_spectrograms", "repaired"):
         entries = report.get(kind, [])
         lines += [f"{kind}: {len(entries)}"] if entries else []
         lines += ["  " + ", ".join(map(str, entry.values())) for entry in entries[:3]]
     return lines
+
+
+def stale_mounts(job: Job, manifests: dict[str, str]) -> list[str]:
+    """Models that the kernel ran with other weights than these. manifests: sha256 of each model's, as it saw it."""
+    sent = {dataset.model: sha256_of(dataset.folder / MANIFEST) for dataset in job.parcel.datasets}
+    return [
+        f"it ran other weights of {model} than were sent: Kaggle had mounted another version"
+        for model, digest in manifests.items()
+        if sent.get(model, digest) != digest
+    ]
 
 
 def check_output(job: Job) -> None:
@@ -149,8 +181,11 @@ def check_output(job: Job) -> None:
     report: dict[str, Any] = {}
     if (folder / REPORT).is_file():
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    if report.get("failure"):
-        raise PublishError(f"Kernel version {version} did not end well: {report['failure']}.\n{mend}{log}")
+    wrong = [f"it ended early ({report['failure']})"] if report.get("failure") else []
+    wrong += [f"it left something out ({what})" for what in report.get("dropped", [])]
+    wrong += stale_mounts(job, report.get("manifests") or {})
+    if wrong:
+        raise PublishError(f"Kernel version {version} did not end well: {'; '.join(wrong)}.\n{mend}{log}")
     job.say("kernel", f"version {version} left {', '.join(names)}; {SUBMISSION} has {rows} rows, valid")
     for line in surprises(report):
         job.say("  report", line)
@@ -166,8 +201,7 @@ def publish_kernel(job: Job) -> None:
         push(job)
     status, message = end_of_run(job)
     if status != "COMPLETE":
-        log = last_lines(fetch(job), job.publication.kernel_slug)
-        failed = facts.version
+        failed, log = facts.version, log_of(job)
         facts.failed.append(int(failed or 0))
         facts.version, facts.expected = None, None
         job.save()

@@ -4,11 +4,9 @@ import re
 from datetime import UTC, datetime
 
 from publishing.job import Job, PublishError
-from publishing.kaggle_command import PAGE, KaggleError, entries_in, short
-from publishing.ledger import Row, append, nested_cv
+from publishing.kaggle_command import PAGE, entries_in, short
+from publishing.ledger import Row, append
 from publishing.pushes import SUBMISSION
-
-from common.files import sha256_of
 
 
 def submit_words(job: Job, version: int | str) -> list[str]:
@@ -25,8 +23,8 @@ def find(job: Job) -> int | None:
 
 
 def refuse_without_allowance(job: Job) -> int | None:
-    """How many submissions there were ever, where Kaggle tells. Raises PublishError when today's are used up. All zero:
-    not on a team yet, which is no limit."""
+    """How many submissions there were ever; None where Kaggle does not tell. Raises PublishError when today's are used
+    up. All zero: not on a team yet, or no answer to rely upon, which is no limit."""
     limits = job.kaggle.read("competitions", "submission-limits", job.publication.competition)
     counts = {name: int(count) for name, count in re.findall(r"^([A-Z][a-z ]+): (\d+)", limits, re.MULTILINE)}
     if counts.get("Remaining today") == 0 and counts.get("Submissions today", 0) > 0:
@@ -34,22 +32,30 @@ def refuse_without_allowance(job: Job) -> int | None:
             f"All {counts['Submissions today']} submissions of today are used.\n"
             "A new day begins at 0:00 UTC. Run the same command with --resume then: it submits the same kernel version."
         )
-    return counts.get("Lifetime submissions")
+    return counts.get("Lifetime submissions") if any(counts.values()) else None
 
 
 def refuse_where_it_may_have_arrived(job: Job) -> None:
-    """Before the first attempt: note how many submissions there are. Before any other: raises PublishError when there
-    is one more by now, though none is listed with this message yet."""
+    """Before the first attempt: note how many submissions there are. Before any other: raises PublishError unless
+    Kaggle tells that there is none more by now, or the user does (--resend). What refused the first attempt proves
+    nothing: the kaggle client repeats requests, and the second may be refused because the first arrived."""
     facts, ever = job.publication.submission, refuse_without_allowance(job)
-    if not facts.asked:
-        facts.asked, facts.ever = True, ever
+    if not facts.asked or job.resend:
+        facts.asked, facts.ever, job.resend = True, ever, False
         job.save()
-    elif None not in (ever, facts.ever) and ever != facts.ever:
-        raise PublishError(
-            f"Kaggle counted {facts.ever} submissions before {job.publication.message!r} was sent, counts {ever} now, "
-            "and lists none with this message.\nLook at your submissions on Kaggle. --resume looks again, and sends "
-            "nothing while the counts differ; if the new one is another's, begin anew with --restart."
-        )
+        return
+    if ever is not None and ever == facts.ever:
+        return
+    told = (
+        f"Kaggle does not tell how many submissions there are, so that {job.publication.message!r} may have arrived."
+        if None in (ever, facts.ever)
+        else f"Kaggle counted {facts.ever} submissions before {job.publication.message!r} was sent, counts {ever} now, "
+        "and lists none with this message."
+    )
+    raise PublishError(
+        f"{told}\nLook at your submissions on Kaggle. --resume looks again and sends nothing while this is so; when it "
+        "is not among them, --resume --resend sends it again."
+    )
 
 
 def submit(job: Job) -> None:
@@ -62,21 +68,12 @@ def submit(job: Job) -> None:
                 job.say("submission", f"{facts.ref} had arrived")
                 job.save()
                 return
-    attempts = 2 if facts.asked else 0  # an earlier run may have sent it
 
     def send() -> str:
-        nonlocal attempts
         refuse_where_it_may_have_arrived(job)
-        attempts += 1
         return job.kaggle.change(*submit_words(job, version or 0))
 
-    try:
-        answer = job.send("submission", send, lambda: find(job))
-    except KaggleError as error:
-        if attempts == 1 and not error.failure.leaves_open:  # refused, and never sent before
-            facts.asked, facts.ever = False, None
-            job.save()
-        raise
+    answer = job.send("submission", send, lambda: find(job))
     if isinstance(answer, str):
         told = re.search(r"^Submission ref: (\d+)", answer, re.MULTILINE)
         answer = int(told.group(1)) if told else job.until("the submission is listed", lambda: find(job))
@@ -104,9 +101,7 @@ def scored(job: Job) -> None:
 
 
 def row(job: Job) -> Row:
-    publication, parcel = job.publication, job.parcel
-    facts = publication.submission
-    candidate, cv = nested_cv(parcel)
+    publication, facts = job.publication, job.publication.submission
     versions = (f"{slug}@{dataset.version}" for slug, dataset in sorted(publication.datasets.items()))
     return Row(
         time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -114,9 +109,9 @@ def row(job: Job) -> Row:
         kernel_sha256=publication.kernel_sha256,
         kernel_version=str(publication.kernel.version),
         datasets=" ".join(versions),
-        weights_sha256=parcel.weights_sha256(),
-        blend=f"{sha256_of(parcel.blend_file)} {candidate}",
-        nested_cv=cv,
+        weights_sha256=publication.weights_sha256,
+        blend=publication.blend,
+        nested_cv=publication.nested_cv,
         public_score=facts.public,
         private_score=facts.private,
         message=publication.message,
@@ -125,7 +120,7 @@ def row(job: Job) -> Row:
 
 
 def publish_submission(job: Job) -> None:
-    """Submit, wait for the scores, write the ledger. Raises KaggleError and PublishError."""
+    """Submit, wait for the scores, write the ledger. Raises KaggleError, PublishError and LedgerError."""
     facts = job.publication.submission
     if facts.ref is None:
         submit(job)

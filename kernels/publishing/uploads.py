@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from publishing.checks import METADATA
+from fingerprint import fingerprint
+from publishing.checks import MANIFEST, METADATA
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import CHANGE_SECONDS, KaggleError
 from publishing.kaggle_failures import ABSENT
 from publishing.publication import DatasetFacts
 
-MANIFEST = "manifest.json"  # holds every other file's sha256
 LOST = ("failed", "deleted")
 SLOWEST = 50_000  # bytes a second that an upload is given before it counts as dead
 
@@ -112,6 +112,17 @@ def is_there(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) ->
     return not found
 
 
+def refuse_changed(job: Job, slug: str, facts: DatasetFacts) -> None:
+    """Raises PublishError where a folder to be uploaded is no longer what was checked."""
+    if fingerprint(job.places[slug]) != facts.fingerprint:
+        facts.version = None
+        job.save()
+        raise PublishError(
+            f"The files of {slug} changed after they were checked.\n"
+            "Leave them as the sandbox ran them, and run the same command with --resume: it compares and sends anew."
+        )
+
+
 def upload(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> None:
     facts.expected = (remote.version if remote else 0) + 1
     job.save()
@@ -121,15 +132,15 @@ def upload(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> N
         found = look(job, slug)
         return found if found and found.version >= (facts.expected or 1) else None
 
+    refuse_changed(job, slug, facts)
     words = send_words(job, slug, remote is not None)
     try:
         job.send(slug, lambda: job.kaggle.change(*words, seconds=CHANGE_SECONDS + size / SLOWEST), arrived)
     except KaggleError as error:
         # kaggle itself repeats some requests, and the second may be refused because the first arrived.
         if not arrived():
-            if not error.failure.leaves_open:  # refused: the next run looks what Kaggle holds, and sends again
-                facts.expected = None
-                job.save()
+            if error.failure.name == "upload failed":  # its notes on what had arrived may be what is wrong
+                job.kaggle.forget_uploads()
             raise
         job.say(slug, "it arrived all the same.")
     facts.version = wait_until_ready(job, slug, facts)
@@ -139,6 +150,7 @@ def upload(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> N
     for _ in job.looks():
         found = differences(job, slug, job.places[slug])
         if not found:
+            refuse_changed(job, slug, facts)
             return
     version, facts.version, facts.expected = facts.version, None, None
     job.save()
