@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kaggle_stand_in import StandIn
+from kaggle_stand_in import KEY, StandIn
 
 from common.schema import SUBMISSION_COLUMNS, VOTES
 
@@ -115,6 +115,24 @@ class Stage:
     def ledger(self):
         path = self.out / "ledger.csv"
         return path.read_text().splitlines()[1:] if path.exists() else []
+
+
+def publish(stage, server, part, *faults, options=()):
+    server.faults = list(faults)
+    done = stage.publish(server, "--only", part, *options)
+    server.faults = []
+    output = done.stdout + done.stderr
+    assert "Traceback" not in output and KEY not in output, output
+    return done.returncode, " ".join(output.replace("|", " ").split())
+
+
+def parked(stage, folder, part):
+    """A copy in which this part is done as well."""
+    stage = stage.copy(folder)
+    with stage.kaggle() as server:
+        done = stage.publish(server, "--only", part)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return stage
 
 
 def assert_published_once(stage, server, versions=1):

@@ -43,6 +43,24 @@ def test_rows_come_back_as_they_were_added(tmp_path):
     assert {file.name for file in path.parent.iterdir()} == {"ledger.csv", ".ledger.csv.lock"}
 
 
+def test_a_link_to_a_ledger_stays_one(tmp_path):
+    (tmp_path / "ledger.csv").symlink_to(tmp_path / "shared.csv")
+    assert append(tmp_path / "ledger.csv", ROWS[0]) and append(tmp_path / "ledger.csv", ROWS[1])
+    assert (tmp_path / "ledger.csv").is_symlink() and read_ledger(tmp_path / "shared.csv") == ROWS[:2]
+
+
+def test_a_plot_does_not_replace_its_ledger(tmp_path):
+    path = tmp_path / "ledger.csv"
+    append(path, ROWS[0])
+    before = path.read_bytes()
+    done = subprocess.run(
+        [sys.executable, KERNELS / "publish.py", "history", "--ledger", path, "--plot", path],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "--plot is the ledger itself" in done.stderr and path.read_bytes() == before
+
+
 def test_a_reason_of_several_lines_stays_one_row(tmp_path):
     odd = dataclasses.replace(ROWS[0], status='ERROR: "quoted", and\nmore')
     append(tmp_path / "ledger.csv", odd)

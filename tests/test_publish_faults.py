@@ -4,8 +4,8 @@ import shutil
 import sys
 
 import pytest
-from kaggle_stand_in import KEY, Fault
-from publish_stage import KERNELS, OWNER, SLUG, Stage, assert_published_once
+from kaggle_stand_in import Fault
+from publish_stage import KERNELS, OWNER, SLUG, Stage, assert_published_once, parked, publish
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
 from publishing.kaggle_command import Kaggle, KaggleError
@@ -20,15 +20,6 @@ def prepared(tmp_path_factory):
     return Stage(tmp_path_factory.mktemp("stage") / "stage").prepare()
 
 
-def parked(stage, folder, part):
-    """A copy in which this part is done as well."""
-    stage = stage.copy(folder)
-    with stage.kaggle() as server:
-        done = stage.publish(server, "--only", part)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return stage
-
-
 @pytest.fixture(scope="module")
 def with_datasets(prepared, tmp_path_factory):
     return parked(prepared, tmp_path_factory.mktemp("datasets") / "stage", "datasets")
@@ -37,15 +28,6 @@ def with_datasets(prepared, tmp_path_factory):
 @pytest.fixture(scope="module")
 def with_kernel(with_datasets, tmp_path_factory):
     return parked(with_datasets, tmp_path_factory.mktemp("kernel") / "stage", "kernel")
-
-
-def publish(stage, server, part, *faults, options=()):
-    server.faults = list(faults)
-    done = stage.publish(server, "--only", part, *options)
-    server.faults = []
-    output = done.stdout + done.stderr
-    assert "Traceback" not in output and KEY not in output, output
-    return done.returncode, " ".join(output.replace("|", " ").split())
 
 
 DATASETS = {

@@ -140,6 +140,7 @@ class Kaggle:
 
     def environment(self) -> dict[str, str]:
         variables = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
+        variables["PYTHONIOENCODING"] = "utf-8"  # kaggle ends where it cannot print a message's letters
         if self.scratch:
             self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             variables["TMPDIR"] = str(self.scratch.resolve())
@@ -173,7 +174,7 @@ class Kaggle:
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=seconds,
                 pass_fds=[] if self.lock is None else [self.lock],

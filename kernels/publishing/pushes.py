@@ -180,7 +180,12 @@ def check_output(job: Job) -> None:
         ) from error
     report: dict[str, Any] = {}
     if (folder / REPORT).is_file():
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        try:
+            report = dict(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise PublishError(
+                f"{REPORT} of kernel version {version} cannot be read ({error}).\n{mend}{log}"
+            ) from error
     wrong = [f"it ended early ({report['failure']})"] if report.get("failure") else []
     wrong += [f"it left something out ({what})" for what in report.get("dropped", [])]
     wrong += stale_mounts(job, report.get("manifests") or {})
