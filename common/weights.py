@@ -151,11 +151,13 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     and named in `dropped`; WeightsError only when no fold is left or the recipe itself is unusable.
     """
     manifest, experiment = read_manifest(folder)
-    models, inputs, entries, dropped = [], [], [], []
-    for place, entry in enumerate(manifest.folds):
+    entries: list[FoldEntry] = []
+    models, inputs, dropped = [], [], []
+    for entry in manifest.folds:
         try:
-            if any(entry.file == earlier.file for earlier in manifest.folds[:place]):
-                raise WeightsError(f"{folder.name}/{entry.file} is listed twice in {MANIFEST_FILE}; export it again")
+            if any((entry.fold, entry.seed) == (other.fold, other.seed) for other in entries):
+                which = f"fold {entry.fold}, seed {entry.seed}"
+                raise WeightsError(f"{folder.name}/{entry.file}: {which} twice in {MANIFEST_FILE}; export it again")
             model, seen = load_fold(folder, entry, experiment)
             models.append(model.to(device))
             inputs.append(seen)

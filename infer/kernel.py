@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
+from typing import Any, TextIO
 
 from common.blend import Blend, parse_blend
 from common.errors import KitError
@@ -54,6 +55,25 @@ def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> 
         raise nowhere(inputs, MANIFEST_FILE)
     report.dropped += [] if found else [f"all models: {nowhere(inputs, MANIFEST_FILE)}"]
     return found
+
+
+class Log:
+    """A stream whose reader may go away: what it cannot take is lost, and ends nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(Exception):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(Exception):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
@@ -112,10 +132,11 @@ def run_kernel(root: Path, blend_json: str) -> None:
     if not os.environ.get("KAGGLE_IS_COMPETITION_RERUN"):
         answer_all(root, blend, False, report)
         return
-    timer = end_in_time(report, root / "working", blend.hours + GRACE)
-    try:
-        answer_all(root, blend, True, report)
-    except BaseException as error:  # whatever it is, polars' panics too: ending with an error would void the submission
-        give_up(report, root / "working", f"{type(error).__name__}: {error}")
-    finally:
-        timer.cancel()
+    with contextlib.redirect_stdout(Log(sys.stdout)), contextlib.redirect_stderr(Log(sys.stderr)):
+        timer = end_in_time(report, root / "working", blend.hours + GRACE)
+        try:
+            answer_all(root, blend, True, report)
+        except BaseException as error:  # whatever it is, polars' panics too: an error would void the submission
+            give_up(report, root / "working", f"{type(error).__name__}: {error}")
+        finally:
+            timer.cancel()

@@ -147,11 +147,15 @@ def test_a_damaged_fold(wave, fault):
     assert all(torch.equal(kept[name], expected[name]) for name in expected)
 
 
-def test_a_fold_that_is_listed_twice_counts_once(wave):
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_fold_that_is_there_twice_counts_once(wave, copied):
     manifest = json.loads((wave / "manifest.json").read_text())
-    manifest["folds"].append(manifest["folds"][0])
+    file = "copy.safetensors" if copied else "fold0.safetensors"
+    if copied:
+        shutil.copy(wave / "fold0.safetensors", wave / file)
+    manifest["folds"].append(manifest["folds"][0] | {"file": file})
     (wave / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match=rf"^{WAVE}/fold0\.safetensors is listed twice in manifest\.json"):
+    with pytest.raises(WeightsError, match=rf"^{WAVE}/{file}: fold 0, seed 0 twice in manifest\.json"):
         load_weights(wave, CPU)
     loaded = load_weights(wave, CPU, forgiving=True)
     assert [entry.fold for entry in loaded.entries] == [0, 1] and len(loaded.dropped) == 1

@@ -120,7 +120,7 @@ def break_folds(datasets: list[Dataset]) -> list[DatasetFault]:
     twice = datasets[0].read(MANIFEST_FILE)["folds"]
     again = next(entry for entry in twice if "drill" not in entry["file"])
     datasets[0].change_manifest(folds=[*twice, again])
-    listed = f"{datasets[0].folder.name}/{again['file']} is listed twice in manifest.json; ..."
+    listed = f"{datasets[0].folder.name}/{again['file']}: fold ..., seed ... twice in manifest.json; ..."
     return [*faults, DatasetFault("a fold listed twice", "counted once", (listed,))]
 
 

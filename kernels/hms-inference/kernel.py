@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
 # infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 40d7d13a0300377eeb3b0e9c095ec58280e0ed2651d0cb46625a67afd31d1b01
+# sha256 of the sources: 824a62a4615d1480cf397c283bc3492cdb94a980025230d47c2a92ef34dd32b5
 # ruff: noqa
 
 
@@ -2682,11 +2682,13 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     and named in `dropped`; WeightsError only when no fold is left or the recipe itself is unusable.
     """
     manifest, experiment = read_manifest(folder)
-    models, inputs, entries, dropped = [], [], [], []
-    for place, entry in enumerate(manifest.folds):
+    entries: list[FoldEntry] = []
+    models, inputs, dropped = [], [], []
+    for entry in manifest.folds:
         try:
-            if any(entry.file == earlier.file for earlier in manifest.folds[:place]):
-                raise WeightsError(f"{folder.name}/{entry.file} is listed twice in {MANIFEST_FILE}; export it again")
+            if any((entry.fold, entry.seed) == (other.fold, other.seed) for other in entries):
+                which = f"fold {entry.fold}, seed {entry.seed}"
+                raise WeightsError(f"{folder.name}/{entry.file}: {which} twice in {MANIFEST_FILE}; export it again")
             model, seen = load_fold(folder, entry, experiment)
             models.append(model.to(device))
             inputs.append(seen)
@@ -4315,6 +4317,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
+from typing import Any, TextIO
 
 COMPETITION = "hms-harmful-brain-activity-classification"
 COMPETITION_PLACES = (COMPETITION, f"competitions/{COMPETITION}")  # Kaggle mounts in either of two layouts
@@ -4354,6 +4357,25 @@ def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> 
         raise nowhere(inputs, MANIFEST_FILE)
     report.dropped += [] if found else [f"all models: {nowhere(inputs, MANIFEST_FILE)}"]
     return found
+
+
+class Log:
+    """A stream whose reader may go away: what it cannot take is lost, and ends nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(Exception):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(Exception):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
@@ -4412,13 +4434,14 @@ def run_kernel(root: Path, blend_json: str) -> None:
     if not os.environ.get("KAGGLE_IS_COMPETITION_RERUN"):
         answer_all(root, blend, False, report)
         return
-    timer = end_in_time(report, root / "working", blend.hours + GRACE)
-    try:
-        answer_all(root, blend, True, report)
-    except BaseException as error:  # whatever it is, polars' panics too: ending with an error would void the submission
-        give_up(report, root / "working", f"{type(error).__name__}: {error}")
-    finally:
-        timer.cancel()
+    with contextlib.redirect_stdout(Log(sys.stdout)), contextlib.redirect_stderr(Log(sys.stderr)):
+        timer = end_in_time(report, root / "working", blend.hours + GRACE)
+        try:
+            answer_all(root, blend, True, report)
+        except BaseException as error:  # whatever it is, polars' panics too: an error would void the submission
+            give_up(report, root / "working", f"{type(error).__name__}: {error}")
+        finally:
+            timer.cancel()
 
 
 # %% blend
