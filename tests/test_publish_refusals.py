@@ -271,7 +271,7 @@ def test_a_token_deep_in_large_weights_is_found(tmp_path, monkeypatch):
 
 NAMES_OF_SECRETS = (
     *("kaggle.json", "kaggle.json.bak", "access_token", "access_token.txt", ".env", ".env.local", "prod.env"),
-    *("credentials.json", ".netrc", "_netrc", ".git-credentials", ".pypirc", "a.PEM", "server.key", "me.p12"),
+    *("credentials.json", ".netrc", "_netrc", ".git-credentials", ".npmrc", "a.PEM", "server.key", "me.p12"),
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 NAMES = (
     *("kaggle.json*", "access_token*", "*.env", ".env*", "credentials*"),
-    *(".netrc", "_netrc", ".git-credentials", ".pypirc"),
+    *(".*rc", "_netrc", ".git-credentials"),
     *("*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
 )
 SECRET = rb"[\w+/=.~-]"  # what keys and tokens are made of
