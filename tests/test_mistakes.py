@@ -59,7 +59,7 @@ def test_exporting_again_keeps_the_owner(road, tmp_path):
 def test_a_submission_that_cannot_be_written_is_not_predicted(road, tmp_path):
     words = ["submit", "--competition", str(road.competition), "--weights", str(road.weights), "--out", str(tmp_path)]
     arguments = infer_parser().parse_args(words)
-    with pytest.raises(SubmissionError, match="it is a folder"):
+    with pytest.raises(SubmissionError, match="it is no file"):
         arguments.run(arguments)
 
 

@@ -1,16 +1,23 @@
 """Never two submissions, never other bytes than were checked, never a submission without its row."""
 
+import json
 import sys
 from types import SimpleNamespace
 
 import pytest
 from kaggle_stand_in import Fault
-from publish_stage import KERNELS, SLUG, Stage, assert_published_once, parked, publish
+from publish_stage import KERNELS, OWNER, SLUG, Stage, assert_published_once, parked, publish
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
 from publishing import pushes, uploads
-from publishing.job import PublishError
+from publishing.job import Job, PublishError
+from publishing.kaggle_command import KaggleError
+from publishing.kaggle_failures import BY_NAME
+from publishing.parcel import pack
+from publishing.publication import begin, load
+from publishing.submission import submit
 
+from common.errors import KitError
 from common.files import sha256_of
 
 UNKNOWN = Fault("GetSubmissionLimits", "instead", last=99, body={})
@@ -38,47 +45,91 @@ def bare(prepared, tmp_path):
     return prepared.copy(tmp_path / "stage")
 
 
-LOST = Fault("CreateCodeSubmission", "drop-after")
-LOOKS = {
-    "rights": Fault("ListSubmissions", "status", last=9, code=403),
-    "count": Fault("GetSubmissionLimits", "status", nth=3, last=9, code=403),
+class FakeKaggle:
+    """A Kaggle whose answers to a submission are told one by one: "arrives", "refused", or both with a lost answer."""
+
+    def __init__(self, *sends, counts=True, looks=()):
+        self.sends, self.counts, self.looks = list(sends), counts, list(looks)
+        self.sent, self.listed = [], False
+
+    def read(self, *words):
+        if "submission-limits" in words:
+            told = len(self.sent) if self.counts else 0
+            return f"Submissions today: {told}\nLifetime submissions: {told}\nRemaining today: {5 * self.counts - told}"
+        failure = self.looks.pop(0) if self.looks else None
+        if failure:
+            raise KaggleError(BY_NAME[failure], "kaggle", "it failed")
+        return json.dumps([{"ref": 7, "description": message} for message in self.sent] if self.listed else [])
+
+    def change(self, *words):
+        told = self.sends.pop(0)
+        if told.startswith("arrives"):
+            self.sent.append(words[-1])
+        if "lost" in told or told == "refused":
+            raise KaggleError(BY_NAME["connection" if "lost" in told else "rules"], "kaggle", "it failed")
+        return "Submission ref: 7"
+
+
+@pytest.fixture
+def submitting(prepared, tmp_path):
+    """A publication that is about to submit kernel version 3, on a Kaggle that is made up."""
+    packed = pack(prepared.kernel, [prepared.weights], prepared.blend, prepared.sandbox, OWNER, False, 20.0)
+    publication = begin(packed, OWNER, None, "")
+    publication.kernel.version, publication.kernel.complete = 3, True
+
+    def job(kaggle, resend=False):
+        state = tmp_path / "publication.json"
+        kept = load(state) or publication
+        return Job(kaggle, packed, kept, state, {}, tmp_path, tmp_path, tmp_path / "l.csv", 0.0, 1.0, False, resend)
+
+    return job
+
+
+CASES = {  # what becomes of each attempt, whether Kaggle counts, what a look at its list says, and attempts in all
+    "rights, while looking": (["arrives lost"], True, ["rules"], 1),
+    "login, while looking": (["arrives lost"], True, [None, None, "credentials"], 1),
+    "a list that lags": (["arrives lost"], True, [], 1),
+    "a refusal of the repetition": (["arrives lost", "refused"], True, [], 1),
+    "lost on the way there": (["lost", "arrives lost"], True, [], 2),
+    "no count": (["arrives lost"], False, [], 1),
+    "no count, lost on the way there": (["lost"], False, [], 1),
+    "refused without a count": (["refused"], False, [], 1),
 }
 
 
-@pytest.mark.parametrize("what", LOOKS)
-def test_a_look_that_fails_does_not_forget_what_was_sent(stage, what):
-    """The submission arrived, its answer is lost, and so is what would have told of it."""
-    lag = [UNLISTED] if what == "count" else []
+@pytest.mark.parametrize("name", CASES)
+def test_no_second_submission_while_the_first_may_have_arrived(submitting, name):
+    sends, counts, looks, attempts = CASES[name]
+    kaggle = FakeKaggle(*sends, "arrives", counts=counts, looks=looks)
+    for _ in range(3):  # and --resume twice
+        with pytest.raises(KitError):
+            submit(submitting(kaggle))
+        kaggle.looks = []
+        assert submitting(kaggle).publication.submission.asked
+    assert len(sends) + 1 - len(kaggle.sends) == attempts and len(kaggle.sent) <= 1
+    kaggle.listed = True
+    job = submitting(kaggle, resend=True)
+    submit(job)  # found, or, as the user says that there is none, sent
+    assert job.publication.submission.ref == 7 and len(kaggle.sent) == 1
+
+
+def test_what_was_refused_is_sent_again_where_the_count_tells_that_it_did_not_arrive(submitting):
+    kaggle = FakeKaggle("refused", "arrives")
+    with pytest.raises(KaggleError):
+        submit(submitting(kaggle))
+    job = submitting(kaggle)
+    submit(job)
+    assert job.publication.submission.ref == 7 and len(kaggle.sent) == 1
+
+
+def test_without_a_count_only_the_user_sends_again(stage):
     with stage.kaggle() as server:
-        code, output = publish(stage, server, "submit", Fault(**vars(LOST)), Fault(**vars(LOOKS[what])), *lag)
-        assert code == 1 and stage.state()["submission"]["asked"], output
-        assert publish(stage, server, "submit", Fault(**vars(UNLISTED)), options=("--resume",))[0] == 1
-        assert publish(stage, server, "submit", options=("--resume",))[0] == 0
-        assert_published_once(stage, server)
-
-
-def test_a_refusal_does_not_prove_that_nothing_arrived(stage):
-    """The client itself repeats requests: the first arrived, the second is refused."""
-    with stage.kaggle() as server:
-        assert publish(stage, server, "submit", Fault("CreateCodeSubmission", "drop-after"), Fault(**vars(UNLISTED)))[0]
-        server.faults = []
-        refused = Fault("CreateCodeSubmission", "status", code=403)
-        assert publish(stage, server, "submit", refused, Fault(**vars(UNLISTED)), options=("--resume",))[0] == 1
-        assert publish(stage, server, "submit", Fault(**vars(UNLISTED)), options=("--resume",))[0] == 1
-        assert len(server.submissions) == 1
-        assert publish(stage, server, "submit", options=("--resume",))[0] == 0
-        assert_published_once(stage, server)
-
-
-@pytest.mark.parametrize("kind", ["drop", "drop-after"])
-def test_without_a_count_only_the_user_sends_again(stage, kind):
-    with stage.kaggle() as server:
-        faults = Fault("CreateCodeSubmission", kind), Fault(**vars(UNKNOWN)), Fault(**vars(UNLISTED))
+        faults = Fault("CreateCodeSubmission", "drop"), Fault(**vars(UNKNOWN)), Fault(**vars(UNLISTED))
         code, output = publish(stage, server, "submit", *faults)
         assert code == 1 and "does not tell how many submissions there are" in output, output
-        assert "--resume --resend sends it again" in output and len(server.submissions) == (kind == "drop-after")
+        assert "--resume --resend sends it again" in output and server.submissions == []
         code, output = publish(stage, server, "submit", Fault(**vars(UNKNOWN)), options=("--resume", "--resend"))
-        assert code == 0, output  # the one that had arrived is found all the same
+        assert code == 0, output
         assert_published_once(stage, server)
         assert stage.publish(server, "--resend").returncode == 2
 

@@ -56,7 +56,7 @@ class Dataset:
         path = self.folder / file
         path.write_bytes(content)
         folds = self.read(MANIFEST_FILE)["folds"]
-        entry = folds[0] | {"file": file, "sha256": sha256_of(path), "bytes": len(content)}
+        entry = folds[0] | {"file": file, "fold": 100 + len(folds), "sha256": sha256_of(path), "bytes": len(content)}
         self.change_manifest(folds=[entry, *folds] if first else [*folds, entry])
         return path
 
