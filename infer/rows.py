@@ -1,13 +1,13 @@
 """Which rows a test set asks for: test.csv, and what says it where that file is damaged or not there."""
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from common.errors import KitError
 from common.schema import SAMPLE_SUBMISSION, TEST_EEGS, TEST_TABLE
-from infer.report import SubmissionReport
 
 ID_COLUMNS = ("spectrogram_id", "eeg_id")
 
@@ -16,9 +16,18 @@ class CompetitionError(KitError):
     """A competition folder that does not say which rows to answer. The message says why."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What is to be answered: eeg_id and spectrogram_id (null: none); where it comes from; what was odd about it."""
+
+    table: pl.DataFrame
+    ids_of: str = TEST_TABLE
+    surprise: str | None = None
+
+
 def whole_numbers(names: tuple[str, ...]) -> list[pl.Expr]:
     """Columns of text as whole numbers, null where there is none. A column with a gap comes from pandas as 7.0."""
-    return [pl.col(name).str.strip_chars(' "').str.strip_suffix(".0").cast(pl.Int64, strict=False) for name in names]
+    return [pl.col(name).str.strip_chars(' \t"').str.strip_suffix(".0").cast(pl.Int64, strict=False) for name in names]
 
 
 def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
@@ -37,7 +46,7 @@ def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    table = table.rename(lambda name: name.strip(' "\r'))
+    table = table.rename(lambda name: name.strip(' \t\r"'))
     if absent := [column for column in columns if column not in table.columns]:
         raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
     return table.filter(~pl.all_horizontal(pl.all().is_null())).select(whole_numbers(columns))
@@ -75,8 +84,8 @@ def recorded_ids(competition: Path) -> pl.Series:
     return pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
 
 
-def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport) -> pl.DataFrame:
-    """eeg_id and spectrogram_id of every row to answer. Raises CompetitionError.
+def rows_to_answer(competition: Path, forgiving: bool) -> Rows:
+    """Every row to answer. Raises CompetitionError.
 
     A sound test.csv says it alone. Forgiving, one with nothing to answer, or with an id that is none, gives what it
     has, and sample_submission.csv the rest; where that is not there, or lacks rows that test.csv has, the names of
@@ -92,9 +101,8 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
     sample = sample_ids(competition)
     known, listed = set(table["eeg_id"]), set(sample)
     if problem is None:
-        if listed and listed != known:
-            report.warn(f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered")
-        return table
+        differs = f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered"
+        return Rows(table, surprise=differs if listed and listed != known else None)
     sources = {f"the sound rows of {TEST_TABLE}": table["eeg_id"]}
     if listed and known <= listed:
         sources[SAMPLE_SUBMISSION] = sample
@@ -107,6 +115,7 @@ def rows_to_answer(competition: Path, forgiving: bool, report: SubmissionReport)
         ids, used = ids.append(added), used + [source] * bool(added.len())
     if not used:
         raise problem
-    report.ids_of = " and ".join(used)
-    report.warn(f"{problem}; answered: {report.ids_of}; spectrograms not named there are rebuilt")
-    return ids.to_frame().join(table.unique("eeg_id", keep="first"), on="eeg_id", how="left", maintain_order="left")
+    named = table.unique("eeg_id", keep="first")
+    completed = ids.to_frame().join(named, on="eeg_id", how="left", maintain_order="left")
+    told = " and ".join(used)
+    return Rows(completed, told, f"{problem}; answered: {told}; spectrograms not named there are rebuilt")

@@ -36,13 +36,11 @@ def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) 
     """read(path), given up after so many seconds. Raises RecordingError, whatever else the reader raises."""
     try:
         return in_time(lambda: read(path), seconds)
-    except RecordingError:
+    except (RecordingError, KeyboardInterrupt):
         raise
     except TimeoutError as error:
         raise SlowReadError(f"{path.name}: not read within {seconds:g} s") from error
-    except BaseException as error:  # a reader that fails costs its recording, not the run
-        if isinstance(error, KeyboardInterrupt):
-            raise
+    except BaseException as error:  # polars' panics too: a reader that fails costs its recording, not the run
         raise RecordingError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 

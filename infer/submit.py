@@ -106,7 +106,10 @@ def submit(
     """
     report = report or SubmissionReport()
     budget = Budget(blend.hours * 3600, clock)
-    table = rows_to_answer(competition, forgiving, report)
+    rows = rows_to_answer(competition, forgiving)
+    table, report.ids_of = rows.table, rows.ids_of
+    if rows.surprise:
+        report.warn(rows.surprise)
     pairs = table.unique("eeg_id", keep="first", maintain_order=True)
     spectrogram_of = dict(zip(pairs["eeg_id"].to_list(), pairs["spectrogram_id"].to_list(), strict=True))
     ids = list(spectrogram_of)

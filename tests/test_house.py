@@ -115,6 +115,16 @@ print("done")
 """
 
 
+@pytest.mark.parametrize("command", ["infer.validate", "publish"])
+def test_commands_that_need_no_net_do_not_wait_for_torch(command):
+    """A publication starts often, and torch takes seconds."""
+    probe = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'kernels')!r}]; import {command}"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{probe}; print('torch' in sys.modules)"], capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.returncode) == ("False\n", 0), ran.stderr
+
+
 def test_importing_does_nothing(tmp_path):
     modules = [module_name(path) for path in PACKAGED]
     assert {"common.features", "train.loop", "infer.submit"} <= set(modules)

@@ -8,7 +8,6 @@ from conftest import report_of, votes
 
 import infer.kernel
 from common.schema import SUBMISSION_COLUMNS, VOTES
-from infer.report import SubmissionReport
 from infer.rows import CompetitionError, read_test_table, rows_to_answer
 from infer.submit import submit
 from infer.validate import read_csv
@@ -109,17 +108,15 @@ DAMAGED = {  # test.csv, ids of the sample and of the recordings, and what is an
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_table_is_completed_from_what_else_says_the_rows(tmp_path, name):
     table, sample, recorded, told = DAMAGED[name]
-    report = SubmissionReport()
-    rows = rows_to_answer(with_tables(tmp_path / "hms", table, sample, recorded), True, report)
-    assert sorted(rows["eeg_id"]) == [10, 20] and report.ids_of == told
-    assert dict(rows.select("eeg_id", "spectrogram_id").iter_rows())[10] == (1 if "1,10" in table else None)
+    rows = rows_to_answer(with_tables(tmp_path / "hms", table, sample, recorded), forgiving=True)
+    assert sorted(rows.table["eeg_id"]) == [10, 20] and rows.ids_of == told
+    assert dict(rows.table.select("eeg_id", "spectrogram_id").iter_rows())[10] == (1 if "1,10" in table else None)
 
 
 def test_a_sound_table_is_answered_whatever_the_sample_says(tmp_path):
-    report = SubmissionReport()
-    rows = rows_to_answer(with_tables(tmp_path / "hms", HEAD + "1,10,1\n1,10,1\n", (10, 20)), True, report)
-    assert rows["eeg_id"].to_list() == [10, 10]
-    assert report.warnings == ["sample_submission.csv lists other rows than test.csv, whose rows are answered"]
+    rows = rows_to_answer(with_tables(tmp_path / "hms", HEAD + "1,10,1\n1,10,1\n", (10, 20)), forgiving=True)
+    assert rows.table["eeg_id"].to_list() == [10, 10] and rows.ids_of == "test.csv"
+    assert rows.surprise == "sample_submission.csv lists other rows than test.csv, whose rows are answered"
 
 
 HARMLESS = {
@@ -128,6 +125,7 @@ HARMLESS = {
     "quotes": lambda text: re.sub(r"(\d+)", r'"\1"', text).encode(),
     "floats": lambda text: re.sub(r"(\d+)", r"\1.0", text).encode(),
     "spaces": lambda text: re.sub(r"(\d+)", r" \1 ", text).encode(),
+    "tabs": lambda text: re.sub(r"(\w+)", r"\t\1\t", text).encode(),
     "letters that are no UTF-8": lambda text: re.sub(r"(,\d+)\n", r"\1x\n", text).encode().replace(b"x", b"\xe9"),
     "a stray quote": lambda text: text.replace("\n", '\n"', 3).encode(),
     "too many fields in a row": lambda text: text.encode().rstrip(b"\n") + b",7,8\n",
