@@ -187,6 +187,7 @@ def test_the_kernel_that_is_pushed_is_a_copy(stage):
 
 
 REPORTS = {
+    "dropped nobody knows what": ('{"dropped": 7}', "report.json of kernel version 1 cannot be read"),
     "stale weights": ('{"manifests": {"tiny": "0f"}}', "ran other weights of tiny than were sent"),
     "a dropped fold": ('{"dropped": ["hms-tiny/fold0 is missing"]}', "left something out (hms-tiny/fold0 is missing)"),
     "an early end": ('{"failure": "no disk"}', "ended early (no disk)"),
@@ -225,6 +226,21 @@ def test_what_the_kernel_reports_may_stop_the_submission(job, prepared, monkeypa
     right = sha256_of(prepared.weights / "manifest.json")
     (job.published / "report.json").write_text(f'{{"manifests": {{"tiny": "{right}"}}, "dropped": []}}')
     pushes.check_output(job)
+
+
+def test_a_kernel_that_changed_after_it_was_laid_out_is_not_pushed(job, tmp_path):
+    place, pushed = tmp_path / "upload", []
+    place.mkdir()
+    (place / "kernel-metadata.json").write_text('{"code_file": "kernel.py"}')
+    (place / "kernel.py").write_text("checked")
+    job.places = {"hms-inference": place}
+    job.publication.kernel_sha256 = sha256_of(place / "kernel.py")
+    job.kaggle = SimpleNamespace(change=lambda *words: pushed.append(words) or "pushed")
+    assert pushes.send_unchanged(job) == "pushed" and len(pushed) == 1
+    (place / "kernel.py").write_text("another")
+    with pytest.raises(PublishError, match=r"kernel\.py changed after it was checked: nothing was pushed"):
+        pushes.send_unchanged(job)
+    assert len(pushed) == 1
 
 
 def test_an_old_version_in_the_answer_is_not_believed(job, monkeypatch):

@@ -179,16 +179,18 @@ def check_output(job: Job) -> None:
             f"What kernel version {version} left is not to be submitted. {error}\n{mend}{log}"
         ) from error
     report: dict[str, Any] = {}
+    dropped, manifests = [], {}
     if (folder / REPORT).is_file():
         try:
             report = dict(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+            dropped, manifests = list(report.get("dropped") or []), dict(report.get("manifests") or {})
         except (ValueError, TypeError, RecursionError) as error:
             raise PublishError(
                 f"{REPORT} of kernel version {version} cannot be read ({error}).\n{mend}{log}"
             ) from error
     wrong = [f"it ended early ({report['failure']})"] if report.get("failure") else []
-    wrong += [f"it left something out ({what})" for what in report.get("dropped", [])]
-    wrong += stale_mounts(job, report.get("manifests") or {})
+    wrong += [f"it left something out ({what})" for what in dropped]
+    wrong += stale_mounts(job, manifests)
     if wrong:
         raise PublishError(f"Kernel version {version} did not end well: {'; '.join(wrong)}.\n{mend}{log}")
     job.say("kernel", f"version {version} left {', '.join(names)}; {SUBMISSION} has {rows} rows, valid")
