@@ -28,7 +28,7 @@ from eeg_samples import (
 from common.features import build_input
 
 BOUND, SHARE = 2e-5, 1e-5
-VERSIONED = ("torch", "numpy", "scipy", "PyWavelets", "timm", "pydantic", "polars", "librosa", "mne")
+VERSIONED = ("torch", "numpy", "scipy", "PyWavelets", "timm", "pydantic", "polars", "pyarrow", "librosa", "mne")
 
 
 def versions():
