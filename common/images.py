@@ -16,8 +16,8 @@ from common.inputs import (
     Size,
     Standardise,
 )
-from common.montage import CHAIN_PAIRS, bipolar
-from common.schema import REGIONS, SFREQ
+from common.montage import bipolar, chain_pairs
+from common.schema import SFREQ
 from common.sequences import filtered_differences
 from common.spectra import density, mel_power
 from common.wavelets import denoise
@@ -28,6 +28,7 @@ AXIS = {"channels": -3, "below": -2, "beside": -1}
 # The public mel recipe: 1024-point transform of 128 samples, hop 10,000 // 256, 128 mels up to 20 Hz.
 MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, MEL_HIGH = 128, 39, 1024, 128, 20.0
 MEL_FRAMES = 256
+MEL_CHAINS = ("LL", "LP", "RL", "RP")  # the recipe stacks the left side above the right one
 MEL_SMALLEST = 1e-10  # power below counts as this much
 DECIBEL_FLOOR = 1e-8  # of the maximum: -80 dB
 
@@ -158,12 +159,12 @@ def decibel_panel(power: Tensor) -> Tensor:
 
 
 def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), four chains stacked, and the parts joined to it."""
-    differences = fill_gaps(bipolar(eeg.double(), CHAIN_PAIRS))
+    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), the panels of MEL_CHAINS stacked, and the parts joined."""
+    differences = fill_gaps(bipolar(eeg.double(), chain_pairs(MEL_CHAINS)))
     if config.denoise:
         differences = denoise(differences, config.denoise)
     power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
-    chains = power.unflatten(1, (len(eeg), len(REGIONS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
+    chains = power.unflatten(1, (len(eeg), len(MEL_CHAINS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
     panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
     return resized(compose(panels, panels, config.parts, config.join), config.resize)
 

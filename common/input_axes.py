@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.images import MEL_FRAMES, MEL_HIGH, MEL_HOP, N_MELS
+from common.images import MEL_CHAINS, MEL_FRAMES, MEL_HIGH, MEL_HOP, N_MELS
 from common.inputs import (
     CombinedImage,
     Crop,
@@ -28,8 +28,7 @@ from common.montage import MONTAGES
 from common.schema import FREQUENCIES, REGIONS, SFREQ, SPECTROGRAM_SECONDS, SPECTROGRAM_STEP_SECONDS, WINDOW_SECONDS
 from common.spectra import frequency_axis
 
-NAMES: dict[Part, tuple[str, ...]] = {
-    "image": REGIONS,
+NAMES: dict[Part, tuple[str, ...]] = {  # the panels of "image" are the input's own
     "percentiles": ("20 %", "40 %", "60 %", "80 %"),
     "global": ("minimum", "maximum", "mean", "range"),
 }
@@ -119,14 +118,16 @@ def kaggle_layout(config: KaggleImage) -> Layout:
     half = config.columns * SPECTROGRAM_STEP_SECONDS / 2
     seconds = (SPECTROGRAM_SECONDS / 2 - half, SPECTROGRAM_SECONDS / 2 + half)
     note = f"{margin} empty rows below {FREQUENCIES[0]:.1f} and above {FREQUENCIES[-1]:.1f} Hz" if margin else ""
-    parts = [stacked(NAMES[part], config.columns, hertz, seconds, note) for part in config.parts]
+    names = NAMES | {"image": REGIONS}
+    parts = [stacked(names[part], config.columns, hertz, seconds, note) for part in config.parts]
     return resized_layout(joined(parts, config.join), config.resize)
 
 
 def eeg_mel_layout(config: EegMelImage) -> Layout:
     hertz = np.linspace(0, MEL_HIGH, N_MELS + 2)[1:-1].tolist()
     step = MEL_HOP / SFREQ  # frame k is centred on k steps
-    parts = [stacked(NAMES[part], MEL_FRAMES, hertz, (-step / 2, (MEL_FRAMES - 0.5) * step)) for part in config.parts]
+    names, seconds = NAMES | {"image": MEL_CHAINS}, (-step / 2, (MEL_FRAMES - 0.5) * step)
+    parts = [stacked(names[part], MEL_FRAMES, hertz, seconds) for part in config.parts]
     return resized_layout(joined(parts, config.join), config.resize)
 
 

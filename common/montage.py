@@ -19,8 +19,12 @@ def neighbours(chain: tuple[str, ...]) -> tuple[Pair, ...]:
     return tuple(itertools.pairwise(chain))
 
 
-# Four differences for each of the four regions, in the order of REGIONS.
-CHAIN_PAIRS = tuple(pair for region in REGIONS for pair in neighbours(CHAINS[region]))
+def chain_pairs(regions: tuple[str, ...]) -> tuple[Pair, ...]:
+    """Four differences for each of these regions, in their order."""
+    return tuple(pair for region in regions for pair in neighbours(CHAINS[region]))
+
+
+CHAIN_PAIRS = chain_pairs(REGIONS)
 # The double banana a neurologist reads: the chains and the midline, 18 differences.
 DOUBLE_BANANA = CHAIN_PAIRS + neighbours(MIDLINE)
 LEFT = neighbours(CHAINS["LL"]) + neighbours(CHAINS["LP"])
@@ -61,7 +65,7 @@ def electrode_sources(regions: tuple[str, ...]) -> list[int]:
 
 
 def permute_chains(eeg: Tensor | None, spectrogram: Tensor | None, regions: tuple[str, ...]) -> tuple:
-    """The chains of `regions` in the places of REGIONS (LL, RL, RP, LP), in EEG and spectrogram alike.
+    """The chains of `regions` in the places of REGIONS (LL, RL, LP, RP), in EEG and spectrogram alike.
 
     Chains of one side share their ends, so eight arrangements of the twenty-four are possible: each side's
     lateral and parasagittal chain exchanged or not, and the sides exchanged or not.
@@ -73,7 +77,7 @@ def permute_chains(eeg: Tensor | None, spectrogram: Tensor | None, regions: tupl
     )
 
 
-MIRRORED = ("RL", "LL", "LP", "RP")
+MIRRORED = ("RL", "LL", "RP", "LP")
 
 
 def mirror_eeg(eeg: Tensor) -> Tensor:

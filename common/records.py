@@ -1,10 +1,13 @@
 """One recording from parquet, by column name: what it holds, what was wrong with it, its windows.
 
-What can be repaired is repaired and named in `findings`; what cannot raises RecordingError.
+What can be repaired is repaired and named in `findings`; what cannot raises RecordingError. A finding about how the
+file is made (its columns, rate or unit) is structural: in one file it is that file's fault, in many files the reader
+and the data do not fit each other, and `systematic` says so.
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +21,23 @@ from pyarrow.parquet import ParquetFile
 from common.errors import KitError
 from common.schema import (
     ELECTRODES,
+    FREQUENCIES,
     N_FREQUENCIES,
     REGIONS,
+    SFREQ,
+    SPECTROGRAM_BINS,
     SPECTROGRAM_COLUMNS,
     SPECTROGRAM_FIELDS,
+    SPECTROGRAM_NFFT,
+    SPECTROGRAM_STEP_SECONDS,
     WINDOW_SAMPLES,
 )
 
 LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
+# Typical distance of a sample from its electrode's median. Fourteen real EEGs have 9 to 2,600 microvolts.
+USUAL_MICROVOLTS = (0.5, 5000.0)
+FREQUENCY_TOLERANCE = 0.006  # Hz: names are rounded to two decimals
+FIRST_RECORDINGS, A_FEW = 20, 3  # more than a few of the first recordings with the same structural finding: systematic
 LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
 UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
@@ -35,15 +47,30 @@ Result = TypeVar("Result")
 
 
 class RecordingError(KitError):
-    """A recording nothing can be read from. The message says the file and why."""
+    """A recording nothing can be read from. The message says the file and why.
+
+    structural: what is wrong with how the file is made, where that is the reason.
+    """
+
+    def __init__(self, message: str, structural: str | None = None) -> None:
+        super().__init__(message)
+        self.structural = () if structural is None else (structural,)
+
+
+class SystematicError(KitError):
+    """Many recordings are made otherwise than expected. The message says how, what was expected and what to do."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """values: float32, NaN where missing; EEG (20, time) microvolts, spectrogram (4, 100, columns)."""
+    """values: float32, NaN where missing; EEG (20, time) microvolts, spectrogram (4, 100, columns).
+
+    structural: those of the findings that concern how the file is made.
+    """
 
     values: np.ndarray
     findings: tuple[str, ...]
+    structural: tuple[str, ...] = ()
 
 
 def load_frame(path: Path) -> pl.DataFrame:
@@ -70,67 +97,116 @@ def shorten(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
-def match_columns(frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]) -> tuple[dict[str, str], list]:
-    """Field -> numeric column of the frame, and what is unusual; columns named in `beside` are expected too."""
+def electrode_place(name: str) -> int | None:
+    """The row of an electrode's column, by its name in any case; None for another column."""
+    return ELECTRODE_PLACES.get(name.strip().lower())
+
+
+ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
+POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
+
+
+def power_place(name: str) -> int | None:
+    """The row of a spectrogram's column, regions below each other: by its region, and by its frequency as a number,
+    which may be spelled in any way. None for another column."""
+    named = POWER_NAME.fullmatch(name)
+    if named is None or named[1].upper() not in REGIONS:
+        return None
+    frequency = float(named[2])
+    bin_ = round(frequency * SPECTROGRAM_NFFT / SFREQ) - SPECTROGRAM_BINS.start
+    if not 0 <= bin_ < N_FREQUENCIES or abs(frequency - FREQUENCIES[bin_]) > FREQUENCY_TOLERANCE:
+        return None
+    return REGIONS.index(named[1].upper()) * N_FREQUENCIES + bin_
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a kind of recording has: their names as the files have them, the row that a name stands for,
+    and the columns beside them that are not values."""
+
+    fields: tuple[str, ...]
+    place: Callable[[str], int | None]
+    beside: tuple[str, ...] = ()
+
+
+EEG_COLUMNS = Columns(ELECTRODES, electrode_place)
+POWER_COLUMNS = Columns(
+    tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region]), power_place, beside=("time",)
+)
+
+
+def match_columns(frame: pl.DataFrame, columns: Columns) -> tuple[dict[int, str], list[str], list[str]]:
+    """Row -> numeric column of the frame, what is structural, and what is unusual besides."""
     types = frame.schema
-    found = {field: field for field in fields if field in types}
-    if len(found) < len(fields):
-        by_name = {name.strip().lower(): name for name in reversed(types)}
-        found = {field: name for field in fields if (name := found.get(field, by_name.get(field.lower()))) is not None}
-    numeric = {field: name for field, name in found.items() if types[name].is_numeric()}
-    findings, matched = [], set(found.values())
-    if missing := [field for field in fields if field not in numeric]:
-        findings.append(f"missing columns read as NaN: {shorten(missing)}")
-    if extra := [name for name in types if name not in matched and name not in beside]:
-        findings.append(f"extra columns ignored: {shorten(extra)}")
-    if any(field != name for field, name in numeric.items()):
-        findings.append("column names in another spelling")
-    place = {name: position for position, name in enumerate(types)}
-    positions = [place[name] for name in numeric.values()]
+    found: dict[int, str] = {}
+    for name in (*(field for field in columns.fields if field in types), *types):  # as the files spell it, if there
+        if (place := columns.place(name)) is not None:
+            found.setdefault(place, name)
+    numeric = {place: found[place] for place in sorted(found) if types[found[place]].is_numeric()}
+    structural, findings, matched = [], [], set(found.values())
+    if missing := [field for place, field in enumerate(columns.fields) if place not in numeric]:
+        structural.append(f"missing columns read as NaN: {shorten(missing)}")
+    if extra := [name for name in types if name not in matched and name not in columns.beside]:
+        structural.append(f"extra columns ignored: {shorten(extra)}")
+    order = {name: position for position, name in enumerate(types)}
+    positions = [order[name] for name in numeric.values()]
     if positions != sorted(positions):
         findings.append("columns in another order")
     if others := sorted({str(types[name]) for name in numeric.values()} - {"Float32"}):
         findings.append(f"numbers are {', '.join(others)}")
-    return numeric, findings
+    return numeric, structural, findings
 
 
 def pick_columns(
-    path: Path, frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]
-) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """The fields that the frame has, as Float32 columns, their names, and what is unusual. Raises RecordingError."""
-    first = max(frame.width - len(fields), 0)
-    columns = frame[:, first:]
-    as_written = tuple(columns.columns) == fields and set(frame.columns[:first]) <= set(beside)
-    if as_written and set(columns.dtypes) == {pl.Float32}:
-        return columns, list(fields), []  # looking 400 columns up by name takes longer than reading them
-    numeric, findings = match_columns(frame, fields, beside)
+    path: Path, frame: pl.DataFrame, columns: Columns
+) -> tuple[pl.DataFrame, list[int], list[str], list[str]]:
+    """The columns that the frame has, as Float32, their rows, and what match_columns says. Raises RecordingError."""
+    first = max(frame.width - len(columns.fields), 0)
+    last = frame[:, first:]
+    as_written = tuple(last.columns) == columns.fields and set(frame.columns[:first]) <= set(columns.beside)
+    if as_written and set(last.dtypes) == {pl.Float32}:
+        return last, list(range(last.width)), [], []  # looking 400 columns up takes longer than reading them
+    numeric, structural, findings = match_columns(frame, columns)
     if not numeric:
-        known = {field.lower() for field in fields}
-        if named := [name for name in frame.columns if name.strip().lower() in known]:
+        if named := [name for name in frame.columns if columns.place(name) is not None]:
             found = ", ".join(sorted({str(frame.schema[name]) for name in named}))
-            raise RecordingError(f"{path.name}: no numbers but {found} in its columns: {shorten(named)}")
-        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
+            said = f"no numbers but {found} in its columns: {shorten(named)}"
+        else:
+            said = f"none of its {frame.width} columns ({', '.join(frame.columns[:3])} ...) is one of "
+            said += f"{', '.join(columns.fields[:3])} ..."
+        raise RecordingError(f"{path.name}: {said}", structural=said)
     # Beyond float32 becomes infinite, and that becomes missing.
-    return frame.select(numeric.values()).cast(pl.Float32, strict=False), list(numeric), findings
+    return frame.select(numeric.values()).cast(pl.Float32, strict=False), list(numeric), structural, findings
 
 
-def read_columns(
-    path: Path, fields: tuple[str, ...], beside: tuple[str, ...] = ()
-) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
-    """The named columns as float32 (fields, rows), the whole frame, and what had to be repaired."""
+def read_columns(path: Path, columns: Columns) -> tuple[np.ndarray, pl.DataFrame, list[str], list[str]]:
+    """The columns as float32 (fields, rows), the whole frame, what is structural, and what else had to be repaired."""
     frame = load_frame(path)
-    columns, found, findings = pick_columns(path, frame, fields, beside)
-    values = columns.to_numpy(order="fortran").T
+    picked, found, structural, findings = pick_columns(path, frame, columns)
+    values = picked.to_numpy(order="fortran").T
     if not np.isfinite(values).all():
         infinite = np.isinf(values)
         findings += ["some values are NaN"] if np.isnan(values).any() else []
         findings += ["infinite values read as NaN"] if infinite.any() else []
         values = np.where(infinite, np.float32(np.nan), values)
-    if len(found) < len(fields):
-        there, known = [field in found for field in fields], values
-        values = np.full((len(fields), frame.height), np.nan, dtype=np.float32)
-        values[there] = known
-    return values, frame, findings
+    if len(found) < len(columns.fields):
+        known = values
+        values = np.full((len(columns.fields), frame.height), np.nan, dtype=np.float32)
+        values[found] = known
+    return values, frame, structural, findings
+
+
+def another_unit(eeg: np.ndarray) -> list[str]:
+    """What is structural about the amplitudes of an EEG (20, time) that are no microvolts."""
+    some = eeg[:-1, :: max(eeg.shape[1] // 200, 1)]  # the scalp; 200 samples tell
+    known = some[~np.isnan(some).any(axis=1)]
+    if not len(known):
+        return []
+    typical = float(np.median(np.abs(known - np.median(known, axis=1, keepdims=True))))
+    smallest, largest = USUAL_MICROVOLTS
+    if 0 < typical < smallest:
+        return [f"typical amplitude below {smallest} uV, as if in millivolts or volts"]
+    return [f"typical amplitude above {largest:g} uV, as if in nanovolts"] if typical > largest else []
 
 
 def read_eeg(path: Path) -> Recording:
@@ -138,7 +214,7 @@ def read_eeg(path: Path) -> Recording:
 
     Raises RecordingError when the file is missing, is no parquet, has no electrode or nothing finite.
     """
-    values, _, findings = read_columns(path, ELECTRODES)
+    values, _, structural, findings = read_columns(path, EEG_COLUMNS)
     if max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)) > LARGEST_MICROVOLTS:
         values = np.where(np.abs(values) > LARGEST_MICROVOLTS, np.float32(np.nan), values)
         findings.append(f"values beyond {LARGEST_MICROVOLTS:g} microvolts read as NaN")
@@ -149,21 +225,25 @@ def read_eeg(path: Path) -> Recording:
         findings.append(f"{n_time} of {WINDOW_SAMPLES} samples: the rest is missing")
     if n_time > 1 and not any(np.fmax.reduce(channel) > np.fmin.reduce(channel) for channel in values):
         findings.append("no channel varies")
-    return Recording(values, tuple(findings))
+    structural += another_unit(values)
+    return Recording(values, (*structural, *findings), tuple(structural))
 
 
 def read_spectrogram(path: Path) -> Recording:
-    """A spectrogram file: (4, 100, columns) power, regions LL, RL, RP, LP, one column every 2 s.
+    """A spectrogram file: (4, 100, columns) power, regions LL, RL, LP, RP, one column every 2 s.
 
     Raises RecordingError when the file is missing, is no parquet, has no field or nothing finite.
     """
-    fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
-    values, frame, findings = read_columns(path, fields, beside=("time",))
+    values, frame, structural, findings = read_columns(path, POWER_COLUMNS)
     if "time" in frame.columns and not frame["time"].dtype.is_numeric():
         findings.append(f"time is {frame['time'].dtype}: its rows are taken in their order")
-    elif "time" in frame.columns and not frame["time"].is_sorted():
-        values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
-        findings.append("rows were not in the order of time")
+    elif "time" in frame.columns:
+        if not frame["time"].is_sorted():
+            values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
+            findings.append("rows were not in the order of time")
+        step = frame["time"].cast(pl.Float64).sort().diff().median()
+        if isinstance(step, float) and step != SPECTROGRAM_STEP_SECONDS:
+            structural.append(f"a row every {step:g} s")
     if np.fmin.reduce(values, axis=None) < 0:
         values = np.where(values < 0, np.float32(np.nan), values)
         findings.append("negative power read as NaN")
@@ -173,7 +253,7 @@ def read_spectrogram(path: Path) -> Recording:
         findings.append("no power varies")
     if values.shape[1] < SPECTROGRAM_COLUMNS:
         findings.append(f"{values.shape[1]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
-    return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), tuple(findings))
+    return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), (*structural, *findings), tuple(structural))
 
 
 def cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
@@ -204,3 +284,49 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+# ---- what many recordings have in common
+
+
+def systematic(structural: Sequence[Sequence[str]]) -> str | None:
+    """The structural finding that more than a few of the first recordings share, or all where there are few.
+
+    structural: of each recording, in the order in which they are met. None where there is no such finding.
+    """
+    first = structural[:FIRST_RECORDINGS]
+    counts = Counter(finding for findings in first for finding in set(findings))
+    if not counts:
+        return None
+    finding, number = counts.most_common(1)[0]
+    if number <= A_FEW and number < len(first):
+        return None
+    return f"{number} of the first {len(first)} files: {finding}"
+
+
+def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> str | None:
+    """What is structural about the lengths of EEGs: all are longer or shorter than expected by one factor, as at
+    another sampling rate. Lengths in samples. None where they are as expected, or differ from it in any other way."""
+    if len(n_time) <= A_FEW:
+        return None
+    factors = np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
+    factor = float(np.median(factors))
+    alike = np.abs(factors / factor - 1) < 0.005
+    if abs(factor - 1) < 0.02 or alike.mean() < 0.9:
+        return None
+    return f"{alike.sum()} of the first {len(factors)} files: {factor:.4g} times as long as at {SFREQ} Hz"
+
+
+def refuse_systematic(folder: str, found: str | None) -> None:
+    """Raises SystematicError where something was found."""
+    if found is not None:
+        raise SystematicError(f"{folder}: {found}. {EXPECTED}")
+
+
+EXPECTED = (
+    f"What so many files have in common is no fault of a file. Expected are EEGs of {len(ELECTRODES)} columns "
+    f"({', '.join(ELECTRODES[:3])} ... {ELECTRODES[-1]}) in microvolts at {SFREQ} Hz, and spectrograms of "
+    f"{len(POWER_COLUMNS.fields)} columns ({', '.join(POWER_COLUMNS.fields[:2])} ... {POWER_COLUMNS.fields[-1]}) with "
+    f"a row every {SPECTROGRAM_STEP_SECONDS} s. Download the competition's files again; if they are right, "
+    "common/schema.py must be brought up to date"
+)

@@ -1,7 +1,7 @@
 """The competition's nouns as tables: electrodes, chains, regions, votes, rates, windows, file names.
 
 Everything that is a fact of the data and not a choice of ours stands here once. The order of every
-table is the order used everywhere else in the kit; files are always read by name, never by position.
+table is the order used everywhere else in the kit, and the files' own; files are read by name, never by position.
 """
 
 # The six patterns, in the order of the competition's vote columns.
@@ -25,13 +25,14 @@ WINDOW_SECONDS = 50
 WINDOW_SAMPLES = WINDOW_SECONDS * SFREQ
 LABELLED_SECONDS = 10  # the experts judged the central 10 s
 
-# Regions of the spectrogram: lateral and parasagittal chain of each side, named left/right first.
-REGIONS = ("LL", "RL", "RP", "LP")
+# Regions of the spectrogram, in the order of the files' columns: left and right lateral chain, left and right
+# parasagittal chain.
+REGIONS = ("LL", "RL", "LP", "RP")
 CHAINS = {
     "LL": ("Fp1", "F7", "T3", "T5", "O1"),
     "RL": ("Fp2", "F8", "T4", "T6", "O2"),
-    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
     "LP": ("Fp1", "F3", "C3", "P3", "O1"),
+    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
 }
 MIDLINE = ("Fz", "Cz", "Pz")
 
@@ -43,8 +44,9 @@ SPECTROGRAM_NFFT = 1024
 FREQUENCIES = tuple(k * SFREQ / SPECTROGRAM_NFFT for k in SPECTROGRAM_BINS)  # Hz, 0.5859 ... 19.9219
 N_FREQUENCIES = len(FREQUENCIES)
 
-# The files spell a frequency with two decimals.
-SPECTROGRAM_FIELDS = {region: tuple(f"{region}_{f:.2f}" for f in FREQUENCIES) for region in REGIONS}
+# The files spell a frequency rounded half up to two decimals, without zeros at the end: 3.125 is 3.13, 4.1016 is 4.1.
+# So they are written. They are read by region and by frequency as a number (common/records.py).
+SPECTROGRAM_FIELDS = {r: tuple(f"{r}_{int(100 * hertz + 0.5) / 100:g}" for hertz in FREQUENCIES) for r in REGIONS}
 
 # Folders and tables of a competition folder.
 TRAIN_EEGS, TEST_EEGS = "train_eegs", "test_eegs"

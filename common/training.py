@@ -106,7 +106,7 @@ class Augment(Strict):
 
     # the window's place
     shift: float = Field(default=0.0, ge=0, le=20)  # seconds; windows start up to so much earlier or later
-    any_window: bool = False  # start anywhere between the row's first and last window, not half-way
+    any_window: bool = False  # any of the windows that experts labelled with the row's votes, not always the same
     # the signal
     mirror: Chance = 0.0  # of exchanging the hemispheres
     swap_chains: Chance = 0.0  # of exchanging the lateral and the parasagittal chain, each side by itself
@@ -169,8 +169,11 @@ OPTIMISER_KEYS = (
 
 
 class Training(Strict):
-    # Label rows: one for each vote vector of an EEG, one for each EEG, one for each window.
-    labels: Literal["votes", "eeg", "window"] = "votes"
+    # Label rows: one for each vote vector of an EEG, one for each EEG, one for each window. Or rows by votes of which
+    # every epoch takes one labelled window of each EEG, or of each stretch of equal votes, with that window's votes.
+    labels: Literal["votes", "eeg", "window", "one-per-eeg", "one-per-stretch"] = "votes"
+    # Where a row's window lies: the labelled one nearest to the middle of its windows, or that middle, as published.
+    window: Literal["labelled", "middle"] = "labelled"
     folds: int = Field(default=5, ge=2)
     seed: int = Field(default=42, ge=0, lt=2**31)
     # "auto": what the device does well: bfloat16 from Ampere on, float16 on older GPUs, float32 on the CPU.
@@ -211,7 +214,7 @@ class Training(Strict):
         return self
 
 
-Bug = Literal["schedule", "cutmix-axis", "selection", "stat-constants"]
+Bug = Literal["schedule", "cutmix-axis", "selection", "stat-constants", "middle-window"]
 
 
 class Published(Strict):

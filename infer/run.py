@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from common.blend import Blend, combine
-from common.records import read_ahead
+from common.records import EXPECTED, FIRST_RECORDINGS, SystematicError, another_rate, read_ahead, systematic
+from common.schema import WINDOW_SAMPLES
 from common.views import PLAIN
 from infer.budget import Batch, Budget, Pass, ladder
 from infer.ensemble import BuiltInput, Ensemble
@@ -42,8 +43,16 @@ class Run:
     """
 
     def __init__(
-        self, ensemble: Ensemble, weights: dict[str, float], blend: Blend, budget: Budget, report: SubmissionReport
+        self,
+        ensemble: Ensemble,
+        weights: dict[str, float],
+        blend: Blend,
+        budget: Budget,
+        report: SubmissionReport,
+        forgiving: bool = False,
     ) -> None:
+        self.forgiving = forgiving
+        self.first: list[Sample] = []  # the first recordings, until it is known whether they are made as expected
         self.ensemble, self.weights, self.blend = ensemble, weights, blend
         self.budget, self.report = budget, report
         views = (PLAIN, *blend.views)
@@ -61,6 +70,7 @@ class Run:
         done, since = 0, self.budget.clock()
         with closing(read_ahead(read, ids, ahead=2 * size)) as samples, tqdm_of(len(ids)) as bar:
             for batch in batches(samples, size):
+                self.look_at_first(batch, len(ids))
                 self.answer(batch, since)
                 done, since = done + len(batch), self.budget.clock()
                 self.drop_what_is_too_much(done, len(ids) - done)
@@ -68,6 +78,21 @@ class Run:
                 bar.update(len(batch))
                 if self.budget.is_over():
                     break
+
+    def look_at_first(self, batch: list[Sample], eegs: int) -> None:
+        """Whether the first recordings are made as expected. If not, raises SystematicError; forgiving, warns."""
+        if len(self.first) >= min(FIRST_RECORDINGS, eegs):
+            return
+        self.first += batch
+        if len(self.first) < min(FIRST_RECORDINGS, eegs):
+            return
+        read = [sample.n_time for sample in self.first if sample.eeg is not None]
+        found = systematic([sample.structural for sample in self.first])
+        found = found or another_rate(read, [WINDOW_SAMPLES] * len(read))
+        if found and not self.forgiving:
+            raise SystematicError(f"the test recordings: {found}. {EXPECTED}")
+        if found:
+            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {found}")
 
     def answer(self, batch: list[Sample], since: float) -> None:
         """Predict a batch. `since`: when the one before was done."""

@@ -30,6 +30,8 @@ class Sample:
     repaired: tuple[str, ...] = ()
     rebuilt: str | None = None  # why the spectrogram's centre was rebuilt from the EEG
     slow: bool = False  # a reading was given up
+    structural: tuple[str, ...] = ()  # of what was read: how the files are made (common/records.py)
+    n_time: int = WINDOW_SAMPLES  # of the EEG's file, samples
 
 
 def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) -> Recording:
@@ -44,15 +46,10 @@ def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) 
         raise RecordingError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
-def read_central(
-    read: Callable[[Path], Recording], path: Path, length: int, seconds: float
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The central `length` of a recording and its findings: in a test set, where all are of one length, also that it
-    was too long. Raises RecordingError."""
-    recording = read_in_time(read, path, seconds)
+def too_long(recording: Recording, length: int) -> tuple[str, ...]:
+    """A finding in a test set, where all recordings are of one length."""
     n_time = recording.values.shape[-1]
-    too_long = (f"{n_time} long: the central {length} used",) if n_time > length else ()
-    return central(recording.values, length), recording.findings + too_long
+    return (f"{n_time} long: the central {length} used",) if n_time > length else ()
 
 
 def read_sample(
@@ -64,27 +61,39 @@ def read_sample(
     """
     unreadable: list[str] = []
     repaired: list[str] = []
+    structural: list[str] = []
     eeg = spectrogram = rebuilt = None
-    slow = False
+    slow, n_time = False, WINDOW_SAMPLES
     try:
         path = competition / TEST_EEGS / f"{eeg_id}.parquet"
-        eeg, findings = read_central(read_eeg, path, WINDOW_SAMPLES, seconds)
+        recording = read_in_time(read_eeg, path, seconds)
+        structural += [f"EEG: {finding}" for finding in recording.structural]
+        eeg, n_time = central(recording.values, WINDOW_SAMPLES), recording.values.shape[-1]
         if not np.isfinite(eeg[SCALP]).any():
             eeg = None
             raise RecordingError(f"{path.name}: nothing finite on the scalp in its central 50 s")
-        repaired += [f"EEG: {finding}" for finding in findings]
+        repaired += [f"EEG: {finding}" for finding in recording.findings + too_long(recording, WINDOW_SAMPLES)]
     except RecordingError as error:
+        structural += [f"EEG: {finding}" for finding in error.structural]
         unreadable.append(f"EEG {error}")
         slow = isinstance(error, SlowReadError)
     if not spectrogram_wanted:
-        return Sample(eeg_id, eeg, None, tuple(unreadable), tuple(repaired), slow=slow)
+        return Sample(
+            *(eeg_id, eeg, None, tuple(unreadable), tuple(repaired)),
+            slow=slow,
+            structural=tuple(structural),
+            n_time=n_time,
+        )
     try:
         path = competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet"
-        spectrogram, findings = read_central(read_spectrogram, path, SPECTROGRAM_COLUMNS, seconds)
-        repaired += [f"spectrogram: {finding}" for finding in findings]
+        recording = read_in_time(read_spectrogram, path, seconds)
+        structural += [f"spectrogram: {finding}" for finding in recording.structural]
+        spectrogram, findings = central(recording.values, SPECTROGRAM_COLUMNS), recording.findings
+        repaired += [f"spectrogram: {finding}" for finding in findings + too_long(recording, SPECTROGRAM_COLUMNS)]
         if not np.isfinite(spectrogram).any(axis=(1, 2)).all():
             rebuilt = f"spectrogram {path.name}: a region without one finite value"
     except RecordingError as error:
+        structural += [f"spectrogram: {finding}" for finding in error.structural]
         rebuilt = f"spectrogram {error}"
         slow = slow or isinstance(error, SlowReadError)
     if rebuilt is not None and eeg is None:
@@ -96,4 +105,6 @@ def read_sample(
         if not np.isfinite(spectrogram).any():
             spectrogram = rebuilt = None
             unreadable.append(f"spectrogram {path.name}: missing, and the EEG's gaps leave no column")
-    return Sample(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt, slow)
+    return Sample(
+        *(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt, slow, tuple(structural), n_time)
+    )

@@ -123,7 +123,7 @@ def submit(
     report.devices = [describe(device) for device in devices]
     folds, shares = load_models(weights, blend, forgiving, report)
     ensemble = Ensemble(members_of(folds), devices, report.warn, forgiving, clock)
-    run = Run(ensemble, shares, blend, budget, report)
+    run = Run(ensemble, shares, blend, budget, report, forgiving)
     run.costs["loading"] = budget.elapsed()
     wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
 

@@ -92,6 +92,10 @@ def cover(root: str, folders: list[str]) -> list[str]:
 def hide(root: str, hidden: list[str], kept: list[str], packages: list[str]) -> None:
     """Cover the hidden folders, bind back what must stay visible in them, cover packages inside that."""
     cover(root, ["/tmp", "/dev/shm"])  # the kernel's own scratch
+    for path in hidden:
+        # Those below /tmp are made again in the scratch, to be covered there too: else what is bound back below them,
+        # as the environment in the project, would make them part of the scratch, which the kernel may write.
+        os.makedirs(root + path, exist_ok=True)
     covered = cover(root, hidden)
     for path in kept:
         bind(path, root + path)

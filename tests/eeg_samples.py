@@ -35,7 +35,7 @@ NAMES = (
     *("Fz", "Cz", "Pz"),
     *("Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG"),
 )
-CHAINS = {"LL": "Fp1 F7 T3 T5 O1", "RL": "Fp2 F8 T4 T6 O2", "RP": "Fp2 F4 C4 P4 O2", "LP": "Fp1 F3 C3 P3 O1"}
+CHAINS = {"LL": "Fp1 F7 T3 T5 O1", "RL": "Fp2 F8 T4 T6 O2", "LP": "Fp1 F3 C3 P3 O1", "RP": "Fp2 F4 C4 P4 O2"}
 DOUBLE_BANANA = [pair for chain in (*CHAINS.values(), "Fz Cz Pz") for pair in itertools.pairwise(chain.split())]
 
 

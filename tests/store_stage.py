@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from common.schema import ELECTRODES, SPECTROGRAM_FIELDS
 from train import store_build
+from train.simulate import recording_files
 from train.store_index import EEGS, values_file
 
 HEAD = (
@@ -17,14 +17,12 @@ LENGTHS = (10_000, 12_400, 301, 10_001)  # of the EEGs; spectrograms have 300, 3
 def write_eeg(path, n_time, seed):
     values = np.random.default_rng(seed).normal(0, 30, (n_time, 20)).astype(np.float32)
     values[5, 3] = np.nan
-    pl.DataFrame(dict(zip(ELECTRODES, values.T, strict=True))).write_parquet(path)
+    recording_files.write_eeg(path, values.T)
 
 
 def write_spectrogram(path, columns, seed):
-    fields = [field for region in SPECTROGRAM_FIELDS.values() for field in region]
-    values = np.random.default_rng(seed).gamma(2, size=(400, columns)).astype(np.float32)
-    frame = {"time": np.arange(columns) * 2 + 1, **dict(zip(fields, values, strict=True))}
-    pl.DataFrame(frame).write_parquet(path)
+    values = np.random.default_rng(seed).gamma(2, size=(4, 100, columns)).astype(np.float32)
+    recording_files.write_spectrogram(path, values, hidden=False)
 
 
 def write_competition(folder, lengths=LENGTHS):

@@ -50,25 +50,13 @@ def alike(made, expected):
 
 
 def test_shifts_are_uniform_and_none_is_drawn_for_none():
-    draws, spans = drawing(), np.full(4000, 12.0)
-    shifts = draw_shifts(Augment(shift=5.0), spans, draws)
+    draws = drawing()
+    shifts = draw_shifts(Augment(shift=5.0), 4000, draws)
     assert -5 <= shifts.min() < -4.9 and 4.9 < shifts.max() <= 5 and abs(shifts.mean()) < 0.2
     assert shifts.var() == pytest.approx(25 / 3, rel=0.05)
     before = draws.get_state()
-    assert draw_shifts(Augment(), spans, draws) is None
-    assert draw_shifts(Augment(any_window=True), np.zeros(9), draws) is None
+    assert draw_shifts(Augment(any_window=True), 9, draws) is None
     assert torch.equal(draws.get_state(), before)
-
-
-def test_any_window_reaches_as_far_as_each_label_row_goes():
-    spans = np.tile([0.0, 4.0, 40.0], 3000)
-    shifts = draw_shifts(Augment(any_window=True), spans, drawing()).reshape(-1, 3)
-    np.testing.assert_allclose(shifts.max(axis=0), [0, 2, 20], rtol=0.01)
-    np.testing.assert_allclose(shifts.min(axis=0), [0, -2, -20], rtol=0.01)
-    both = draw_shifts(Augment(any_window=True, shift=3.0), spans, drawing()).reshape(-1, 3)
-    np.testing.assert_allclose(both.var(axis=0), [3, 3 + 4 / 3, 3 + 400 / 3], rtol=0.08)
-    assert np.array_equal(draw_shifts(ALL.model_copy(update={"shift": 1.0}), spans, drawing(5)),
-                          draw_shifts(Augment(shift=1.0), spans, drawing(5)))  # fmt: skip
 
 
 # ---- hemispheres, chains, time
@@ -98,7 +86,7 @@ def test_swapped_chains_are_one_of_three_arrangements_without_a_mirror():
     sides = itertools.product((("LL", "LP"), ("LP", "LL")), (("RL", "RP"), ("RP", "RL")))
     found = []
     for (left, left_other), (right, right_other) in sides:
-        arrangement = (left, right, right_other, left_other)
+        arrangement = (left, right, left_other, right_other)
         eeg, panels = permute_chains(windows.eeg[0], windows.spectrogram[0], arrangement)
         of_eeg = (swapped.eeg.nan_to_num(7e30) == eeg.nan_to_num(7e30)).flatten(1).all(dim=1)
         of_panels = (swapped.spectrogram.nan_to_num(7e30) == panels.nan_to_num(7e30)).flatten(1).all(dim=1)
@@ -111,8 +99,8 @@ def test_mirror_and_swap_together_reach_all_eight_arrangements():
     changes = draw_signal_changes(Augment(mirror=0.5, swap_chains=0.5), 800, drawing())
     windows = Windows(None, torch.arange(4.0)[None, :, None, None].expand(800, 4, 1, 1))
     orders = [tuple(row) for row in change_signals(windows, changes).spectrogram.flatten(1).int().tolist()]
-    expected = {(0, 1, 2, 3), (3, 1, 2, 0), (0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (1, 3, 0, 2), (2, 0, 3, 1),
-                (2, 3, 0, 1)}  # fmt: skip
+    expected = {(0, 1, 2, 3), (2, 1, 0, 3), (0, 3, 2, 1), (2, 3, 0, 1), (1, 0, 3, 2), (3, 0, 1, 2), (1, 2, 3, 0),
+                (3, 2, 1, 0)}  # fmt: skip
     assert set(orders) == expected and all(60 < orders.count(order) < 140 for order in expected)
 
 

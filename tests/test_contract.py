@@ -20,7 +20,7 @@ def test_tables_are_those_of_the_competition():
     names = "Fp1 F3 C3 P3 F7 T3 T5 O1 Fz Cz Pz Fp2 F4 C4 P4 F8 T4 T6 O2 EKG"
     assert " ".join(ELECTRODES) == names
     assert " ".join(VOTES) == "seizure_vote lpd_vote gpd_vote lrda_vote grda_vote other_vote"
-    assert list(SPECTROGRAM_FIELDS) == ["LL", "RL", "RP", "LP"]
+    assert list(SPECTROGRAM_FIELDS) == ["LL", "RL", "LP", "RP"]
     assert FREQUENCIES[0] == pytest.approx(0.5859, abs=1e-4) and FREQUENCIES[-1] == pytest.approx(19.9219, abs=1e-4)
 
 
@@ -33,7 +33,7 @@ def test_columns_are_those_of_a_real_file():
     read = read_spectrogram(path)
     assert read.findings == () and read.values.shape == (4, 100, 300)
     row = pl.read_parquet(path).row(200, named=True)
-    assert [read.values[k, 48, 200] for k in range(4)] == [row[f"{r}_9.96"] for r in ("LL", "RL", "RP", "LP")]
+    assert [read.values[k, 48, 200] for k in range(4)] == [row[f"{r}_9.96"] for r in ("LL", "RL", "LP", "RP")]
 
 
 # ---- configs

@@ -120,21 +120,28 @@ def test_bands_have_the_sizes_and_places_of_the_notebooks():
 # ---- mosaic
 
 
-def test_mosaic_is_what_loops_over_columns_make():
-    n_rows = 5
-    images = torch.randn(n_rows, 2, 12, 40, generator=drawing(1))
-    target, votes = some_votes(n_rows)
-    made, new_target, new_votes = mix_images(images, target, votes, Augment(mosaic=True), drawing(7))
-    drawn = torch.randint(n_rows, (n_rows, 4), generator=drawing(7))
-    assert len(drawn.unique()) > 2 and made.shape == images.shape
-    for i in range(n_rows):
+def mosaic_by_loops(images, target, generator):
+    """Images and targets as the notebooks make them, column by column."""
+    drawn = torch.randint(len(images), (len(images), 4), generator=generator)
+    made, quarter = torch.empty_like(images), images.shape[-1] // 4
+    for i in range(len(images)):
         for strip in range(4):
-            source = drawn[i, strip]
-            for column in range(10):
-                expected = images[source, :, :, 4 * column : 4 * column + 4].double().mean(dim=-1)
-                torch.testing.assert_close(made[i, :, :, 10 * strip + column].double(), expected, atol=1e-6, rtol=0)
-        torch.testing.assert_close(new_target[i], sum(target[k] for k in drawn[i]) / 4)
-        assert new_votes[i] == sum(votes[k] for k in drawn[i]) / 4
+            source = images[drawn[i, strip]]
+            for column in range(quarter):
+                mean = source[..., 4 * column : 4 * column + 4].double().mean(dim=-1)
+                made[i, ..., quarter * strip + column] = mean.to(images.dtype)
+    return made, torch.stack([target[row].mean(dim=0) for row in drawn]), drawn
+
+
+def test_mosaic_is_what_loops_over_columns_make():
+    images = torch.randn(5, 2, 12, 40, generator=drawing(1))
+    target, votes = some_votes(5)
+    made, new_target, new_votes = mix_images(images, target, votes, Augment(mosaic=True), drawing(7))
+    expected, expected_target, drawn = mosaic_by_loops(images, target, drawing(7))
+    assert len(drawn.unique()) > 2
+    torch.testing.assert_close(made, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(new_target, expected_target)
+    assert new_votes.tolist() == [votes[row].mean().item() for row in drawn]
 
 
 def test_mosaic_is_a_strip_in_time_and_no_square():

@@ -42,7 +42,7 @@ def test_one_step_of_every_config_moves_its_weights(path):
     # One window says as much of a net that never looks across the batch, and the large ones are of that kind.
     n = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
     rows = np.arange(n)
-    data = FoldData(windows=None, votes=VOTES, train=rows, validation=rows[:0])
+    data = FoldData(windows=None, sampler=None, votes=VOTES, train=rows, validation=rows[:0])
     fit = Fit(experiment, data, model, Path(), 0, path.stem, Team(0, 1, torch.device("cpu")), None)
     batch = Batch(0, rows, np.ones(n, np.float32), rows, n, n, True)
     for stage in distinct(experiment.training.stages):

@@ -10,11 +10,12 @@ import pytest
 from conftest import EXPERIMENTS, PROJECT, command
 from sandbox_stage import need_namespaces
 
-from common.schema import ELECTRODES, PATTERNS, SPECTROGRAM_FIELDS, VOTES
+from common.schema import PATTERNS, VOTES
 from infer.validate import validate
 from train.export import export
 from train.labels import label_rows
 from train.run_folder import read_run
+from train.simulate.recording_files import write_eeg, write_spectrogram
 from train.windows import TrainingWindows
 
 IIIC = PROJECT.parent / "shared" / "data" / "iiic"
@@ -73,14 +74,11 @@ def write_windows(folder, windows, rows):
     for row in rows:
         raw = windows.cut(np.array([row]))
         if raw.eeg is not None:
-            name, columns = "test_eegs", dict(zip(ELECTRODES, raw.eeg[0].numpy(), strict=True))
+            (folder / "test_eegs").mkdir(exist_ok=True)
+            write_eeg(folder / f"test_eegs/{1000 + row}.parquet", raw.eeg[0].numpy())
         else:
-            fields = [field for region in SPECTROGRAM_FIELDS.values() for field in region]
-            values = raw.spectrogram.reshape(400, 300).numpy()
-            name, columns = "test_spectrograms", dict(zip(fields, values, strict=True))
-            columns["time"] = np.arange(1, 600, 2)
-        (folder / name).mkdir(exist_ok=True)
-        pl.DataFrame(columns).write_parquet(folder / name / f"{1000 + row}.parquet")
+            (folder / "test_spectrograms").mkdir(exist_ok=True)
+            write_spectrogram(folder / f"test_spectrograms/{1000 + row}.parquet", raw.spectrogram[0].numpy(), True)
 
 
 @pytest.fixture(scope="module")

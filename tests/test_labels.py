@@ -51,8 +51,10 @@ def test_label_rows_by_hand(tmp_path):
     ]
     assert rows["label_id"].to_list() == [905, 903, 906, 901]  # the first of each group in the file
     assert rows["total_votes"].to_list() == [4, 4, 10, 12]
-    assert rows["eeg_start"].to_list() == [2600, 900, 400, 0]  # 200 (0 + 9) / 2 = 900
-    assert rows["spectrogram_start"].to_list() == [8, 2, 3, 2]  # (17 + 17) // 4, (0 + 9) // 4, 12 // 4, 8 // 4
+    assert rows["eeg_start"].to_list() == [2600, 400, 400, 0]  # of the windows at 0, 2 and 9 s the one nearest to 4.5
+    assert rows["spectrogram_start"].to_list() == [8, 1, 3, 2]  # the window's own: 17, 2, 6 and 4 s
+    assert rows["eeg_starts"].to_list() == [[2600], [0, 400, 1800], [400], [0]]
+    assert rows["spectrogram_starts"].to_list() == [[8], [0, 1, 4], [3], [2]]
     assert rows["expert_consensus"].to_list() == ["Other", "LPD", "Seizure", "Seizure"]
 
 
@@ -98,11 +100,24 @@ EEGS = (
 )
 
 
-def test_span_is_from_the_first_window_to_the_last(tmp_path):
+def test_the_middle_is_half_way_between_the_first_and_the_last_window(tmp_path):
     competition = train_table(tmp_path, *EEGS)
-    assert label_rows(competition)["span_seconds"].to_list() == [0, 9, 0, 0]  # of EEG 5 the windows at 0, 2 and 9 s
-    assert label_rows(competition, "eeg")["span_seconds"].to_list() == [13, 2]
-    assert label_rows(competition, "window")["span_seconds"].to_list() == [0] * 6
+    rows = label_rows(competition, "votes", "middle")
+    assert rows["eeg_start"].to_list() == [2600, 900, 400, 0]  # of EEG 5 the windows at 0, 2 and 9 s: 200 (0 + 9) / 2
+    assert rows["spectrogram_start"].to_list() == [8, 2, 3, 2]  # (17 + 17) // 4, (0 + 9) // 4, 12 // 4, 8 // 4
+    rows = label_rows(competition, "eeg", "middle")
+    assert rows["eeg_start"].to_list() == [1300, 200]  # 200 (0 + 13) / 2, 200 (0 + 2) / 2
+    assert rows["spectrogram_start"].to_list() == [4, 2]  # (0 + 17) // 4, (4 + 6) // 4
+
+
+def test_stretches_are_windows_in_a_row_with_equal_votes(tmp_path):
+    lines = [f"5,{second},50,{second},{label},1,LPD,0,{votes},0,0,0,1" for label, second, votes in
+             ((1, 0, 3), (2, 4, 3), (3, 8, 2), (4, 12, 3), (5, 16, 3))]  # fmt: skip
+    rows = label_rows(train_table(tmp_path, *lines, "6,0,60,0,6,2,LPD,0,3,0,0,0,1"))
+    assert rows["eeg_starts"].to_list() == [[1600], [0, 800, 2400, 3200], [0]]
+    second, (first, same, third, fourth), other = rows["stretches"].to_list()
+    assert first == same and third == fourth and len({first, *second, third, *other}) == 4
+    assert rows["eeg_start"].to_list() == [1600, 800, 0]  # 4 s and 12 s are as near to the middle: the earlier one
 
 
 def test_rows_of_whole_eegs_by_hand(tmp_path):
@@ -115,8 +130,9 @@ def test_rows_of_whole_eegs_by_hand(tmp_path):
     assert rows["label_id"].to_list() == [903, 901]
     assert rows["expert_consensus"].to_list() == ["LPD", "Seizure"]
     assert rows["patient_id"].to_list() == [1, 3] and rows["spectrogram_id"].to_list() == [50, 70]
-    assert rows["eeg_start"].to_list() == [1300, 200]  # 200 (0 + 13) / 2, 200 (0 + 2) / 2
-    assert rows["spectrogram_start"].to_list() == [4, 2]  # (0 + 17) // 4, (4 + 6) // 4
+    assert rows["eeg_start"].to_list() == [1800, 0]  # of 0, 2, 9 and 13 s the nearest to 6.5; of 0 and 2 the earlier
+    assert rows["spectrogram_start"].to_list() == [4, 2]
+    assert rows["eeg_starts"].to_list() == [[0, 400, 1800, 2600], [0, 400]]
 
 
 def test_rows_of_windows_are_those_of_the_table(tmp_path):
@@ -137,7 +153,7 @@ def test_all_kinds_of_rows_have_the_same_columns_and_one_order(tmp_path, labels)
     assert list(rows.schema) == list(schema)
     differing = {name for name in schema if rows.schema[name] != schema[name]}
     assert differing == (set(VOTES) if labels == "eeg" else set())
-    assert rows.schema["span_seconds"] == pl.Float64 and rows["label_id"].is_unique().all()
+    assert rows.schema["eeg_starts"] == pl.List(pl.Int64) and rows["label_id"].is_unique().all()
     np.testing.assert_array_equal(vote_totals(rows.select(VOTES).to_numpy()), rows["total_votes"])
     keys = [name for name in rows.columns if name not in ("label_id", "expert_consensus")]
     moved = train_table(tmp_path, *reversed(EEGS))  # the file's order decides only which window names a row

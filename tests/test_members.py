@@ -19,7 +19,7 @@ from common.inputs import BipolarSequence
 from common.memory import M_MMAP_THRESHOLD
 from common.predict import predict
 from common.records import read_eeg
-from common.schema import ELECTRODES, PATTERNS, VOTES
+from common.schema import PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
 from train.evaluate import evaluate
@@ -27,6 +27,7 @@ from train.export import export
 from train.labels import label_rows
 from train.run import RunOptions, run_experiment
 from train.run_folder import Member, RunError, finished_members, member_of, read_oof
+from train.simulate.recording_files import write_eeg
 from train.store_build import hold_half
 from train.store_index import EEGS
 from train.windows import TrainingWindows
@@ -125,7 +126,7 @@ def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, 
     (hidden / "test.csv").write_text("spectrogram_id,eeg_id,patient_id\n" + "".join(f"{k},{k},{k}\n" for k in range(3)))
     for k in range(3):
         noise = np.random.default_rng(k).normal(0, 40, (10_000, 20)).astype(np.float32)
-        pl.DataFrame(dict(zip(ELECTRODES, noise.T, strict=True))).write_parquet(hidden / f"test_eegs/{k}.parquet")
+        write_eeg(hidden / f"test_eegs/{k}.parquet", noise.T)
     blend = Blend(models={ONE.name: 1.0}, prior=(1 / 6,) * 6)
     report = submit(hidden, [folder], blend, tmp_path / "submission.csv")
     assert report.models == {ONE.name: {"weight": 1.0, "nets": 8}}

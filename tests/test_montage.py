@@ -19,10 +19,10 @@ from common.montage import (
 )
 from common.spectrogram import competition_spectrogram
 
-REGIONS = ("LL", "RL", "RP", "LP")
+REGIONS = ("LL", "RL", "LP", "RP")
 EIGHT = [  # each side's two chains exchanged or not, the sides exchanged or not
-    *(("LL", "RL", "RP", "LP"), ("LP", "RL", "RP", "LL"), ("LL", "RP", "RL", "LP"), ("LP", "RP", "RL", "LL")),
-    *(("RL", "LL", "LP", "RP"), ("RP", "LL", "LP", "RL"), ("RL", "LP", "LL", "RP"), ("RP", "LP", "LL", "RL")),
+    *(("LL", "RL", "LP", "RP"), ("LP", "RL", "LL", "RP"), ("LL", "RP", "LP", "RL"), ("LP", "RP", "LL", "RL")),
+    *(("RL", "LL", "RP", "LP"), ("RP", "LL", "RL", "LP"), ("RL", "LP", "RP", "LL"), ("RP", "LP", "RL", "LL")),
 ]
 INTERLEAVED = """
     Fp1-F7 Fp2-F8 F7-T3 F8-T4 T3-T5 T4-T6 T5-O1 T6-O2 Fp1-F3 Fp2-F4 F3-C3 F4-C4 C3-P3 C4-P4 P3-O1 P4-O2 Fz-Cz Cz-Pz"""
@@ -72,7 +72,7 @@ def test_mirror_exchanges_sides_and_keeps_the_middle():
     assert " ".join(mirrored) == "Fp2 F4 C4 P4 F8 T4 T6 O2 Fz Cz Pz Fp1 F3 C3 P3 F7 T3 T5 O1 EKG"
     assert torch.equal(mirror_eeg(mirror_eeg(eeg)), eeg)
     panels = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
-    assert mirror_spectrogram(panels)[:, 0, 0].tolist() == [1, 0, 3, 2]  # LL <-> RL, RP <-> LP
+    assert mirror_spectrogram(panels)[:, 0, 0].tolist() == [1, 0, 3, 2]  # LL <-> RL, LP <-> RP
 
 
 def test_mirror_of_a_montage_is_the_montage_of_the_mirror():

@@ -31,7 +31,7 @@ def test_targets_are_mixed_by_hand():
     votes = np.vstack([votes, np.array([1, 2, 0, 0, 0, 0]) / 3 * 10 * (1 - 1e-12)])  # 10 votes but for rounding
     nan = np.full(6, np.nan)
     pseudo = np.array([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1], nan, [0, 0, 0.6, 0, 0.4, 0], nan])
-    data = FoldData(None, votes, np.arange(4), np.arange(0), pseudo)
+    data = FoldData(None, None, votes, np.arange(4), np.arange(0), pseudo)
     target, n_votes = targets_of(data, np.arange(4), Stage(pseudo=0.25), torch.device("cpu"))
     expected = [
         [0.75 * 0.75 + 0.125, 0.025, 0.025, 0.025, 0.025, 0.75 * 0.25 + 0.025],
@@ -46,7 +46,7 @@ def test_targets_are_mixed_by_hand():
 
 
 def test_smoothing_is_of_the_votes_and_not_of_the_pseudo_labels():
-    data = FoldData(None, np.array([[4.0, 0, 0, 0, 0, 0]]), np.arange(1), np.arange(0), np.eye(6)[[1]])
+    data = FoldData(None, None, np.array([[4.0, 0, 0, 0, 0, 0]]), np.arange(1), np.arange(0), np.eye(6)[[1]])
     target, _ = targets_of(data, np.arange(1), Stage(pseudo=0.5, smoothing=1), torch.device("cpu"))
     np.testing.assert_allclose(target, [[0.25, 0.05 + 0.5, 0.05, 0.05, 0.05, 0.05]], atol=1e-7)
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from test_pseudo import experiment_of
 
-from common.schema import ELECTRODES, VOTES
+from common.schema import VOTES
 from train import __main__ as verbs
 from train import loop, stages
 from train.labels import label_rows
@@ -24,6 +24,7 @@ from train.pseudo import (
 )
 from train.run import RunOptions, run_experiment
 from train.run_folder import probability_columns
+from train.simulate.recording_files import write_eeg
 
 HEAD = (
     "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
@@ -45,7 +46,7 @@ def write_competition(folder, other_votes=()):
     lines = []
     for k in range(6):
         signal = noise.normal(0, 30, (10_800, 20)).astype(np.float32)
-        pl.DataFrame(dict(zip(ELECTRODES, signal.T, strict=True))).write_parquet(folder / f"train_eegs/{k}.parquet")
+        write_eeg(folder / f"train_eegs/{k}.parquet", signal.T)
         for i, n_votes in enumerate((4, 12)):
             first, second = votes.multinomial(n_votes, [1 / 6] * 6), again.multinomial(n_votes, [1 / 6] * 6)
             cast = ",".join(map(str, second if k in other_votes else first))

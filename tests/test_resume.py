@@ -29,12 +29,15 @@ from train.run import RunOptions, run_experiment
 
 MIXED = {"mixup": {"chance": 0.5}, "cutmix": {"chance": 0.5, "length": 75, "margin": 10, "smallest": 5, "largest": 20}}
 AVERAGED = {"ema": 0.9, "clip_norm": 1.0}
-# Dropout, drop path and batch norm; everything random; every kind of state; each way to begin a stage.
+# Dropout, drop path and batch norm; everything random, the window of each EEG too; every kind of state; each way to
+# begin a stage.
 EVERYTHING = image(
-    stage(epochs=2, batch_size=2, accumulate=2, augment=MIXED | {"mosaic": True}, **AVERAGED),
-    stage(batch_size=3, augment=MIXED | {"mask": {}, "reverse": 0.5}, loss="vote-log", carry_on=True, **AVERAGED),
+    stage(epochs=4, batch_size=2, accumulate=2, augment=MIXED | {"mosaic": True}, **AVERAGED),
+    stage(epochs=2, batch_size=3, augment=MIXED | {"mask": {}, "reverse": 0.5}, loss="vote-log", carry_on=True,
+          **AVERAGED),
     stage(batch_size=2, rows={"min_votes": 10}, schedule="cosine", start="best", **AVERAGED),
-)
+    labels="one-per-eeg",
+)  # fmt: skip
 PUBLISHED = image(
     stage(epochs=2, batch_size=2, augment={"mosaic": True}, schedule="never-stepped"),
     stage(batch_size=2, loss="xloss", schedule="never-stepped", carry_on=True),

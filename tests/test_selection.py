@@ -113,7 +113,7 @@ class Fold:
 def fold_of(n_rows):
     votes = np.random.default_rng(3).multinomial(5, np.full(6, 1 / 6), n_rows)
     votes[::2] = np.random.default_rng(4).multinomial(12, np.full(6, 1 / 6), len(votes[::2]))
-    return FoldData(Fold(), votes, np.arange(0), np.arange(n_rows))
+    return FoldData(Fold(), None, votes, np.arange(0), np.arange(n_rows))
 
 
 def experiment_of(**values):

@@ -41,7 +41,7 @@ except OSError as error:
     FORBIDDEN = f"processes cannot talk to each other here: {error}"
 needs_network = pytest.mark.skipif(bool(FORBIDDEN), reason=FORBIDDEN)
 
-# No dropout: each process has its own. 8 rows: batches of 3, 3 and 2 in steps of two batches; then of 7 and 1, where
+# No dropout: each process has its own. 8 samples: batches of 3, 3 and 2 in steps of two batches; then of 7 and 1, where
 # the second process has nothing but a row that fills up.
 EQUAL = small(
     model={"drop_channel": 0.0, "dropout": 0.0},
@@ -49,6 +49,7 @@ EQUAL = small(
         stage(batch_size=3, accumulate=2, augment={"mirror": 0.5, "shift": 2.0}, clip_norm=1.0),
         stage(epochs=2, batch_size=7, loss="xloss", ema=0.9, start="best", smoothing=0.1),
     ],
+    labels="one-per-stretch",
 )
 
 
@@ -106,7 +107,7 @@ def test_parts_of_a_batch_are_all_of_it_and_weigh_alike():
 def test_predictions_are_the_same_however_many_processes_make_them(competition):
     rows, parts = label_rows(competition), {}
     windows, votes = TrainingWindows(competition, rows, EQUAL.input), rows.select(VOTES).to_numpy()
-    data, model = FoldData(windows, votes, np.arange(0), np.arange(16)), build_model(EQUAL)
+    data, model = FoldData(windows, None, votes, np.arange(0), np.arange(16)), build_model(EQUAL)
 
     class Remembering(Team):
         """Gathers what the processes asked so far have given."""

@@ -6,18 +6,16 @@ import os
 import sys
 
 import numpy as np
-import polars as pl
 import torch
 from safetensors.torch import load_file
 
 from common.config import Experiment
-from common.schema import ELECTRODES, SPECTROGRAM_FIELDS
+from train.simulate.recording_files import write_eeg, write_spectrogram
 
 HEAD = (
     "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
     "expert_consensus,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
 )
-FIELDS = [field for region in SPECTROGRAM_FIELDS.values() for field in region]
 EPOCHS, BATCH, RATE = 3, 4, 4e-3
 # A server that has imported what training needs and done nothing yet: its forks start at once.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -62,10 +60,9 @@ def write_competition(folder, without=None, patients=8):
     for k in range(patients):
         noise = rng.normal(0, 20 + 10 * (k % 2), (10_800, 20)).astype(np.float32)
         if k != without:
-            pl.DataFrame(dict(zip(ELECTRODES, noise.T, strict=True))).write_parquet(folder / f"train_eegs/{k}.parquet")
-        power = rng.gamma(2, 1 + k % 2, (400, 310)).astype(np.float32)
-        frame = {"time": np.arange(310) * 2 + 1, **dict(zip(FIELDS, power, strict=True))}
-        pl.DataFrame(frame).write_parquet(folder / f"train_spectrograms/{k}.parquet")
+            write_eeg(folder / f"train_eegs/{k}.parquet", noise.T)
+        power = rng.gamma(2, 1 + k % 2, (4, 100, 310)).astype(np.float32)
+        write_spectrogram(folder / f"train_spectrograms/{k}.parquet", power, hidden=False)
         consensus, votes = ("Seizure", "{},0,1,0,0,1") if k % 2 else ("Other", "0,0,1,0,1,{}")
         lines += [f"{k},{2 * i},{k},{2 * i},{10 * k + i},{k},{consensus},{votes.format(3 + 9 * i)}" for i in (0, 1)]
     (folder / "train.csv").write_text("\n".join([HEAD, *lines]) + "\n")

@@ -18,9 +18,9 @@ from common.montage import electrode_sources, reverse_time
 from common.schema import ELECTRODES, REGIONS, SFREQ, WINDOW_SAMPLES
 from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
 
-# Which chains stand in the places of REGIONS (LL, RL, RP, LP), by (mirrored, left swapped, right swapped).
+# Which chains stand in the places of REGIONS (LL, RL, LP, RP), by (mirrored, left swapped, right swapped).
 ARRANGEMENTS = tuple(
-    (right[0], left[0], left[1], right[1]) if mirrored else (left[0], right[0], right[1], left[1])
+    (right[0], left[0], right[1], left[1]) if mirrored else (left[0], right[0], left[1], right[1])
     for mirrored, left, right in itertools.product(
         (False, True), (("LL", "LP"), ("LP", "LL")), (("RL", "RP"), ("RP", "RL"))
     )
@@ -33,17 +33,11 @@ MARGIN = 5 * SFREQ  # samples; longer than a filter with an edge at 0.5 Hz rings
 # ---- where windows start
 
 
-def draw_shifts(augment: Augment, spans: np.ndarray, generator: Generator) -> np.ndarray | None:
-    """Seconds by which windows start later than their label rows' own, (rows,); None when nothing moves.
-
-    Uniform within +-shift; with any_window also uniform within +-span / 2, the spans (rows,) being the seconds
-    between the first and the last window of each label row. Both are drawn apart and added.
-    """
-    reach = spans / 2 if augment.any_window else np.zeros(len(spans))
-    if not augment.shift and not reach.any():
+def draw_shifts(augment: Augment, n_rows: int, generator: Generator) -> np.ndarray | None:
+    """Seconds by which windows start later, (n_rows,), uniform within +-shift; None when nothing moves."""
+    if not augment.shift:
         return None
-    drawn = (2 * torch.rand(2, len(spans), generator=generator, dtype=torch.float64) - 1).numpy()
-    return drawn[0] * augment.shift + drawn[1] * reach
+    return augment.shift * (2 * torch.rand(n_rows, generator=generator, dtype=torch.float64) - 1).numpy()
 
 
 # ---- draws

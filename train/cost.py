@@ -17,21 +17,19 @@ from common.memory import keep_freed_memory
 from common.predict import pick_device
 from common.schema import PATTERNS
 from common.training import RowSelection, Training
-from train.labels import select_rows
+from train.labels import ROW_KEYS, select_rows
 from train.measure import MeasureError, Measurement, measure_experiment
 
-# Label rows of the competition by their number of votes N, and how many of them are unanimous. Known: 11,794 rows
-# with N < 4; 752 with N = 4, 156 of them unanimous; 7,637 above (the seed repository's two stages); 6,366 with
-# N >= 10 (the 7th place's out-of-fold predictions). Within these bounds, and for who is of one mind, the shares of the
-# IIIC study's 111,095 segments (Jing et al., Neurology 2023), from which the competition's rows were taken.
+# Label rows of the competition by their number of votes N, and how many of them are unanimous, as counted in its
+# train.csv (106,667 of the 106,800 windows; 20,183 rows).
 LABEL_ROWS = {
-    **{1: (925, 925), 2: (482, 358), 3: (10387, 7913), 4: (752, 156), 5: (1031, 242), 6: (239, 26), 7: (1, 1)},
-    **{11: (93, 10), 12: (322, 31), 13: (847, 55), 14: (612, 17), 15: (685, 71), 16: (322, 31), 17: (554, 87)},
-    **{18: (650, 83), 19: (488, 26), 20: (868, 69), 21: (294, 20), 22: (262, 7), 23: (82, 1), 24: (65, 2)},
-    **{25: (68, 0), 26: (102, 1), 27: (44, 0), 28: (6, 0), 30: (2, 0)},
+    **{1: (3454, 3454), 2: (2078, 1536), 3: (6266, 4616), 4: (748, 152), 5: (1145, 270), 6: (141, 21), 7: (1, 1)},
+    **{10: (121, 8), 11: (382, 30), 12: (730, 71), 13: (1358, 132), 14: (643, 76), 15: (1445, 191), 16: (681, 45)},
+    **{17: (304, 97), 18: (308, 110), 19: (73, 13), 20: (210, 76), 21: (49, 18), 22: (24, 2), 23: (10, 1)},
+    **{24: (3, 1), 25: (5, 0), 26: (2, 0), 27: (1, 0), 28: (1, 0)},
 }
-# How many rows there are of each kind; the last two are taken to have the first one's votes.
-ROWS_BY = {"votes": 20_183, "eeg": 17_089, "window": 106_800}
+# How many samples an epoch takes of all rows, by training.labels; all are taken to have the votes of rows by votes.
+SAMPLES_BY = {"votes": 20_183, "eeg": 17_089, "window": 106_800, "one-per-eeg": 17_089, "one-per-stretch": 21_490}
 LAST_LOOKS = 2  # the held-out rows are predicted after each epoch, and in the end by the last and the best weights
 PUBLISHED_LOOKS = 4  # in an epoch of selection = "as-published": twice, and each time once more for the published loss
 HEADS = [
@@ -75,8 +73,8 @@ def typical_votes() -> np.ndarray:
 
 
 def rows_of(selection: RowSelection, labels: str) -> float:
-    """The competition's label rows that a stage takes before any fold is held out."""
-    return float(select_rows(typical_votes(), selection).mean()) * ROWS_BY[labels]
+    """Samples of the competition that an epoch of a stage takes before any fold is held out."""
+    return float(select_rows(typical_votes(), selection).mean()) * SAMPLES_BY[labels]
 
 
 def training_hours(training: Training, measured: Measurement) -> list[float]:
@@ -92,7 +90,8 @@ def validation_hours(training: Training, predict_seconds: float) -> float:
     """Hours of predicting held-out rows, which are all label rows once over the folds."""
     looks = PUBLISHED_LOOKS if training.selection == "as-published" else 1
     passes = looks * sum(stage.epochs for stage in training.stages) + LAST_LOOKS
-    return passes * ROWS_BY[training.labels] * predict_seconds / 3600
+    rows = SAMPLES_BY["votes" if ROW_KEYS[training.labels] == ROW_KEYS["votes"] else training.labels]
+    return passes * rows * predict_seconds / 3600
 
 
 # ---- measuring
@@ -187,7 +186,7 @@ def notes(costs: list[Cost]) -> list[str]:
         "peak: measured at these rows a step. own step: computed; weights, gradients, AdamW and what the backward pass "
         "keeps of a batch as large as the config's; the programs themselves and working memory come on top.",
         f"hours: extrapolated from {basis} to all folds, stages and epochs of the competition's label rows "
-        f'({ROWS_BY["votes"]:,}, with labels = "eeg" {ROWS_BY["eeg"]:,}), held-out rows included.',
+        f'({SAMPLES_BY["votes"]:,}, with labels = "eeg" {SAMPLES_BY["eeg"]:,}), held-out rows included.',
     ]
 
 

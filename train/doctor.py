@@ -6,6 +6,8 @@ The JSON file (`DoctorReport.as_values`), format 1; names are only ever added to
     findings        [{check, severity, where, what, todo, count, cases: [str], ids: [int]}], the worst first;
                     `check` is a fixed name to select by, or "reader: ..." with what records.py repaired
     tables          {file: {rows, eegs, spectrograms, patients}}, of those that could be read
+    changes         null, or {eegs, consensus_changes, overlaps_differ}: EEGs of train.csv in which experts changed
+                    their minds, between windows and where the judged 10 s of two windows overlap
     folds           null, or {source, rows: [of each fold], patients: [of each fold]}
     reading         {folder: {files, bytes, seconds, workers}}; seconds of both kinds of recording by themselves
     extrapolation   null, or {eegs, spectrograms, eegs_per_second, spectrograms_per_second, seconds}: not measured
@@ -47,7 +49,7 @@ from train.doctor_findings import (
 )
 from train.doctor_numbers import MICROVOLT_BINS, SHARE_BINS, electrode_numbers, recording_numbers
 from train.doctor_recordings import RESTORE, answered, findings_of, same_content
-from train.doctor_tables import findings_of_test, read_table, table_numbers, train_findings
+from train.doctor_tables import changes_within_eegs, findings_of_test, read_table, table_numbers, train_findings
 from train.folds import FoldError, fold_table, folds_from_table, make_folds, read_fold_table
 from train.labels import OFFSETS, LabelError, label_rows
 from train.store_index import EEGS, HALVES, SPECTROGRAMS, Half
@@ -60,12 +62,14 @@ FULL = {EEGS.name: 17_089, SPECTROGRAMS.name: 11_138}  # recordings of the compe
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """What was found. `facts`: of each folder, by id; `reading`, `tables`, `folds` as in the JSON file."""
+    """What was found. `facts`: of each folder, by id; `reading`, `tables`, `changes`, `folds` as in the JSON
+    file."""
 
     competition: Path
     test_only: bool
     findings: tuple[Finding, ...]
     tables: dict[str, dict[str, int]]
+    changes: dict[str, int] | None
     folds: dict[str, Any] | None
     reading: dict[str, dict[str, Any]]
     facts: dict[str, list[Facts]]
@@ -100,6 +104,7 @@ class DoctorReport:
             "counts": {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES},
             "findings": [finding.as_values() for finding in self.findings],
             "tables": self.tables,
+            "changes": self.changes,
             "folds": self.folds,
             "reading": self.reading,
             "extrapolation": self.extrapolation(),
@@ -151,7 +156,8 @@ def doctor(
     findings += same_content((one for of in facts.values() for one in of), patients_of(train, test))
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable: tables before recordings
     numbers = {name: table_numbers(table) for name, table in tables.items() if table is not None}
-    return DoctorReport(competition, test_only, tuple(findings), numbers, said_of_folds, reading, facts)
+    changes = None if train is None else changes_within_eegs(train)
+    return DoctorReport(competition, test_only, tuple(findings), numbers, changes, said_of_folds, reading, facts)
 
 
 def look_at_folds(competition: Path, folds: int | Path) -> tuple[dict[str, Any] | None, list[Finding]]:
@@ -186,7 +192,7 @@ def look_at_folder(
         if training:
             offset = OFFSETS[HALVES.index(half)]
             by_id = known.drop_nulls(offset).group_by(half.column).agg(pl.col(offset).unique().sort())
-            # To whole samples and columns as label rows do: towards zero.
+            # To whole samples and columns, as label rows do.
             starts = {int(i): tuple(int(start * half.rate) for start in found) for i, found in by_id.iter_rows()}
     sources = [Source(half, folder, i, path, starts.get(i, ())) for i, path in files.items()]
     missing, lone = sorted(named - set(files)), sorted(set(files) - named)

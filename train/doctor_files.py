@@ -49,6 +49,7 @@ class Facts:
     size: int  # bytes
     error: str | None = None
     findings: tuple[str, ...] = ()  # the reader's
+    structural: tuple[str, ...] = ()  # those of them that concern how the file is made
     n_time: int = 0  # samples or columns
     checksum: bytes = b""  # of the values, however they are compressed
     missing: np.ndarray = field(default_factory=lambda: np.empty(0))  # share of values
@@ -66,12 +67,13 @@ def examine(source: Source) -> Facts:
     try:
         recording = source.half.read(file)
     except RecordingError as error:
-        return Facts(source, len(file.content), str(error))
+        return Facts(source, len(file.content), str(error), structural=error.structural)
     values, is_eeg = recording.values, source.half is EEGS
     measured = (measure_eeg if is_eeg else measure_spectrogram)(source, len(file.content), recording)
     asked = values[SCALP] if is_eeg else values
     return replace(
         measured,
+        structural=recording.structural,
         checksum=hashlib.sha256(np.ascontiguousarray(values).data).digest(),
         empty=tuple(start for start in source.starts if not has_values(asked, start, source.half.length)),
         steps=0 if is_eeg else odd_steps(file.content),

@@ -6,15 +6,22 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from common.records import EXPECTED, another_rate, systematic
 from common.schema import ELECTRODES, REGIONS
 from train.doctor_files import EKG, SCALP, Facts
-from train.doctor_findings import COSTS_ROWS, STOPS_TRAINING, WORTH_KNOWING, Finding, found
+from train.doctor_findings import (
+    COSTS_ROWS,
+    STOPS_PREDICTING,
+    STOPS_TRAINING,
+    WORTH_KNOWING,
+    Finding,
+    found,
+)
 from train.store_index import EEGS, SPECTROGRAMS
 
 OUTLIER_MICROVOLTS = 1000.0  # from the electrode's mean: no brain's; what the loudest seizures stay below
 MOSTLY = 0.5  # share of a recording from which an electrode counts as flat, a region as silent
 LOUD_EKG = 30.0  # times the spread of the median scalp electrode
-QUIET_MICROVOLTS = 0.1  # every electrode's spread below this: an amplifier's noise is larger
 RESTORE = "download these files again"
 
 Measured = Callable[[Facts], str | None]
@@ -84,6 +91,19 @@ def readers_findings(folder: str, facts: Sequence[Facts]) -> list[Finding]:
     ]
 
 
+def made_otherwise(folder: str, facts: Sequence[Facts], training: bool) -> list[Finding]:
+    """What so many of the first recordings have in common that it is no fault of a file."""
+    facts = sorted(facts, key=lambda one: one.source.id)
+    said = [systematic([one.structural for one in facts])]
+    if facts[0].source.half is EEGS:
+        read = [one for one in facts if not one.error]
+        expected = [max(one.source.starts, default=0) + EEGS.length for one in read]
+        said.append(another_rate([one.n_time for one in read], expected))
+    severity = STOPS_TRAINING if training else STOPS_PREDICTING
+    what = "files that are made otherwise than expected"
+    return found("structure", severity, folder, what, EXPECTED, cases=[text for text in said if text is not None])
+
+
 def outside_windows(folder: str, facts: Sequence[Facts]) -> list[Finding]:
     """Windows that train.csv cuts where the recording has nothing."""
     facts = sorted((one for one in facts if one.source.starts and not one.error), key=lambda one: one.source.id)
@@ -136,16 +156,11 @@ def eeg_findings(folder: str, facts: Sequence[Facts]) -> list[Finding]:
         usual = float(np.median(known)) if len(known) else 0.0
         return f"{one.spread[EKG] / usual:.0f} x the EEG" if 0 < usual * LOUD_EKG < one.spread[EKG] else None
 
-    def quiet(one: Facts) -> str | None:
-        top = float(np.fmax.reduce(one.spread))
-        return f"{top:.2g} uV at most" if 0 < top < QUIET_MICROVOLTS else None
-
     by_peak = by_loss(facts, lambda one: float(np.nan_to_num(one.largest[SCALP]).max()))
     by_flat = by_loss(facts, lambda one: float(one.flat[SCALP].mean()))
     by_heart = by_loss(facts, lambda one: float(one.missing[EKG] + one.flat[EKG]))
     know = (WORTH_KNOWING, folder)
     return [
-        *found("eeg-unit", *know, "EEGs hardly above zero", "are these microvolts?", *each(facts, quiet)),
         *found("eeg-gaps", *know, "EEGs with missing samples", "the kit fills them", *each(worst, gaps)),
         *found(
             *("electrode-missing", *know, "EEGs with electrodes never recorded", "the kit copes"), *each(worst, lost)
@@ -232,6 +247,7 @@ def findings_of(folder: str, facts: Sequence[Facts], named: set[int], training: 
         return []
     of_half = spectrogram_findings if facts[0].source.half is SPECTROGRAMS else eeg_findings
     return [
+        *made_otherwise(folder, facts, training),
         *damaged(folder, facts, named, training),
         *outside_windows(folder, facts),
         *readers_findings(folder, facts),

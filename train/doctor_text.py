@@ -5,9 +5,14 @@ import textwrap
 from train.doctor import FOLDERS, DoctorReport
 from train.doctor_findings import SEVERITIES, Finding
 from train.doctor_numbers import electrode_numbers
+from train.doctor_tables import COMPETITION_CHANGES
 from train.score_text import aligned
 from train.store_index import EEGS
 
+CHANGES = {
+    "consensus_changes": "change their consensus between windows",
+    "overlaps_differ": "have overlapping windows with different votes",
+}
 EXAMPLES = 3  # cases shown of a finding; the JSON file has them all
 LONGEST_CASE = 100
 WIDTH = 110
@@ -62,6 +67,12 @@ def table_lines(report: DoctorReport) -> list[str]:
         for name, counts in report.tables.items()
     ]
     lines = aligned([["", *heads], *body]) if body else []
+    if report.changes and report.changes["eegs"]:
+        theirs = COMPETITION_CHANGES
+        for name, what in CHANGES.items():
+            ours, share = report.changes[name], 100 * report.changes[name] / report.changes["eegs"]
+            usual = f"{theirs[name]:,} of {theirs['eegs']:,}, {100 * theirs[name] / theirs['eegs']:.1f} %"
+            lines.append(f"{ours:,} EEGs {what}, {share:.1f} % (normal; the competition: {usual})")
     if report.folds:
         rows, patients = (" / ".join(f"{n:,}" for n in report.folds[name]) for name in ("rows", "patients"))
         lines += [

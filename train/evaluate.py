@@ -11,7 +11,7 @@ import polars as pl
 from common.config import Experiment
 from common.metric import kl_divergence, refusals, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.labels import prior_shares
+from train.labels import ROW_KEYS, prior_shares
 from train.run_folder import ROWS, RunError, finished_members, probability_columns, read_oof, read_run, read_table
 from train.scores import interval, many_votes, mean_over, resampled_means, row_choices
 
@@ -19,7 +19,14 @@ FLOOR, PRIOR = "floor (the generating probabilities)", "class prior"
 UNIFORM = np.full(len(PATTERNS), 1 / len(PATTERNS))
 # The best epoch never goes without its warning.
 CHECKPOINTS = {"last": "last epoch", "best": "best epoch, chosen on the fold that scores it"}
-LABELS = {"votes": "one for each vote vector of an EEG", "eeg": "one for each EEG", "window": "one for each window"}
+BY_VOTES = "one for each vote vector of an EEG"
+LABELS = {
+    "votes": BY_VOTES,
+    "eeg": "one for each EEG",
+    "window": "one for each window",
+    "one-per-eeg": f"{BY_VOTES}; an epoch of training took one window of each EEG",
+    "one-per-stretch": f"{BY_VOTES}; an epoch of training took one window of each stretch of equal votes",
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def check_same_rows(run: Path, experiment: Experiment, oof: pl.DataFrame, first_
     """Raises RunError, saying how they differ, unless both runs predicted the same rows in the same folds."""
     known = read_run(first_run).training
     one, other = (sorted(table["fold"].unique()) for table in (first, oof))
-    if experiment.training.labels != known.labels:
+    if ROW_KEYS[experiment.training.labels] != ROW_KEYS[known.labels]:
         how = (
             f"its label rows are {LABELS[experiment.training.labels]} (training.labels), those of {first_run} "
             f"{LABELS[known.labels]}"

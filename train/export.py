@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from common.files import sha256_of
-from common.schema import VOTES
+from common.schema import REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
 from train.evaluate import kl_columns
 from train.run_folder import (
@@ -101,6 +101,7 @@ def export(run: Path, out: Path) -> Path:
         initialised=facts["initialised"],
         folds=tuple(entries),
         versions=facts["versions"],
+        regions=REGIONS,
     )
     (temporary / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     owner = owner_of(folder / METADATA)

@@ -11,11 +11,16 @@ from common.training import RowSelection
 
 IDS = ("eeg_id", "spectrogram_id", "patient_id", "label_id")
 OFFSETS = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
-# What makes windows of train.csv one label row, and the order of these rows.
+TIME_ORDER = (OFFSETS[0], "label_id")  # of an EEG's windows
+BY_VOTES = ("eeg_id", *VOTES)
+# What makes windows of train.csv one label row, and the order of these rows. The last two differ from "votes" only in
+# what an epoch of training takes of them (train/sampling.py), so their predictions are of the same rows.
 ROW_KEYS = {
-    "votes": ("eeg_id", *VOTES),
+    "votes": BY_VOTES,
     "eeg": ("eeg_id",),
     "window": ("eeg_id", OFFSETS[0], "label_id"),
+    "one-per-eeg": BY_VOTES,
+    "one-per-stretch": BY_VOTES,
 }
 
 
@@ -60,40 +65,65 @@ def read_train_table(competition: Path) -> pl.DataFrame:
     return table.with_columns(*votes.cast(pl.Int64), *ids.cast(pl.Int64), *offsets)
 
 
-def label_rows(competition: Path, labels: str = "votes") -> pl.DataFrame:
+def label_rows(competition: Path, labels: str = "votes", window: str = "labelled") -> pl.DataFrame:
     """One row per (eeg_id, vote vector), per EEG or per window of train.csv: `labels` is a key of ROW_KEYS.
 
     Columns: eeg_id, six votes (Int64, of whole EEGs Float64), label_id (the first window's in the file, so unique),
     spectrogram_id, patient_id, expert_consensus (that window's), eeg_start (samples) and spectrogram_start (columns
-    of 2 s): the window half-way between the first and the last of the row's windows; total_votes; span_seconds:
-    from the first to the last by eeg offset, 0 for a single window. A window of the row may be drawn up to
-    span_seconds / 2 to either side of eeg_start, the spectrogram's with it. Sorted by the keys. Source of "votes":
-    the seed repository's label rows. Raises LabelError.
+    of 2 s), total_votes; and lists of all windows that experts labelled so, by time: eeg_starts, spectrogram_starts,
+    stretches (windows of an EEG that follow each other with equal votes have the same number). Sorted by the keys.
+
+    window: where eeg_start and spectrogram_start are. "labelled": the labelled window nearest to the middle between
+    the row's first and last one; "middle": the middle itself, as the seed repository's notebooks cut it. On the
+    competition's table 4.5 % of the middles lie more than 10 s from any window with these votes. Raises LabelError.
     """
-    eeg, spectrogram = OFFSETS
     one_window = pl.sum_horizontal(VOTES)
     # An EEG's target is the share of all its windows' votes, as in the public EfficientNet-B0 starter. But N says
     # how many experts looked, and stages, weights and scores go by it: votes added up over windows would turn three
     # experts and four windows into the 12 votes of a large panel. So the shares are those of N imagined votes, N
     # being the largest number that any one window got.
     shared = pl.col(VOTES).sum() / one_window.sum() * one_window.max()
+    middles = [(pl.col(name).min() + pl.col(name).max()) / 2 for name in OFFSETS]
+    by_time = [pl.col(name).sort_by(*TIME_ORDER) for name in (*OFFSETS, "stretch")]
+    if window == "middle":
+        starts = middles
+    else:
+        nearest = (by_time[0] - middles[0]).abs().arg_min()
+        starts = [offsets.get(nearest) for offsets in by_time[:2]]
     rows = (
-        read_train_table(competition)
+        with_stretches(read_train_table(competition))
         .sort(ROW_KEYS[labels], maintain_order=True)
         .group_by(row=pl.struct(ROW_KEYS[labels]), maintain_order=True)
         .agg(
             pl.col("eeg_id").first(),
             shared if labels == "eeg" else pl.col(VOTES).first(),
             pl.col("label_id", "spectrogram_id", "patient_id", "expert_consensus").first(),
-            eeg_start=((pl.col(eeg).min() + pl.col(eeg).max()) / 2 * SFREQ).cast(pl.Int64),
-            spectrogram_start=(
-                (pl.col(spectrogram).min() + pl.col(spectrogram).max()) // (2 * SPECTROGRAM_STEP_SECONDS)
-            ).cast(pl.Int64),
+            eeg_start=in_samples(starts[0]),
+            spectrogram_start=in_columns(starts[1]),
             total_votes=one_window.max(),
-            span_seconds=pl.col(eeg).max() - pl.col(eeg).min(),
+            eeg_starts=in_samples(by_time[0]),
+            spectrogram_starts=in_columns(by_time[1]),
+            stretches=by_time[2],
         )
     )
     return rows.drop("row")
+
+
+def with_stretches(table: pl.DataFrame) -> pl.DataFrame:
+    """train.csv with a column `stretch`: one number for windows of an EEG that follow each other with equal votes."""
+    by_time = table.with_row_index("place").sort("eeg_id", *TIME_ORDER)
+    differs = pl.any_horizontal(pl.col(name) != pl.col(name).shift(fill_value=-1) for name in BY_VOTES)
+    return by_time.with_columns(stretch=differs.cum_sum().cast(pl.Int64)).sort("place").drop("place")
+
+
+def in_samples(offset: pl.Expr) -> pl.Expr:
+    """Seconds to whole samples of an EEG."""
+    return (offset * SFREQ).cast(pl.Int64)
+
+
+def in_columns(offset: pl.Expr) -> pl.Expr:
+    """Seconds to whole columns of a spectrogram."""
+    return (offset // SPECTROGRAM_STEP_SECONDS).cast(pl.Int64)
 
 
 def vote_totals(votes: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from train.labels import vote_totals
 from train.losses import row_loss, soft_target
 from train.mixing import mix_images, mix_windows
 from train.optimisation import Optimisation
+from train.sampling import Sampler, Samples
 from train.team import Team
 from train.windows import TrainingWindows
 
@@ -45,6 +46,7 @@ class FoldData:
     """What training a model needs to know of the label rows. votes: (rows, 6), as counts."""
 
     windows: TrainingWindows
+    sampler: Sampler
     votes: np.ndarray
     train: np.ndarray  # row numbers
     validation: np.ndarray  # row numbers; none for the full fit
@@ -84,10 +86,10 @@ class Batch:
     """Rows that move the weights together with `rows_in_step` rows: those of all batches and processes of a step."""
 
     number: int
-    rows: np.ndarray  # this process's
-    counted: np.ndarray  # 1, or 0 for a row that only fills up
-    places: np.ndarray  # of these rows in the whole batch
-    size: int  # rows of the whole batch
+    rows: np.ndarray  # label rows of this process's samples
+    counted: np.ndarray  # 1, or 0 for a sample that only fills up
+    places: np.ndarray  # of these samples in the whole batch
+    size: int  # samples of the whole batch
     rows_in_step: int
     last_of_step: bool
 
@@ -133,13 +135,13 @@ def generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(*numbers))
 
 
-def count_batches(n_rows: int, stage: Stage) -> int:
-    return -(-n_rows // stage.batch_size)
+def count_batches(n_samples: int, stage: Stage) -> int:
+    return -(-n_samples // stage.batch_size)
 
 
-def count_steps(n_rows: int, stage: Stage) -> int:
+def count_steps(n_samples: int, stage: Stage) -> int:
     """Steps of the optimiser in a stage."""
-    return stage.epochs * -(-count_batches(n_rows, stage) // stage.accumulate)
+    return stage.epochs * -(-count_batches(n_samples, stage) // stage.accumulate)
 
 
 def cut_batches(order: np.ndarray, stage: Stage, team: Team) -> list[Batch]:
@@ -176,21 +178,24 @@ def targets_of(data: FoldData, rows: np.ndarray, stage: Stage, device: torch.dev
 
 
 def read_epoch(
-    data: FoldData, order: np.ndarray, stage: Stage, draws: torch.Generator, team: Team, first_batch: int
+    data: FoldData, samples: Samples, stage: Stage, draws: torch.Generator, team: Team, first_batch: int
 ) -> Iterator[tuple[Batch, Windows]]:
     """Batches of an epoch from `first_batch` on, and their raw windows on the device."""
-    batches = cut_batches(order, stage, team)
-    spans = data.windows.rows["span_seconds"].to_numpy()[order]
-    drawn = draw_shifts(stage.augment, spans, draws)
-    shifts = None
-    if drawn is not None:
-        first = np.cumsum([0] + [batch.size for batch in batches])
-        shifts = np.concatenate([drawn[first[b.number] + b.places] for b in batches[first_batch:]] or [drawn[:0]])
-    rows = np.concatenate([batch.rows for batch in batches[first_batch:]] or [order[:0]])
+    batches = cut_batches(samples.rows, stage, team)
+    first = np.cumsum([0] + [batch.size for batch in batches])
+    left = batches[first_batch:]
+    if not left:
+        return
+
+    def mine(values: np.ndarray | None) -> np.ndarray | None:  # of (samples,) those of this process that are left
+        return values if values is None else np.concatenate([values[first[b.number] + b.places] for b in left])
+
     # Only an epoch's last batch may be smaller, on every process alike, so equal slices are the batches.
-    size = len(batches[first_batch].rows) if first_batch < len(batches) else 1
-    read = data.windows.batches(rows, size, team.device, shifts)
-    for batch, (_, windows) in zip(batches[first_batch:], read, strict=True):
+    shifts = mine(draw_shifts(stage.augment, len(samples), draws))
+    read = data.windows.batches(
+        np.concatenate([b.rows for b in left]), len(left[0].rows), team.device, shifts, mine(samples.windows)
+    )
+    for batch, (_, windows) in zip(left, read, strict=True):
         yield batch, windows
 
 
@@ -218,16 +223,16 @@ def train_batch(
     return (losses * torch.from_numpy(batch.counted).to(device)).sum()
 
 
-def train_epoch(net: nn.Module, fit: Fit, order: np.ndarray, epoch: Epoch, tools: Optimisation) -> Iterator[None]:
-    """What is left of one pass over `order`; yields after every step of the optimiser, when a state may be saved.
+def train_epoch(net: nn.Module, fit: Fit, samples: Samples, epoch: Epoch, tools: Optimisation) -> Iterator[None]:
+    """What is left of one pass over `samples`; yields after every step of the optimiser, when a state may be saved.
 
     Raises TrainingError when a loss is not a number or memory does not suffice.
     """
     stage, team = fit.stages[epoch.stage], fit.team
     here = (fit.seed, epoch.stage, epoch.number)
-    n_batches = count_batches(len(order), stage)
+    n_batches = count_batches(len(samples), stage)
     places = generator(*here, 0, PLACES)
-    for batch, windows in read_epoch(fit.data, order, stage, places, team, epoch.next_batch):
+    for batch, windows in read_epoch(fit.data, samples, stage, places, team, epoch.next_batch):
         net.train()
         at = (epoch.number * n_batches + batch.number) / max(1, stage.epochs * n_batches - 1)  # 1: the last batch
         waits = team.size > 1 and not batch.last_of_step  # gradients are averaged once a step

@@ -24,6 +24,7 @@ from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLU
 from train.loop import VALIDATION_BATCH, Epoch, Fit, FoldData, predict_rows, train_epoch
 from train.member import training_constants
 from train.optimisation import Optimisation, make_optimisation, pick_precision
+from train.sampling import Sampler, Samples
 from train.team import Team
 
 NOISE_WINDOWS = 64  # different ones, used again and again
@@ -101,14 +102,14 @@ class NoiseWindows:
         def draw(*shape: int) -> Tensor:
             return torch.randn(NOISE_WINDOWS, *shape, generator=noise, device=device)
 
-        self.rows = pl.DataFrame({"label_id": np.arange(NOISE_WINDOWS), "span_seconds": np.zeros(NOISE_WINDOWS)})
+        self.rows = pl.DataFrame({"label_id": np.arange(NOISE_WINDOWS)})
         self.eeg = draw(N_ELECTRODES, WINDOW_SAMPLES) * MICROVOLTS if needs_eeg(config) else None
         panels = (len(REGIONS), N_FREQUENCIES, SPECTROGRAM_COLUMNS)
         self.spectrogram = draw(*panels).exp() if needs_spectrogram(config) else None
         self.before_batch: Callable[[], None] = lambda: None
 
     def batches(
-        self, rows: np.ndarray, batch_size: int, device: torch.device, shifts: np.ndarray | None = None
+        self, rows: np.ndarray, batch_size: int, device: torch.device, *_: np.ndarray | None
     ) -> Iterator[tuple[np.ndarray, Windows]]:
         for first in range(0, len(rows), batch_size):
             part = rows[first : first + batch_size]
@@ -134,7 +135,8 @@ def prepare(experiment: Experiment, device: torch.device) -> Fit:
     windows = NoiseWindows(experiment.input, device)
     rows = np.arange(NOISE_WINDOWS)
     votes = np.random.default_rng(0).multinomial(VOTES_EACH, np.full(6, 1 / 6), NOISE_WINDOWS)
-    data = FoldData(windows, votes, rows, rows, pseudo=np.full((NOISE_WINDOWS, 6), 1 / 6))
+    sampler = Sampler(pl.DataFrame({"eeg_starts": [[0]] * NOISE_WINDOWS}))
+    data = FoldData(windows, sampler, votes, rows, rows, pseudo=np.full((NOISE_WINDOWS, 6), 1 / 6))
     torch.manual_seed(0)
     model = build_model(experiment)
     constants = training_constants(experiment, data)
@@ -155,7 +157,8 @@ def step_kinds(experiment: Experiment) -> list[tuple[int, ...]]:
 
 def train_on(fit: Fit, stage: int, n_rows: int, tools: Optimisation) -> None:
     """The engine's own pass over n_rows rows."""
-    for _ in train_epoch(fit.model, fit, np.arange(n_rows) % NOISE_WINDOWS, Epoch(stage, 0), tools):
+    samples = Samples(np.arange(n_rows) % NOISE_WINDOWS, None)
+    for _ in train_epoch(fit.model, fit, samples, Epoch(stage, 0), tools):
         pass
 
 

@@ -17,7 +17,7 @@ from common.features import constants_wanted, measure_constants, with_constants
 from common.files import sha256_of
 from common.inputs import Constants
 from common.models.build import build_model
-from common.schema import VOTES
+from common.schema import REGIONS, VOTES
 from train.loop import Fit, FoldData, predict_rows
 from train.optimisation import pick_precision
 from train.pretrained import initialise
@@ -88,6 +88,7 @@ def begin(
             facts = {
                 "member": [folder.name, sha256_of(folder.parent / CONFIG)],
                 "initialised": initialised,
+                "regions": REGIONS,
                 "versions": {name: version(name) for name in VERSIONED},
                 "constants": [values.model_dump() for values in constants],
                 "train_rows": len(data.train),

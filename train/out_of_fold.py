@@ -14,7 +14,7 @@ from common.errors import KitError
 from common.files import sha256_of
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from train.kit_commit import kit_commit
-from train.labels import vote_totals
+from train.labels import ROW_KEYS, vote_totals
 from train.run_folder import CONFIG, OOF, read_run, read_table
 
 ROUNDING = 5e-4  # between probabilities that are one and the same, written in half precision
@@ -132,7 +132,7 @@ def read_votes(truth: Table) -> tuple[np.ndarray, bool, np.ndarray]:
 def check_label_rows(sources: list[Path]) -> None:
     """Raises BlendInputError when runs have label rows of different kinds."""
     kinds = {s.name: read_run(s).training.labels for s in sources if (s / CONFIG).is_file()}
-    if len(set(kinds.values())) > 1:
+    if len({ROW_KEYS[kind] for kind in kinds.values()}) > 1:
         named = ", ".join(f"{name} has labels = {kind!r}" for name, kind in kinds.items())
         raise BlendInputError(f"label rows of different kinds cannot be blended: {named}")
 

@@ -24,7 +24,7 @@ from common.config import Experiment
 from common.errors import KitError
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train.labels import select_rows, vote_totals
+from train.labels import IDS, select_rows, vote_totals
 from train.run_folder import (
     FOLD,
     FOLD_TABLE,
@@ -39,6 +39,8 @@ from train.run_folder import (
     read_run,
     read_table,
 )
+
+SAME_ROWS = (*IDS, *VOTES)  # of label rows; windows may differ
 
 
 class PseudoError(KitError):
@@ -89,7 +91,7 @@ def read_teachers(source: Path, rows: pl.DataFrame) -> list[Teacher]:
             "its predictions know these votes: pseudo labels need a run whose stages start from 'last'"
         )
     theirs = read_table(source / ROWS)
-    if not theirs.drop("fold").equals(rows.drop("fold", strict=False)):
+    if not theirs.select(SAME_ROWS).equals(rows.select(SAME_ROWS)):
         raise PseudoError(
             f"{source / ROWS} has other label rows ({theirs.height}, training.labels = {experiment.training.labels!r}) "
             f"than this run ({rows.height}): pseudo labels need a run with the same train.csv and training.labels"

@@ -43,12 +43,19 @@ def use_stat_constants(values: dict[str, Any]) -> bool:
     return bool(keys)
 
 
+def take_the_middle(values: dict[str, Any]) -> bool:
+    """Windows lay half-way between the first and the last of a label row, where experts often did not look."""
+    values["training"]["window"] = "middle"
+    return True
+
+
 # Each changes the config and says whether there was anything to change.
 BRING_BACK: dict[Bug, Callable[[dict[str, Any]], bool]] = {
     "schedule": never_step,
     "cutmix-axis": cut_frequency,
     "selection": select_on_the_fold,
     "stat-constants": use_stat_constants,
+    "middle-window": take_the_middle,
 }
 
 

@@ -39,6 +39,7 @@ from train.run_folder import (
     read_oof,
     read_table,
 )
+from train.sampling import Sampler
 from train.stages import stage_rows, write_whole
 from train.team import Team, alone, join_team
 from train.windows import TrainingWindows
@@ -165,7 +166,8 @@ def check_bands(experiment: Experiment) -> None:
 
 def rows_with_folds(experiment: Experiment, competition: Path, table: Path | None) -> pl.DataFrame:
     """The experiment's label rows, each with its fold. Raises LabelError and FoldError."""
-    rows, n_folds = label_rows(competition, experiment.training.labels), experiment.training.folds
+    training = experiment.training
+    rows, n_folds = label_rows(competition, training.labels, training.window), training.folds
     if table is None:
         return rows.with_columns(fold=pl.Series(make_folds(rows, n_folds)))
     folds = folds_from_table(rows, read_fold_table(table))
@@ -193,6 +195,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
         if not team.leads:
             team.gather(None)  # the store is made by one
         windows = TrainingWindows(competition, rows, experiment.input, options.store, options.store_on_gpu)
+        sampler = Sampler(rows, experiment.training.labels)
         with closing(windows), hold_run(run) if team.leads else nullcontext():
             if team.leads:
                 start_folder(run, experiment, rows)
@@ -208,6 +211,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
                 labels = pseudo.get(member.held_out)
                 data = FoldData(
                     windows,
+                    sampler,
                     votes,
                     np.flatnonzero(~held_out),
                     np.flatnonzero(held_out),

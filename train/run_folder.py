@@ -27,7 +27,8 @@ import polars as pl
 from common.config import Experiment, parse_experiment
 from common.errors import KitError
 from common.files import sha256_of, write_via
-from common.schema import PATTERNS
+from common.schema import PATTERNS, REGIONS
+from common.weights import OLD_REGIONS, other_regions
 
 CONFIG, FOLD, ROWS, OOF, FOLD_TABLE = "config.json", "fold.json", "rows.parquet", "oof.parquet", "folds.csv"
 LOCK = "lock"  # held by the command that writes to the folder
@@ -116,6 +117,8 @@ def check_member(run: Path, member: Member) -> None:
         belongs, weights = facts["member"], facts["weights_sha256"]
     except (OSError, ValueError, LookupError) as error:
         raise RunError(f"{folder / FOLD} cannot be read ({error}): {remedy}") from error
+    if (regions := tuple(facts.get("regions", OLD_REGIONS))) != REGIONS:
+        raise RunError(f"{folder}: {other_regions(regions)}")
     if belongs != [member.name, sha256_of(run / CONFIG)]:
         raise RunError(f"{folder} is {belongs[0]} of another run: {remedy}")
     for file, sha256 in weights.items():

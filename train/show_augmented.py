@@ -1,7 +1,7 @@
 """What training makes of a window: draws of each stage's augmentation, for `python -m train show --augmented`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Sitter:
     """The EEG that is shown, and windows of others that mixtures may take from, as in a batch of training."""
 
     recordings: Recordings
-    span: float  # seconds between the first and the last window of its label row
+    labelled: tuple[tuple[int, int], ...]  # where the windows of its label row start: sample, column
     companions: tuple[Windows, ...]
     votes: Tensor  # (1 + companions, 6) counts, 0 of a test EEG
 
@@ -40,7 +40,7 @@ def sit(competition: Path, tables: Mapping[str, pl.DataFrame], found: Found, rec
     """With the label rows of other EEGs that have most votes, those of the same consensus first. A test EEG has no
     votes to be mixed, and stays alone. Raises RecordingError."""
     if found.label is None:
-        return Sitter(recordings, 0.0, (), torch.zeros(1, len(VOTES)))
+        return Sitter(recordings, (), (), torch.zeros(1, len(VOTES)))
     alike = pl.col("expert_consensus") == found.label["expert_consensus"]
     others = tables["train"].filter(pl.col("eeg_id") != found.eeg_id)
     others = others.sort(alike, "total_votes", "label_id", descending=[True, True, False])
@@ -48,7 +48,8 @@ def sit(competition: Path, tables: Mapping[str, pl.DataFrame], found: Found, rec
     company = [find(competition, {"train": others}, eeg_id, None) for eeg_id in others["eeg_id"]]
     windows = tuple(read_recordings(competition, other).window() for other in company)
     votes = [[row[vote] for vote in VOTES] for row in (found.label, *(other.label for other in company))]
-    return Sitter(recordings, found.label["span_seconds"], windows, torch.tensor(votes, dtype=torch.float32))
+    labelled = tuple(zip(found.label["eeg_starts"], found.label["spectrogram_starts"], strict=True))
+    return Sitter(recordings, labelled, windows, torch.tensor(votes, dtype=torch.float32))
 
 
 def describe(changes: SignalChanges) -> list[str]:
@@ -77,10 +78,15 @@ def same(made: Windows, before: Windows) -> bool:
 
 def draw(sitter: Sitter, augment: Augment, config: Any, generator: Generator) -> tuple[list[str], np.ndarray]:
     """The window's input in a batch of training with its companions, and what was done to it, in words."""
-    shifts = draw_shifts(augment, np.array([sitter.span]), generator)
-    words = [] if shifts is None else [f"{shifts[0]:+.1f} s"]
+    recordings, words = sitter.recordings, []
+    if augment.any_window and len(sitter.labelled) > 1:
+        start, column = sitter.labelled[int(torch.randint(len(sitter.labelled), (), generator=generator))]
+        recordings = replace(recordings, eeg_start=start, spectrogram_start=column)
+        words.append(f"window from {start / SFREQ:g} s")
+    shifts = draw_shifts(augment, 1, generator)
+    words += [] if shifts is None else [f"{shifts[0]:+.1f} s"]
     company = sitter.companions if augment.mixup or augment.cutmix or augment.mosaic else ()
-    windows = [sitter.recordings.window(0.0 if shifts is None else shifts[0]), *company]
+    windows = [recordings.window(0.0 if shifts is None else shifts[0]), *company]
     raw = Windows(*(torch.cat([getattr(window, kind) for window in windows]) for kind in ("eeg", "spectrogram")))
     changes = draw_signal_changes(augment, len(windows), generator)
     words += describe(changes)

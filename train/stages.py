@@ -47,14 +47,18 @@ def stage_rows(votes: np.ndarray, train: np.ndarray, stage: Stage, title: str) -
     return rows
 
 
+def count_samples(fit: Fit, stage: Stage) -> int:
+    """Samples of one epoch of a stage."""
+    return fit.data.sampler.count(stage_rows(fit.data.votes, fit.data.train, stage, fit.title))
+
+
 def steps_together(fit: Fit, number: int) -> int:
     """Steps of the optimiser that starts at a stage: those of this stage and of the stages that carry on."""
     stages = fit.stages
     last = number + 1
     while last < len(stages) and stages[last].carry_on:
         last += 1
-    rows = (stage_rows(fit.data.votes, fit.data.train, s, fit.title) for s in stages[number:last])
-    return sum(count_steps(len(r), stage) for r, stage in zip(rows, stages[number:last], strict=True))
+    return sum(count_steps(count_samples(fit, stage), stage) for stage in stages[number:last])
 
 
 def first_of(stages: tuple[Stage, ...], number: int) -> int:
@@ -200,13 +204,13 @@ def train_stage(fit: Fit, net: nn.Module, tools: Optimisation, epoch: Epoch, bar
     """What is left of a stage, from `epoch` on; a state is saved after every epoch and, alone, every ten minutes."""
     stage = fit.stages[epoch.stage]
     rows = stage_rows(fit.data.votes, fit.data.train, stage, fit.title)
-    n_batches = count_batches(len(rows), stage)
+    n_batches = count_batches(count_samples(fit, stage), stage)
     halfway = fit.experiment.training.selection == "as-published"
     while epoch.number < stage.epochs:
         started, before = time.monotonic(), epoch.next_batch
         draws = generator(fit.seed, epoch.stage, epoch.number, 0, ORDER)
-        order = rows[torch.randperm(len(rows), generator=draws).numpy()]
-        for _ in train_epoch(net, fit, order, epoch, tools):
+        samples = fit.data.sampler.draw(rows, stage.augment.any_window, draws)
+        for _ in train_epoch(net, fit, samples, epoch, tools):
             bar.update(epoch.next_batch - before)
             before = epoch.next_batch
             if evaluates_after(before, n_batches) if halfway else before == n_batches:
@@ -249,7 +253,7 @@ def train_stages(fit: Fit) -> None:
     stages = fit.stages
     tools, epoch = load_state(fit) if (fit.folder / STATE).is_file() else (None, Epoch(0, 0))
     net = wrap(fit.model, fit.team)
-    sizes = [count_batches(len(stage_rows(fit.data.votes, fit.data.train, s, fit.title)), s) for s in stages]
+    sizes = [count_batches(count_samples(fit, stage), stage) for stage in stages]
     done = sum(stages[k].epochs * sizes[k] for k in range(epoch.stage)) + epoch.number * sizes[epoch.stage]
     total = sum(stage.epochs * size for stage, size in zip(stages, sizes, strict=True))
     quiet = not fit.team.leads

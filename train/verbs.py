@@ -13,14 +13,17 @@ def run_simulate(arguments: argparse.Namespace) -> None:
 
 
 def run_store(arguments: argparse.Namespace) -> None:
-    from train.labels import read_train_table
+    from train.labels import label_rows
     from train.store_build import gibibytes, hold_half
     from train.store_index import HALVES, STORE, end_of, values_file
+    from train.windows import check_first_files
 
     store = arguments.store or arguments.competition / STORE
-    table = read_train_table(arguments.competition)
+    rows = label_rows(arguments.competition)
     for half in HALVES:
-        lock, entries = hold_half(half, arguments.competition, store, table[half.column], arguments.workers)
+        check_first_files(half, arguments.competition, rows)
+    for half in HALVES:
+        lock, entries = hold_half(half, arguments.competition, store, rows[half.column], arguments.workers)
         lock.close()
         size = gibibytes(end_of(entries.values(), half))
         print(f"{values_file(store, half)}: {len(entries)} recordings, {size}")

@@ -11,11 +11,39 @@ import torch
 
 from common.features import Windows
 from common.inputs import needs_eeg, needs_spectrogram
-from common.records import RecordingError, read_ahead
+from common.records import (
+    FIRST_RECORDINGS,
+    RecordingError,
+    another_rate,
+    read_ahead,
+    refuse_systematic,
+    systematic,
+)
 from train.store import RecordingStore
-from train.store_index import EEGS, SPECTROGRAMS, STORE, StoreError
+from train.store_index import EEGS, SPECTROGRAMS, STORE, Half, StoreError
 
 BATCHES_AHEAD = 3
+
+
+def check_first_files(half: Half, competition: Path, rows: pl.DataFrame) -> None:
+    """Raises SystematicError when the first recordings of label rows are all made otherwise than expected.
+
+    Before anything is stored or trained. What is wrong with single files is the store's to say.
+    """
+    last = rows.group_by(half.column).agg(pl.col(f"{half.start}s").explode().max()).sort(half.column)
+    structural, n_time, expected = [], [], []
+    for recording, start in last.head(FIRST_RECORDINGS).iter_rows():
+        try:
+            read = half.read(competition / half.folder / f"{recording}.parquet")
+        except RecordingError as error:
+            structural.append(error.structural)
+            continue
+        structural.append(read.structural)
+        n_time.append(read.values.shape[-1])
+        expected.append(start + half.length)
+    refuse_systematic(half.folder, systematic(structural))
+    if half is EEGS:
+        refuse_systematic(half.folder, another_rate(n_time, expected))
 
 
 class TrainingWindows:
@@ -34,6 +62,10 @@ class TrainingWindows:
             raise StoreError("--store-on-gpu: torch finds no GPU here; leave the option out")
         folder = store or competition / STORE
         self.rows = rows
+        self.labelled = {half.name: rows[f"{half.start}s"].explode().to_numpy() for half, yes in needed if yes}
+        for half, yes in needed:
+            if yes:
+                check_first_files(half, competition, rows)
         self.stores = [RecordingStore(half, competition, folder, rows[half.column]) for half, yes in needed if yes]
         self.on_gpu = on_gpu
         self.findings: Counter[str] = Counter()
@@ -59,12 +91,12 @@ class TrainingWindows:
         beyond = int(((starts < 0) | (starts + half.length > n_time)).sum())
         self.findings.update({"window reaches beyond the recording: the rest is missing": beyond} if beyond else {})
 
-    def cut(self, rows: np.ndarray, shifts: np.ndarray | None = None) -> Windows:
-        """The windows of label rows, where their recordings are. shifts: seconds, (rows,), to the nearest column."""
+    def cut(self, rows: np.ndarray, shifts: np.ndarray | None = None, labelled: np.ndarray | None = None) -> Windows:
+        """The windows of label rows, where their recordings are, or others: see `batches`."""
         found = {}
         for store in self.stores:
             half = store.half
-            starts = self.rows[half.start].to_numpy()[rows]
+            starts = self.rows[half.start].to_numpy()[rows] if labelled is None else self.labelled[half.name][labelled]
             if shifts is not None:
                 starts = starts + np.rint(shifts * half.rate).astype(np.int64)
             ids = self.rows[half.column].to_numpy()[rows]
@@ -72,16 +104,22 @@ class TrainingWindows:
         return Windows(found.get(EEGS.name), found.get(SPECTROGRAMS.name))
 
     def batches(
-        self, rows: np.ndarray, batch_size: int, device: torch.device, shifts: np.ndarray | None = None
+        self,
+        rows: np.ndarray,
+        batch_size: int,
+        device: torch.device,
+        shifts: np.ndarray | None = None,
+        labelled: np.ndarray | None = None,
     ) -> Iterator[tuple[np.ndarray, Windows]]:
-        """Rows and their windows on the device, in the order given; `shifts` (rows,) moves each by so many seconds.
+        """Rows and their windows on the device, in the order given. From the disk they are read ahead in threads.
 
-        From the disk they are read ahead in threads.
+        shifts: seconds by which each starts later, (rows,), to the nearest column. labelled: instead of the rows' own
+        windows, those at these places in the list of all rows' labelled windows, (rows,).
         """
         parts = [slice(first, first + batch_size) for first in range(0, len(rows), batch_size)]
 
         def make(part: slice) -> Windows:
-            return self.cut(rows[part], None if shifts is None else shifts[part])
+            return self.cut(rows[part], *(None if each is None else each[part] for each in (shifts, labelled)))
 
         made = map(make, parts) if self.on_gpu else read_ahead(make, parts, BATCHES_AHEAD)
         for part, raw in zip(parts, made, strict=True):

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
 # infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 3d318dba37bd4eb91d234e8dc550417524d8a020581c723032238679d22d30b3
+# sha256 of the sources: 7f19e56ebd75697ac1ce8781500eae26f59cb61e98e3936d9dd188a69f82468a
 # ruff: noqa
 
 
@@ -15,7 +15,7 @@
 # The competition's nouns as tables: electrodes, chains, regions, votes, rates, windows, file names.
 #
 # Everything that is a fact of the data and not a choice of ours stands here once. The order of every
-# table is the order used everywhere else in the kit; files are always read by name, never by position.
+# table is the order used everywhere else in the kit, and the files' own; files are read by name, never by position.
 
 # The six patterns, in the order of the competition's vote columns.
 PATTERNS = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
@@ -38,13 +38,14 @@ WINDOW_SECONDS = 50
 WINDOW_SAMPLES = WINDOW_SECONDS * SFREQ
 LABELLED_SECONDS = 10  # the experts judged the central 10 s
 
-# Regions of the spectrogram: lateral and parasagittal chain of each side, named left/right first.
-REGIONS = ("LL", "RL", "RP", "LP")
+# Regions of the spectrogram, in the order of the files' columns: left and right lateral chain, left and right
+# parasagittal chain.
+REGIONS = ("LL", "RL", "LP", "RP")
 CHAINS = {
     "LL": ("Fp1", "F7", "T3", "T5", "O1"),
     "RL": ("Fp2", "F8", "T4", "T6", "O2"),
-    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
     "LP": ("Fp1", "F3", "C3", "P3", "O1"),
+    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
 }
 MIDLINE = ("Fz", "Cz", "Pz")
 
@@ -56,8 +57,9 @@ SPECTROGRAM_NFFT = 1024
 FREQUENCIES = tuple(k * SFREQ / SPECTROGRAM_NFFT for k in SPECTROGRAM_BINS)  # Hz, 0.5859 ... 19.9219
 N_FREQUENCIES = len(FREQUENCIES)
 
-# The files spell a frequency with two decimals.
-SPECTROGRAM_FIELDS = {region: tuple(f"{region}_{f:.2f}" for f in FREQUENCIES) for region in REGIONS}
+# The files spell a frequency rounded half up to two decimals, without zeros at the end: 3.125 is 3.13, 4.1016 is 4.1.
+# So they are written. They are read by region and by frequency as a number (common/records.py).
+SPECTROGRAM_FIELDS = {r: tuple(f"{r}_{int(100 * hertz + 0.5) / 100:g}" for hertz in FREQUENCIES) for r in REGIONS}
 
 # Folders and tables of a competition folder.
 TRAIN_EEGS, TEST_EEGS = "train_eegs", "test_eegs"
@@ -540,7 +542,7 @@ class Augment(Strict):
 
     # the window's place
     shift: float = Field(default=0.0, ge=0, le=20)  # seconds; windows start up to so much earlier or later
-    any_window: bool = False  # start anywhere between the row's first and last window, not half-way
+    any_window: bool = False  # any of the windows that experts labelled with the row's votes, not always the same
     # the signal
     mirror: Chance = 0.0  # of exchanging the hemispheres
     swap_chains: Chance = 0.0  # of exchanging the lateral and the parasagittal chain, each side by itself
@@ -603,8 +605,11 @@ OPTIMISER_KEYS = (
 
 
 class Training(Strict):
-    # Label rows: one for each vote vector of an EEG, one for each EEG, one for each window.
-    labels: Literal["votes", "eeg", "window"] = "votes"
+    # Label rows: one for each vote vector of an EEG, one for each EEG, one for each window. Or rows by votes of which
+    # every epoch takes one labelled window of each EEG, or of each stretch of equal votes, with that window's votes.
+    labels: Literal["votes", "eeg", "window", "one-per-eeg", "one-per-stretch"] = "votes"
+    # Where a row's window lies: the labelled one nearest to the middle of its windows, or that middle, as published.
+    window: Literal["labelled", "middle"] = "labelled"
     folds: int = Field(default=5, ge=2)
     seed: int = Field(default=42, ge=0, lt=2**31)
     # "auto": what the device does well: bfloat16 from Ampere on, float16 on older GPUs, float32 on the CPU.
@@ -645,7 +650,7 @@ class Training(Strict):
         return self
 
 
-Bug = Literal["schedule", "cutmix-axis", "selection", "stat-constants"]
+Bug = Literal["schedule", "cutmix-axis", "selection", "stat-constants", "middle-window"]
 
 
 class Published(Strict):
@@ -1234,8 +1239,12 @@ def neighbours(chain: tuple[str, ...]) -> tuple[Pair, ...]:
     return tuple(itertools.pairwise(chain))
 
 
-# Four differences for each of the four regions, in the order of REGIONS.
-CHAIN_PAIRS = tuple(pair for region in REGIONS for pair in neighbours(CHAINS[region]))
+def chain_pairs(regions: tuple[str, ...]) -> tuple[Pair, ...]:
+    """Four differences for each of these regions, in their order."""
+    return tuple(pair for region in regions for pair in neighbours(CHAINS[region]))
+
+
+CHAIN_PAIRS = chain_pairs(REGIONS)
 # The double banana a neurologist reads: the chains and the midline, 18 differences.
 DOUBLE_BANANA = CHAIN_PAIRS + neighbours(MIDLINE)
 LEFT = neighbours(CHAINS["LL"]) + neighbours(CHAINS["LP"])
@@ -1276,7 +1285,7 @@ def electrode_sources(regions: tuple[str, ...]) -> list[int]:
 
 
 def permute_chains(eeg: Tensor | None, spectrogram: Tensor | None, regions: tuple[str, ...]) -> tuple:
-    """The chains of `regions` in the places of REGIONS (LL, RL, RP, LP), in EEG and spectrogram alike.
+    """The chains of `regions` in the places of REGIONS (LL, RL, LP, RP), in EEG and spectrogram alike.
 
     Chains of one side share their ends, so eight arrangements of the twenty-four are possible: each side's
     lateral and parasagittal chain exchanged or not, and the sides exchanged or not.
@@ -1288,7 +1297,7 @@ def permute_chains(eeg: Tensor | None, spectrogram: Tensor | None, regions: tupl
     )
 
 
-MIRRORED = ("RL", "LL", "LP", "RP")
+MIRRORED = ("RL", "LL", "RP", "LP")
 
 
 def mirror_eeg(eeg: Tensor) -> Tensor:
@@ -1682,6 +1691,7 @@ AXIS = {"channels": -3, "below": -2, "beside": -1}
 # The public mel recipe: 1024-point transform of 128 samples, hop 10,000 // 256, 128 mels up to 20 Hz.
 MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, MEL_HIGH = 128, 39, 1024, 128, 20.0
 MEL_FRAMES = 256
+MEL_CHAINS = ("LL", "LP", "RL", "RP")  # the recipe stacks the left side above the right one
 MEL_SMALLEST = 1e-10  # power below counts as this much
 DECIBEL_FLOOR = 1e-8  # of the maximum: -80 dB
 
@@ -1812,12 +1822,12 @@ def decibel_panel(power: Tensor) -> Tensor:
 
 
 def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), four chains stacked, and the parts joined to it."""
-    differences = fill_gaps(bipolar(eeg.double(), CHAIN_PAIRS))
+    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), the panels of MEL_CHAINS stacked, and the parts joined."""
+    differences = fill_gaps(bipolar(eeg.double(), chain_pairs(MEL_CHAINS)))
     if config.denoise:
         differences = denoise(differences, config.denoise)
     power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
-    chains = power.unflatten(1, (len(eeg), len(REGIONS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
+    chains = power.unflatten(1, (len(eeg), len(MEL_CHAINS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
     panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
     return resized(compose(panels, panels, config.parts, config.join), config.resize)
 
@@ -2558,6 +2568,8 @@ from torch import nn
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
 FORMAT = 1  # of a weights folder; another one is refused, not guessed at
+# Of weights that do not say it: they were trained before the kit took the files' own order.
+OLD_REGIONS = ("LL", "RL", "RP", "LP")
 
 
 class WeightsError(KitError):
@@ -2585,6 +2597,7 @@ class Manifest(Strict):
     initialised: str  # "random", or where the backbone's pretrained weights came from
     folds: tuple[FoldEntry, ...]
     versions: dict[str, str]
+    regions: tuple[str, ...] = OLD_REGIONS  # the order in which the nets saw them
 
 
 @dataclass(frozen=True)
@@ -2602,6 +2615,14 @@ class ModelFolds:
 def named(what: str, error: Exception) -> str:
     """An error as a line: ours say what is wrong by themselves, of others the kind is told."""
     return str(error) if isinstance(error, WeightsError) else f"{what}: {type(error).__name__}: {error}"
+
+
+def other_regions(regions: tuple[str, ...]) -> str:
+    """Why weights that saw the regions in this order cannot be used."""
+    return (
+        f"trained with the regions in the order {', '.join(regions)}, this version of the kit has "
+        f"{', '.join(REGIONS)}, as the competition's files: the nets would see panels exchanged. Train it again"
+    )
 
 
 def find_weights(folders: list[Path]) -> list[Path]:
@@ -2634,6 +2655,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
     if manifest.format != FORMAT:
         found = f"{folder.name}/{MANIFEST_FILE} has format {manifest.format}, this kit reads format {FORMAT}"
         raise WeightsError(f"{found}; export it again, or build the kernel with the kit that exported it")
+    if manifest.regions != REGIONS:
+        raise WeightsError(f"{folder.name}: {other_regions(manifest.regions)}, and export it")
     if hashlib.sha256(config).hexdigest() != manifest.config_sha256:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:
@@ -2705,10 +2728,13 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
 # %% common.records
 # One recording from parquet, by column name: what it holds, what was wrong with it, its windows.
 #
-# What can be repaired is repaired and named in `findings`; what cannot raises RecordingError.
+# What can be repaired is repaired and named in `findings`; what cannot raises RecordingError. A finding about how the
+# file is made (its columns, rate or unit) is structural: in one file it is that file's fault, in many files the reader
+# and the data do not fit each other, and `systematic` says so.
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -2720,6 +2746,10 @@ import pyarrow
 from pyarrow.parquet import ParquetFile
 
 LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
+# Typical distance of a sample from its electrode's median. Fourteen real EEGs have 9 to 2,600 microvolts.
+USUAL_MICROVOLTS = (0.5, 5000.0)
+FREQUENCY_TOLERANCE = 0.006  # Hz: names are rounded to two decimals
+FIRST_RECORDINGS, A_FEW = 20, 3  # more than a few of the first recordings with the same structural finding: systematic
 LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
 UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
@@ -2729,15 +2759,30 @@ Result = TypeVar("Result")
 
 
 class RecordingError(KitError):
-    """A recording nothing can be read from. The message says the file and why."""
+    """A recording nothing can be read from. The message says the file and why.
+
+    structural: what is wrong with how the file is made, where that is the reason.
+    """
+
+    def __init__(self, message: str, structural: str | None = None) -> None:
+        super().__init__(message)
+        self.structural = () if structural is None else (structural,)
+
+
+class SystematicError(KitError):
+    """Many recordings are made otherwise than expected. The message says how, what was expected and what to do."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """values: float32, NaN where missing; EEG (20, time) microvolts, spectrogram (4, 100, columns)."""
+    """values: float32, NaN where missing; EEG (20, time) microvolts, spectrogram (4, 100, columns).
+
+    structural: those of the findings that concern how the file is made.
+    """
 
     values: np.ndarray
     findings: tuple[str, ...]
+    structural: tuple[str, ...] = ()
 
 
 def load_frame(path: Path) -> pl.DataFrame:
@@ -2764,67 +2809,116 @@ def shorten(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
-def match_columns(frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]) -> tuple[dict[str, str], list]:
-    """Field -> numeric column of the frame, and what is unusual; columns named in `beside` are expected too."""
+def electrode_place(name: str) -> int | None:
+    """The row of an electrode's column, by its name in any case; None for another column."""
+    return ELECTRODE_PLACES.get(name.strip().lower())
+
+
+ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
+POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
+
+
+def power_place(name: str) -> int | None:
+    """The row of a spectrogram's column, regions below each other: by its region, and by its frequency as a number,
+    which may be spelled in any way. None for another column."""
+    named = POWER_NAME.fullmatch(name)
+    if named is None or named[1].upper() not in REGIONS:
+        return None
+    frequency = float(named[2])
+    bin_ = round(frequency * SPECTROGRAM_NFFT / SFREQ) - SPECTROGRAM_BINS.start
+    if not 0 <= bin_ < N_FREQUENCIES or abs(frequency - FREQUENCIES[bin_]) > FREQUENCY_TOLERANCE:
+        return None
+    return REGIONS.index(named[1].upper()) * N_FREQUENCIES + bin_
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a kind of recording has: their names as the files have them, the row that a name stands for,
+    and the columns beside them that are not values."""
+
+    fields: tuple[str, ...]
+    place: Callable[[str], int | None]
+    beside: tuple[str, ...] = ()
+
+
+EEG_COLUMNS = Columns(ELECTRODES, electrode_place)
+POWER_COLUMNS = Columns(
+    tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region]), power_place, beside=("time",)
+)
+
+
+def match_columns(frame: pl.DataFrame, columns: Columns) -> tuple[dict[int, str], list[str], list[str]]:
+    """Row -> numeric column of the frame, what is structural, and what is unusual besides."""
     types = frame.schema
-    found = {field: field for field in fields if field in types}
-    if len(found) < len(fields):
-        by_name = {name.strip().lower(): name for name in reversed(types)}
-        found = {field: name for field in fields if (name := found.get(field, by_name.get(field.lower()))) is not None}
-    numeric = {field: name for field, name in found.items() if types[name].is_numeric()}
-    findings, matched = [], set(found.values())
-    if missing := [field for field in fields if field not in numeric]:
-        findings.append(f"missing columns read as NaN: {shorten(missing)}")
-    if extra := [name for name in types if name not in matched and name not in beside]:
-        findings.append(f"extra columns ignored: {shorten(extra)}")
-    if any(field != name for field, name in numeric.items()):
-        findings.append("column names in another spelling")
-    place = {name: position for position, name in enumerate(types)}
-    positions = [place[name] for name in numeric.values()]
+    found: dict[int, str] = {}
+    for name in (*(field for field in columns.fields if field in types), *types):  # as the files spell it, if there
+        if (place := columns.place(name)) is not None:
+            found.setdefault(place, name)
+    numeric = {place: found[place] for place in sorted(found) if types[found[place]].is_numeric()}
+    structural, findings, matched = [], [], set(found.values())
+    if missing := [field for place, field in enumerate(columns.fields) if place not in numeric]:
+        structural.append(f"missing columns read as NaN: {shorten(missing)}")
+    if extra := [name for name in types if name not in matched and name not in columns.beside]:
+        structural.append(f"extra columns ignored: {shorten(extra)}")
+    order = {name: position for position, name in enumerate(types)}
+    positions = [order[name] for name in numeric.values()]
     if positions != sorted(positions):
         findings.append("columns in another order")
     if others := sorted({str(types[name]) for name in numeric.values()} - {"Float32"}):
         findings.append(f"numbers are {', '.join(others)}")
-    return numeric, findings
+    return numeric, structural, findings
 
 
 def pick_columns(
-    path: Path, frame: pl.DataFrame, fields: tuple[str, ...], beside: tuple[str, ...]
-) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """The fields that the frame has, as Float32 columns, their names, and what is unusual. Raises RecordingError."""
-    first = max(frame.width - len(fields), 0)
-    columns = frame[:, first:]
-    as_written = tuple(columns.columns) == fields and set(frame.columns[:first]) <= set(beside)
-    if as_written and set(columns.dtypes) == {pl.Float32}:
-        return columns, list(fields), []  # looking 400 columns up by name takes longer than reading them
-    numeric, findings = match_columns(frame, fields, beside)
+    path: Path, frame: pl.DataFrame, columns: Columns
+) -> tuple[pl.DataFrame, list[int], list[str], list[str]]:
+    """The columns that the frame has, as Float32, their rows, and what match_columns says. Raises RecordingError."""
+    first = max(frame.width - len(columns.fields), 0)
+    last = frame[:, first:]
+    as_written = tuple(last.columns) == columns.fields and set(frame.columns[:first]) <= set(columns.beside)
+    if as_written and set(last.dtypes) == {pl.Float32}:
+        return last, list(range(last.width)), [], []  # looking 400 columns up takes longer than reading them
+    numeric, structural, findings = match_columns(frame, columns)
     if not numeric:
-        known = {field.lower() for field in fields}
-        if named := [name for name in frame.columns if name.strip().lower() in known]:
+        if named := [name for name in frame.columns if columns.place(name) is not None]:
             found = ", ".join(sorted({str(frame.schema[name]) for name in named}))
-            raise RecordingError(f"{path.name}: no numbers but {found} in its columns: {shorten(named)}")
-        raise RecordingError(f"{path.name}: none of its {frame.width} columns is one of {', '.join(fields[:3])} ...")
+            said = f"no numbers but {found} in its columns: {shorten(named)}"
+        else:
+            said = f"none of its {frame.width} columns ({', '.join(frame.columns[:3])} ...) is one of "
+            said += f"{', '.join(columns.fields[:3])} ..."
+        raise RecordingError(f"{path.name}: {said}", structural=said)
     # Beyond float32 becomes infinite, and that becomes missing.
-    return frame.select(numeric.values()).cast(pl.Float32, strict=False), list(numeric), findings
+    return frame.select(numeric.values()).cast(pl.Float32, strict=False), list(numeric), structural, findings
 
 
-def read_columns(
-    path: Path, fields: tuple[str, ...], beside: tuple[str, ...] = ()
-) -> tuple[np.ndarray, pl.DataFrame, list[str]]:
-    """The named columns as float32 (fields, rows), the whole frame, and what had to be repaired."""
+def read_columns(path: Path, columns: Columns) -> tuple[np.ndarray, pl.DataFrame, list[str], list[str]]:
+    """The columns as float32 (fields, rows), the whole frame, what is structural, and what else had to be repaired."""
     frame = load_frame(path)
-    columns, found, findings = pick_columns(path, frame, fields, beside)
-    values = columns.to_numpy(order="fortran").T
+    picked, found, structural, findings = pick_columns(path, frame, columns)
+    values = picked.to_numpy(order="fortran").T
     if not np.isfinite(values).all():
         infinite = np.isinf(values)
         findings += ["some values are NaN"] if np.isnan(values).any() else []
         findings += ["infinite values read as NaN"] if infinite.any() else []
         values = np.where(infinite, np.float32(np.nan), values)
-    if len(found) < len(fields):
-        there, known = [field in found for field in fields], values
-        values = np.full((len(fields), frame.height), np.nan, dtype=np.float32)
-        values[there] = known
-    return values, frame, findings
+    if len(found) < len(columns.fields):
+        known = values
+        values = np.full((len(columns.fields), frame.height), np.nan, dtype=np.float32)
+        values[found] = known
+    return values, frame, structural, findings
+
+
+def another_unit(eeg: np.ndarray) -> list[str]:
+    """What is structural about the amplitudes of an EEG (20, time) that are no microvolts."""
+    some = eeg[:-1, :: max(eeg.shape[1] // 200, 1)]  # the scalp; 200 samples tell
+    known = some[~np.isnan(some).any(axis=1)]
+    if not len(known):
+        return []
+    typical = float(np.median(np.abs(known - np.median(known, axis=1, keepdims=True))))
+    smallest, largest = USUAL_MICROVOLTS
+    if 0 < typical < smallest:
+        return [f"typical amplitude below {smallest} uV, as if in millivolts or volts"]
+    return [f"typical amplitude above {largest:g} uV, as if in nanovolts"] if typical > largest else []
 
 
 def read_eeg(path: Path) -> Recording:
@@ -2832,7 +2926,7 @@ def read_eeg(path: Path) -> Recording:
 
     Raises RecordingError when the file is missing, is no parquet, has no electrode or nothing finite.
     """
-    values, _, findings = read_columns(path, ELECTRODES)
+    values, _, structural, findings = read_columns(path, EEG_COLUMNS)
     if max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)) > LARGEST_MICROVOLTS:
         values = np.where(np.abs(values) > LARGEST_MICROVOLTS, np.float32(np.nan), values)
         findings.append(f"values beyond {LARGEST_MICROVOLTS:g} microvolts read as NaN")
@@ -2843,21 +2937,25 @@ def read_eeg(path: Path) -> Recording:
         findings.append(f"{n_time} of {WINDOW_SAMPLES} samples: the rest is missing")
     if n_time > 1 and not any(np.fmax.reduce(channel) > np.fmin.reduce(channel) for channel in values):
         findings.append("no channel varies")
-    return Recording(values, tuple(findings))
+    structural += another_unit(values)
+    return Recording(values, (*structural, *findings), tuple(structural))
 
 
 def read_spectrogram(path: Path) -> Recording:
-    """A spectrogram file: (4, 100, columns) power, regions LL, RL, RP, LP, one column every 2 s.
+    """A spectrogram file: (4, 100, columns) power, regions LL, RL, LP, RP, one column every 2 s.
 
     Raises RecordingError when the file is missing, is no parquet, has no field or nothing finite.
     """
-    fields = tuple(field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])
-    values, frame, findings = read_columns(path, fields, beside=("time",))
+    values, frame, structural, findings = read_columns(path, POWER_COLUMNS)
     if "time" in frame.columns and not frame["time"].dtype.is_numeric():
         findings.append(f"time is {frame['time'].dtype}: its rows are taken in their order")
-    elif "time" in frame.columns and not frame["time"].is_sorted():
-        values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
-        findings.append("rows were not in the order of time")
+    elif "time" in frame.columns:
+        if not frame["time"].is_sorted():
+            values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
+            findings.append("rows were not in the order of time")
+        step = frame["time"].cast(pl.Float64).sort().diff().median()
+        if isinstance(step, float) and step != SPECTROGRAM_STEP_SECONDS:
+            structural.append(f"a row every {step:g} s")
     if np.fmin.reduce(values, axis=None) < 0:
         values = np.where(values < 0, np.float32(np.nan), values)
         findings.append("negative power read as NaN")
@@ -2867,7 +2965,7 @@ def read_spectrogram(path: Path) -> Recording:
         findings.append("no power varies")
     if values.shape[1] < SPECTROGRAM_COLUMNS:
         findings.append(f"{values.shape[1]} of {SPECTROGRAM_COLUMNS} columns: the rest is missing")
-    return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), tuple(findings))
+    return Recording(values.reshape(len(REGIONS), N_FREQUENCIES, -1), (*structural, *findings), tuple(structural))
 
 
 def cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
@@ -2900,16 +2998,65 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int
         pool.shutdown(cancel_futures=True)
 
 
+# ---- what many recordings have in common
+
+
+def systematic(structural: Sequence[Sequence[str]]) -> str | None:
+    """The structural finding that more than a few of the first recordings share, or all where there are few.
+
+    structural: of each recording, in the order in which they are met. None where there is no such finding.
+    """
+    first = structural[:FIRST_RECORDINGS]
+    counts = Counter(finding for findings in first for finding in set(findings))
+    if not counts:
+        return None
+    finding, number = counts.most_common(1)[0]
+    if number <= A_FEW and number < len(first):
+        return None
+    return f"{number} of the first {len(first)} files: {finding}"
+
+
+def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> str | None:
+    """What is structural about the lengths of EEGs: all are longer or shorter than expected by one factor, as at
+    another sampling rate. Lengths in samples. None where they are as expected, or differ from it in any other way."""
+    if len(n_time) <= A_FEW:
+        return None
+    factors = np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
+    factor = float(np.median(factors))
+    alike = np.abs(factors / factor - 1) < 0.005
+    if abs(factor - 1) < 0.02 or alike.mean() < 0.9:
+        return None
+    return f"{alike.sum()} of the first {len(factors)} files: {factor:.4g} times as long as at {SFREQ} Hz"
+
+
+def refuse_systematic(folder: str, found: str | None) -> None:
+    """Raises SystematicError where something was found."""
+    if found is not None:
+        raise SystematicError(f"{folder}: {found}. {EXPECTED}")
+
+
+EXPECTED = (
+    f"What so many files have in common is no fault of a file. Expected are EEGs of {len(ELECTRODES)} columns "
+    f"({', '.join(ELECTRODES[:3])} ... {ELECTRODES[-1]}) in microvolts at {SFREQ} Hz, and spectrograms of "
+    f"{len(POWER_COLUMNS.fields)} columns ({', '.join(POWER_COLUMNS.fields[:2])} ... {POWER_COLUMNS.fields[-1]}) with "
+    f"a row every {SPECTROGRAM_STEP_SECONDS} s. Download the competition's files again; if they are right, "
+    "common/schema.py must be brought up to date"
+)
+
+
 # %% common.spectrogram
 # The competition's own spectrogram: four regions, multitaper, a column every 2 s.
 
 import functools
 
 import numpy as np
+import scipy.signal
 import torch
 from torch import Tensor
 
-# The competition's recipe, recovered from a real recording: 4 s windows every 2 s, three DPSS tapers.
+# The competition's recipe, recovered from real recordings: differences band-passed forwards and backwards, 4 s windows
+# every 2 s, three DPSS tapers. Without the band-pass log power is off by .24 instead of .01 to .03 (root mean square).
+BAND_ORDER, BAND = 3, (0.5, 40.0)  # of the Butterworth filter; Hz
 TAPER_STEP = SPECTROGRAM_STEP_SECONDS * SFREQ
 TAPER_SAMPLES = 2 * TAPER_STEP
 TIME_BANDWIDTH, N_TAPERS = 2, 3
@@ -2949,22 +3096,47 @@ def multitaper_power(signals: Tensor) -> Tensor:
     return functools.reduce(torch.Tensor.add_, tapers).div_(N_TAPERS * SFREQ)
 
 
-def competition_spectrogram(eeg: Tensor | np.ndarray) -> Tensor:
+@functools.cache
+def band_filter() -> np.ndarray:
+    """Second-order sections of the recipe's band-pass."""
+    return scipy.signal.butter(BAND_ORDER, BAND, btype="bandpass", fs=SFREQ, output="sos")
+
+
+def band_passed(signals: Tensor) -> Tensor:
+    """(signals, time) float64 microvolts through the recipe's band-pass, without delay. NaN stays NaN; the filter runs
+    over gaps on a straight line from one end to the other."""
+    gaps, values = signals.isnan().numpy(), signals.numpy().copy()
+    time = np.arange(values.shape[-1])
+    for signal, gap in zip(values, gaps, strict=True):
+        if gap.any() and not gap.all():
+            signal[gap] = np.interp(time[gap], time[~gap], signal[~gap])
+    values = np.ascontiguousarray(scipy.signal.sosfiltfilt(band_filter(), values))  # runs backwards in memory
+    values[gaps] = np.nan
+    return torch.from_numpy(values)
+
+
+def competition_spectrogram(eeg: Tensor | np.ndarray, filtered: bool = False) -> Tensor:
     """The spectrogram as the competition's files hold it.
 
-    eeg: (20, n) microvolts at 200 Hz in schema order, unfiltered; n >= 800. Returns
-    (4, 100, columns) float32 power in uV^2/Hz, regions LL, RL, RP, LP, 0.59 ... 19.92 Hz, one
-    column every 2 s: column j is made of samples 400 j ... 400 j + 799. A column without any finite
-    difference is NaN; where only some of the four differences have gaps, the others are averaged.
-    Source: the recipe was recovered by fitting a real 10-minute spectrogram to EEG of the same
-    recording. Computed in float64: a drift of millivolts lies 100 dB above the weakest bins.
+    eeg: (20, n) microvolts at 200 Hz in schema order, n >= 800, as the competition's files have it; filtered: it is
+    band-passed already, as the pieces published with the IIIC study are. Returns (4, 100, columns) float32 power in
+    uV^2/Hz, regions LL, RL, LP, RP, 0.59 ... 19.92 Hz, one column every 2 s: column j is made of samples
+    400 j ... 400 j + 799. A column without any finite difference is NaN; where only some of the four differences have
+    gaps, the others are averaged. Computed in float64: a drift of millivolts lies 100 dB above the weakest bins.
+
+    Source: recovered by fitting real 10-minute spectrograms to EEG of the same recordings. On two such pairs log power
+    is off by .011 and .028; the first and the last column, where the filter lacks what came before and after, by .05
+    to .07.
     """
-    eeg = torch.as_tensor(eeg)
+    eeg = torch.as_tensor(eeg).cpu()
     if eeg.shape[-1] < TAPER_SAMPLES:
         raise ValueError(f"a spectrogram column needs {TAPER_SAMPLES} samples (4 s), got {eeg.shape[-1]}")
+
+    def region(differences: Tensor) -> Tensor:  # (4, time) -> (columns, 100)
+        return multitaper_power(differences if filtered else band_passed(differences)).nanmean(dim=0)
+
     chains = bipolar(eeg.double(), CHAIN_PAIRS).chunk(len(REGIONS))
-    regions = on_each_core(lambda differences: multitaper_power(differences).nanmean(dim=0), chains)  # (columns, 100)
-    return torch.stack(regions).transpose(-2, -1).float()
+    return torch.stack(on_each_core(region, chains)).transpose(-2, -1).float()
 
 
 def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:
@@ -2977,7 +3149,7 @@ def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:
         shape = (len(REGIONS), N_FREQUENCIES, SPECTROGRAM_COLUMNS)
         spectrogram = torch.full(shape, torch.nan, device=eeg.device)
     rebuilt = spectrogram.clone()
-    columns = competition_spectrogram(eeg)
+    columns = competition_spectrogram(eeg).to(rebuilt.device)
     assert columns.shape[-1] == len(CENTRE_COLUMNS), f"{WINDOW_SECONDS} s of EEG expected"
     centre = rebuilt[..., CENTRE_COLUMNS.start : CENTRE_COLUMNS.stop]
     centre.copy_(torch.where(centre.isnan(), columns, centre))
@@ -3047,6 +3219,8 @@ class Sample:
     repaired: tuple[str, ...] = ()
     rebuilt: str | None = None  # why the spectrogram's centre was rebuilt from the EEG
     slow: bool = False  # a reading was given up
+    structural: tuple[str, ...] = ()  # of what was read: how the files are made (common/records.py)
+    n_time: int = WINDOW_SAMPLES  # of the EEG's file, samples
 
 
 def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) -> Recording:
@@ -3061,15 +3235,10 @@ def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) 
         raise RecordingError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
-def read_central(
-    read: Callable[[Path], Recording], path: Path, length: int, seconds: float
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The central `length` of a recording and its findings: in a test set, where all are of one length, also that it
-    was too long. Raises RecordingError."""
-    recording = read_in_time(read, path, seconds)
+def too_long(recording: Recording, length: int) -> tuple[str, ...]:
+    """A finding in a test set, where all recordings are of one length."""
     n_time = recording.values.shape[-1]
-    too_long = (f"{n_time} long: the central {length} used",) if n_time > length else ()
-    return central(recording.values, length), recording.findings + too_long
+    return (f"{n_time} long: the central {length} used",) if n_time > length else ()
 
 
 def read_sample(
@@ -3081,27 +3250,39 @@ def read_sample(
     """
     unreadable: list[str] = []
     repaired: list[str] = []
+    structural: list[str] = []
     eeg = spectrogram = rebuilt = None
-    slow = False
+    slow, n_time = False, WINDOW_SAMPLES
     try:
         path = competition / TEST_EEGS / f"{eeg_id}.parquet"
-        eeg, findings = read_central(read_eeg, path, WINDOW_SAMPLES, seconds)
+        recording = read_in_time(read_eeg, path, seconds)
+        structural += [f"EEG: {finding}" for finding in recording.structural]
+        eeg, n_time = central(recording.values, WINDOW_SAMPLES), recording.values.shape[-1]
         if not np.isfinite(eeg[SCALP]).any():
             eeg = None
             raise RecordingError(f"{path.name}: nothing finite on the scalp in its central 50 s")
-        repaired += [f"EEG: {finding}" for finding in findings]
+        repaired += [f"EEG: {finding}" for finding in recording.findings + too_long(recording, WINDOW_SAMPLES)]
     except RecordingError as error:
+        structural += [f"EEG: {finding}" for finding in error.structural]
         unreadable.append(f"EEG {error}")
         slow = isinstance(error, SlowReadError)
     if not spectrogram_wanted:
-        return Sample(eeg_id, eeg, None, tuple(unreadable), tuple(repaired), slow=slow)
+        return Sample(
+            *(eeg_id, eeg, None, tuple(unreadable), tuple(repaired)),
+            slow=slow,
+            structural=tuple(structural),
+            n_time=n_time,
+        )
     try:
         path = competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet"
-        spectrogram, findings = read_central(read_spectrogram, path, SPECTROGRAM_COLUMNS, seconds)
-        repaired += [f"spectrogram: {finding}" for finding in findings]
+        recording = read_in_time(read_spectrogram, path, seconds)
+        structural += [f"spectrogram: {finding}" for finding in recording.structural]
+        spectrogram, findings = central(recording.values, SPECTROGRAM_COLUMNS), recording.findings
+        repaired += [f"spectrogram: {finding}" for finding in findings + too_long(recording, SPECTROGRAM_COLUMNS)]
         if not np.isfinite(spectrogram).any(axis=(1, 2)).all():
             rebuilt = f"spectrogram {path.name}: a region without one finite value"
     except RecordingError as error:
+        structural += [f"spectrogram: {finding}" for finding in error.structural]
         rebuilt = f"spectrogram {error}"
         slow = slow or isinstance(error, SlowReadError)
     if rebuilt is not None and eeg is None:
@@ -3113,7 +3294,9 @@ def read_sample(
         if not np.isfinite(spectrogram).any():
             spectrogram = rebuilt = None
             unreadable.append(f"spectrogram {path.name}: missing, and the EEG's gaps leave no column")
-    return Sample(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt, slow)
+    return Sample(
+        *(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt, slow, tuple(structural), n_time)
+    )
 
 
 # %% infer.report
@@ -3947,8 +4130,16 @@ class Run:
     """
 
     def __init__(
-        self, ensemble: Ensemble, weights: dict[str, float], blend: Blend, budget: Budget, report: SubmissionReport
+        self,
+        ensemble: Ensemble,
+        weights: dict[str, float],
+        blend: Blend,
+        budget: Budget,
+        report: SubmissionReport,
+        forgiving: bool = False,
     ) -> None:
+        self.forgiving = forgiving
+        self.first: list[Sample] = []  # the first recordings, until it is known whether they are made as expected
         self.ensemble, self.weights, self.blend = ensemble, weights, blend
         self.budget, self.report = budget, report
         views = (PLAIN, *blend.views)
@@ -3966,6 +4157,7 @@ class Run:
         done, since = 0, self.budget.clock()
         with closing(read_ahead(read, ids, ahead=2 * size)) as samples, tqdm_of(len(ids)) as bar:
             for batch in batches(samples, size):
+                self.look_at_first(batch, len(ids))
                 self.answer(batch, since)
                 done, since = done + len(batch), self.budget.clock()
                 self.drop_what_is_too_much(done, len(ids) - done)
@@ -3973,6 +4165,21 @@ class Run:
                 bar.update(len(batch))
                 if self.budget.is_over():
                     break
+
+    def look_at_first(self, batch: list[Sample], eegs: int) -> None:
+        """Whether the first recordings are made as expected. If not, raises SystematicError; forgiving, warns."""
+        if len(self.first) >= min(FIRST_RECORDINGS, eegs):
+            return
+        self.first += batch
+        if len(self.first) < min(FIRST_RECORDINGS, eegs):
+            return
+        read = [sample.n_time for sample in self.first if sample.eeg is not None]
+        found = systematic([sample.structural for sample in self.first])
+        found = found or another_rate(read, [WINDOW_SAMPLES] * len(read))
+        if found and not self.forgiving:
+            raise SystematicError(f"the test recordings: {found}. {EXPECTED}")
+        if found:
+            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {found}")
 
     def answer(self, batch: list[Sample], since: float) -> None:
         """Predict a batch. `since`: when the one before was done."""
@@ -4167,7 +4374,7 @@ def submit(
     report.devices = [describe(device) for device in devices]
     folds, shares = load_models(weights, blend, forgiving, report)
     ensemble = Ensemble(members_of(folds), devices, report.warn, forgiving, clock)
-    run = Run(ensemble, shares, blend, budget, report)
+    run = Run(ensemble, shares, blend, budget, report, forgiving)
     run.costs["loading"] = budget.elapsed()
     wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
 

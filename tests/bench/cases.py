@@ -13,7 +13,7 @@ import numpy as np
 import references
 import torch
 from measure import LOGARITHM, Work
-from samples import Samples, write_eeg
+from samples import Samples
 
 from common.features import Windows, build_input
 from common.images import percentiles
@@ -22,6 +22,7 @@ from common.records import central, read_ahead, read_eeg, read_spectrogram
 from common.schema import SFREQ, TRAIN_EEGS, WINDOW_SAMPLES
 from common.spectrogram import competition_spectrogram
 from train.simulate.processes import ONE_THREAD, environment
+from train.simulate.recording_files import write_eeg
 from train.store import RecordingStore
 from train.store_index import EEGS
 

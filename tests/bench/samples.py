@@ -5,15 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow
-import pyarrow.parquet
 
 from common.schema import (
-    ELECTRODES,
-    REGIONS,
     SFREQ,
     SPECTROGRAM_COLUMNS,
-    SPECTROGRAM_FIELDS,
     TEST_EEGS,
     TEST_SPECTROGRAMS,
     TEST_TABLE,
@@ -23,6 +18,7 @@ from common.spectrogram import competition_spectrogram
 from train.simulate.artefacts import draw_artefacts
 from train.simulate.background import draw_background
 from train.simulate.eeg import simulate_eeg
+from train.simulate.recording_files import write_eeg, write_spectrogram
 
 RECORDING_SECONDS = 602  # 300 columns of a spectrogram
 WINDOWS_PER_RECORDING = RECORDING_SECONDS * SFREQ // WINDOW_SAMPLES
@@ -56,19 +52,6 @@ def cut_windows(recording: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pieces.transpose(1, 0, 2))
 
 
-def write_eeg(path: Path, window: np.ndarray) -> Path:
-    pyarrow.parquet.write_table(pyarrow.table(dict(zip(ELECTRODES, window, strict=True))), path)
-    return path
-
-
-def write_spectrogram(path: Path, spectrogram: np.ndarray) -> Path:
-    fields = [field for region in REGIONS for field in SPECTROGRAM_FIELDS[region]]
-    rows = spectrogram.reshape(len(fields), -1)
-    times = 1 + 2 * np.arange(rows.shape[1], dtype=np.int64)
-    pyarrow.parquet.write_table(pyarrow.table({"time": times, **dict(zip(fields, rows, strict=True))}), path)
-    return path
-
-
 def whole_spectrogram(recording: np.ndarray) -> np.ndarray:
     """(4, 100, 300); a recording shorter than ten minutes is repeated."""
     spectrogram = competition_spectrogram(recording).numpy()
@@ -83,9 +66,8 @@ def make_samples(folder: Path, seconds: int = RECORDING_SECONDS, files: int = 16
     windows = cut_windows(recording)
     spectrogram = whole_spectrogram(recording)
     eeg_files = [write_eeg(folder / f"{i}.parquet", windows[i % len(windows)]) for i in range(files)]
-    return Samples(
-        recording, windows, spectrogram, eeg_files, write_spectrogram(folder / "spectrogram.parquet", spectrogram)
-    )
+    spectrogram_file = write_spectrogram(folder / "spectrogram.parquet", spectrogram, hidden=True)
+    return Samples(recording, windows, spectrogram, eeg_files, spectrogram_file)
 
 
 def write_test_set(competition: Path, eegs: int) -> None:
@@ -99,5 +81,6 @@ def write_test_set(competition: Path, eegs: int) -> None:
         for window in cut_windows(recording)[: eegs - len(rows)]:
             rows.append({"spectrogram_id": 2_000 + len(rows), "eeg_id": 1_000 + len(rows), "patient_id": number})
             write_eeg(competition / TEST_EEGS / f"{rows[-1]['eeg_id']}.parquet", window)
-            write_spectrogram(competition / TEST_SPECTROGRAMS / f"{rows[-1]['spectrogram_id']}.parquet", spectrogram)
+            file = competition / TEST_SPECTROGRAMS / f"{rows[-1]['spectrogram_id']}.parquet"
+            write_spectrogram(file, spectrogram, hidden=True)
     pl.DataFrame(rows).write_csv(competition / TEST_TABLE)

@@ -31,7 +31,7 @@ from train.simulate.patient import Row, random_generator, record_patient
 from train.simulate.plan import PatientPlan, draw_ids, plan_patients
 from train.simulate.processes import ONE_THREAD, environment
 
-FORMAT = 1  # to be raised when the same patients and seed give other files
+FORMAT = 2  # to be raised when the same patients and seed give other files
 TRUTH, RECORD = "truth", "simulation.json"
 FEWEST_PATIENTS = 4  # one of them hidden, three to train and validate on
 MOST_WORKERS = 8

@@ -5,14 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from common.schema import (
-    ELECTRODES,
-    REGIONS,
     SFREQ,
     SPECTROGRAM_COLUMNS,
-    SPECTROGRAM_FIELDS,
     SPECTROGRAM_STEP_SECONDS,
     TEST_EEGS,
     TEST_SPECTROGRAMS,
@@ -34,6 +30,7 @@ from train.simulate.plan import (
     lay_out,
 )
 from train.simulate.raters import draw_votes, probabilities
+from train.simulate.recording_files import write_eeg, write_spectrogram
 
 
 @dataclass(frozen=True)
@@ -103,19 +100,13 @@ def write_recording(
 ) -> None:
     """Write the spectrogram of a stream (20, n) and the part of it that each EEG file holds."""
     spectrogram = competition_spectrogram(eeg).numpy()  # (regions, frequencies, columns)
-    times = 1 + SPECTROGRAM_STEP_SECONDS * np.arange(spectrogram.shape[-1], dtype=np.int64)
-    assert len(times) == SPECTROGRAM_COLUMNS + timeline.windows[-1].start // SPECTROGRAM_STEP_SECONDS
-    powers = {
-        field: spectrogram[r, f]
-        for r, region in enumerate(REGIONS)
-        for f, field in enumerate(SPECTROGRAM_FIELDS[region])
-    }
+    last = timeline.windows[-1].start // SPECTROGRAM_STEP_SECONDS
+    assert spectrogram.shape[-1] == SPECTROGRAM_COLUMNS + last  # as the competition's: to the end of the last window
     folder = directory / (TEST_SPECTROGRAMS if hidden else TRAIN_SPECTROGRAMS)
-    pl.DataFrame({"time": times, **powers}).write_parquet(folder / f"{recording.spectrogram_id}.parquet")
+    write_spectrogram(folder / f"{recording.spectrogram_id}.parquet", spectrogram, hidden)
     folder = directory / (TEST_EEGS if hidden else TRAIN_EEGS)
     for i, eeg_id in enumerate(recording.eeg_ids):
         starts = [window.start for window in timeline.windows if window.eeg == i]
         begin = LEAD_SECONDS + EEG_LEAD_SECONDS + min(starts)
         end = LEAD_SECONDS + EEG_LEAD_SECONDS + max(starts) + WINDOW_SECONDS
-        piece = eeg[:, begin * SFREQ : end * SFREQ]
-        pl.DataFrame(dict(zip(ELECTRODES, piece, strict=True))).write_parquet(folder / f"{eeg_id}.parquet")
+        write_eeg(folder / f"{eeg_id}.parquet", eeg[:, begin * SFREQ : end * SFREQ])
