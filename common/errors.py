@@ -1,5 +1,15 @@
-"""The base of every error a user can cause and mend."""
+"""The base of every error a user can cause and mend, and what is said of it in more than one place."""
+
+from common.schema import REGIONS
 
 
 class KitError(Exception):
     """Its message says what was found, what was expected and what to do; commands print it without a traceback."""
+
+
+def other_regions(regions: tuple[str, ...]) -> str:
+    """Why weights that saw the spectrogram's regions in this order cannot be used."""
+    return (
+        f"trained with the regions in the order {', '.join(regions)}, this version of the kit has "
+        f"{', '.join(REGIONS)}, as the competition's files: the nets would see panels exchanged. Train it again"
+    )

@@ -37,6 +37,7 @@ LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
 # Typical distance of a sample from its electrode's median. Fourteen real EEGs have 9 to 2,600 microvolts.
 USUAL_MICROVOLTS = (0.5, 5000.0)
 FREQUENCY_TOLERANCE = 0.006  # Hz: names are rounded to two decimals
+OTHER_RATES = (50, 64, 100, 125, 128, 160, 240, 250, 256, 300, 400, 500, 512, 1000, 1024, 2000)  # Hz
 FIRST_RECORDINGS, A_FEW = 20, 3  # more than a few of the first recordings with the same structural finding: systematic
 LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
 UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
@@ -305,16 +306,18 @@ def systematic(structural: Sequence[Sequence[str]]) -> str | None:
 
 
 def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> str | None:
-    """What is structural about the lengths of EEGs: all are longer or shorter than expected by one factor, as at
-    another sampling rate. Lengths in samples. None where they are as expected, or differ from it in any other way."""
+    """What is structural about the lengths of EEGs: all are as long as at another rate that amplifiers have.
+
+    n_time: samples; expected: samples at 200 Hz. None where lengths are as expected, or differ in any other way.
+    """
     if len(n_time) <= A_FEW:
         return None
-    factors = np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
-    factor = float(np.median(factors))
-    alike = np.abs(factors / factor - 1) < 0.005
-    if abs(factor - 1) < 0.02 or alike.mean() < 0.9:
-        return None
-    return f"{alike.sum()} of the first {len(factors)} files: {factor:.4g} times as long as at {SFREQ} Hz"
+    rates = SFREQ * np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
+    for rate in OTHER_RATES:
+        alike = np.abs(rates / rate - 1) < 0.005
+        if alike.mean() >= 0.9:
+            return f"{alike.sum()} of the first {len(rates)} files: as long as at {rate} Hz"
+    return None
 
 
 def refuse_systematic(folder: str, found: str | None) -> None:

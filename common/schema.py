@@ -28,6 +28,7 @@ LABELLED_SECONDS = 10  # the experts judged the central 10 s
 # Regions of the spectrogram, in the order of the files' columns: left and right lateral chain, left and right
 # parasagittal chain.
 REGIONS = ("LL", "RL", "LP", "RP")
+FORMER_REGIONS = ("LL", "RL", "RP", "LP")  # of weights that do not say their order: older versions of the kit
 CHAINS = {
     "LL": ("Fp1", "F7", "T3", "T5", "O1"),
     "RL": ("Fp2", "F8", "T4", "T6", "O2"),

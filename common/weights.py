@@ -19,17 +19,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from common.config import ConfigError, Experiment, explain, parse_experiment
-from common.errors import KitError
+from common.errors import KitError, other_regions
 from common.features import with_constants
 from common.files import sha256_of
 from common.inputs import Constants, Strict
 from common.models.build import build_model
-from common.schema import REGIONS
+from common.schema import FORMER_REGIONS, REGIONS
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
 FORMAT = 1  # of a weights folder; another one is refused, not guessed at
-# Of weights that do not say it: they were trained before the kit took the files' own order.
-OLD_REGIONS = ("LL", "RL", "RP", "LP")
 
 
 class WeightsError(KitError):
@@ -57,7 +55,7 @@ class Manifest(Strict):
     initialised: str  # "random", or where the backbone's pretrained weights came from
     folds: tuple[FoldEntry, ...]
     versions: dict[str, str]
-    regions: tuple[str, ...] = OLD_REGIONS  # the order in which the nets saw them
+    regions: tuple[str, ...] = FORMER_REGIONS  # the order in which the nets saw them
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,6 @@ class ModelFolds:
 def named(what: str, error: Exception) -> str:
     """An error as a line: ours say what is wrong by themselves, of others the kind is told."""
     return str(error) if isinstance(error, WeightsError) else f"{what}: {type(error).__name__}: {error}"
-
-
-def other_regions(regions: tuple[str, ...]) -> str:
-    """Why weights that saw the regions in this order cannot be used."""
-    return (
-        f"trained with the regions in the order {', '.join(regions)}, this version of the kit has "
-        f"{', '.join(REGIONS)}, as the competition's files: the nets would see panels exchanged. Train it again"
-    )
 
 
 def find_weights(folders: list[Path]) -> list[Path]:

@@ -48,9 +48,9 @@ class Stage:
         meta |= {"dataset_sources": ["OWNER/hms-tiny"], **changes}
         (self.kernel / "kernel-metadata.json").write_text(json.dumps(meta))
 
-    def run(self, source, *options, datasets=None, env=None):
+    def run(self, source, *options, datasets=None, env=None, python=sys.executable, sandbox=SANDBOX):
         (self.kernel / "kernel.py").write_text(HEAD + source)
-        command = [sys.executable, str(SANDBOX), str(self.kernel), "--competition", str(self.competition)]
+        command = [str(python), str(sandbox), str(self.kernel), "--competition", str(self.competition)]
         command += ["--datasets", *map(str, datasets or [self.dataset]), "--out", str(self.out), *options]
         return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from conftest import PROJECT
 
-from common.schema import VOTES
+from common.schema import REGIONS, VOTES
 from common.spectrogram import CENTRE_COLUMNS
 from infer.samples import read_sample
 from infer.submit import submit
@@ -142,14 +142,16 @@ def test_a_missing_spectrogram_is_rebuilt_in_its_centre(broken):
     # The base has the EEG in whole microvolts, the file was made before: equal up to that noise.
     file = read_sample(broken, BASE, BASE, True).spectrogram[there]
     strong = file > np.quantile(file, 0.5)
-    np.testing.assert_allclose(rebuilt[there][strong], file[strong], rtol=0.2)
+    apart = np.abs(np.log(rebuilt[there][strong] / file[strong]))
+    assert np.quantile(apart, 0.99) < 0.1 and apart.max() < 1  # the outer columns feel the filter's edges
 
 
 def test_a_missing_region_alone_is_rebuilt(broken):
     number, base = ID["no region"], read_sample(broken, BASE, BASE, True).spectrogram
     sample = read_sample(broken, number, number, True).spectrogram
-    np.testing.assert_array_equal(sample[:3], base[:3])  # LL, RL, RP as in the file
-    assert np.isfinite(sample[3, 0]).sum() == 24
+    lost, kept = REGIONS.index("LP"), [REGIONS.index(region) for region in ("LL", "RL", "RP")]
+    np.testing.assert_array_equal(sample[kept], base[kept])  # as in the file
+    assert np.isfinite(sample[lost, 0]).sum() == 24
 
 
 @pytest.mark.parametrize("folders", [("test_spectrograms",), ("test_eegs",), ("test_eegs", "test_spectrograms")])

@@ -64,7 +64,7 @@ def stages(*tables, **training):
         ({"trainning": {}}, "trainning: unknown key; did you mean 'training'?"),
         ({"input": {"kind": "kaggle-image", "standardize": "panel"}}, "did you mean 'standardise'?"),
         ({"training": {"stages": [{"epoch": 2}]}}, "training.stages.0.epoch: unknown key; did you mean 'epochs'?"),
-        ({"training": {"zzz": 2}}, "training.zzz: unknown key; known keys: labels, folds, seed"),
+        ({"training": {"zzz": 2}}, "training.zzz: unknown key; known keys: labels, window, folds, seed"),
         ({"model": {"kind": "spectrogram-cnn", "dilations": [1]}}, "spectrogram-cnn.dilations: unknown key"),
         ({"input": {"parts": ["image"]}}, f"input.kind: missing; one of {', '.join(INPUT_KINDS)}"),
         ({"model": {"width": 8}}, "model.kind: missing; one of spectrogram-cnn, spectrogram-transformer, wave"),

@@ -13,6 +13,7 @@ from conftest import command
 from doctor_stage import TABLES, copy_of, opened, run_doctor, sound_competition
 
 from common.schema import ELECTRODES
+from train.doctor_tables import changes_within_eegs
 
 FOLDERS = ("train_eegs", "test_eegs", "train_spectrograms", "test_spectrograms")
 
@@ -52,6 +53,21 @@ def test_a_sound_competition_can_be_trained_on(sound, tmp_path):
     assert sum(values["folds"]["patients"]) == 3
     assert "training can start" in ended.stdout and "Extrapolated" in ended.stdout and "17,089 EEGs" in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) <= 120
+
+
+def test_changes_within_eegs_are_counted_by_hand():
+    eegs = [  # eeg_id, start, consensus, votes for seizure and other
+        *((1, 0, "Seizure", 3, 0), (1, 4, "Seizure", 3, 1)),  # overlapping, judged differently
+        *((2, 0, "Seizure", 3, 0), (2, 40, "Other", 0, 3)),  # another consensus, far apart
+        *((3, 0, "Other", 0, 3), (3, 6, "Seizure", 3, 0), (3, 8, "Seizure", 3, 0)),  # both
+        *((4, 0, "Other", 0, 3), (4, 2, "Other", 0, 3), (5, 0, "Other", 0, 1)),  # neither
+    ]
+    columns = ("eeg_id", "eeg_label_offset_seconds", "expert_consensus", "seizure_vote", "other_vote")
+    table = pl.DataFrame(eegs, schema=columns, orient="row").with_columns(
+        spectrogram_id=1, patient_id=1, label_id=1, spectrogram_label_offset_seconds=0,
+        lpd_vote=0, gpd_vote=0, lrda_vote=0, grda_vote=0,
+    )  # fmt: skip
+    assert changes_within_eegs(table) == {"eegs": 5, "consensus_changes": 2, "overlaps_differ": 2}
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ def leaves(value, path=""):
 def test_as_published_brings_back_what_was_and_nothing_else(name):
     config, published = CONFIGS[name], as_published(CONFIGS[name])
     wanted = {".name": f"{name}-as-published", ".training.selection": "as-published", ".training.checkpoint": "best"}
+    wanted[".training.window"] = "middle"
     for k, stage in enumerate(config.training.stages):
         wanted[f".training.stages.{k}.schedule"] = "never-stepped"
         if k and not stage.carry_on:

@@ -203,7 +203,7 @@ def test_reading_takes_no_more_memory_for_more_recordings(competition, tmp_path)
     hold_half(EEGS, tmp_path, tmp_path / "store", range(160), workers=1)[0].close()
     answers, grown = PROCESSES.SimpleQueue(), {}
     for number in (20, 160):  # 17 and 132 MiB of recordings
-        rows = pl.DataFrame({"eeg_id": range(number), "eeg_start": [0] * number})
+        rows = pl.DataFrame({"eeg_id": range(number), "eeg_start": [0] * number, "eeg_starts": [[0]] * number})
         process = PROCESSES.Process(target=measure_reading, args=(tmp_path, rows, answers), daemon=True)
         process.start()
         process.join(120)

@@ -126,9 +126,11 @@ def test_one_permutation_is_the_mirror():
 
 def test_reversed_time_reverses_both_and_keeps_densities():
     eeg = small_eeg()
-    panels = competition_spectrogram(eeg)
+    panels = competition_spectrogram(eeg, filtered=True)
     assert reverse_time(torch.tensor([[1.0, 2, 3]])).tolist() == [[3, 2, 1]]
-    torch.testing.assert_close(competition_spectrogram(reverse_time(eeg)), reverse_time(panels), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        competition_spectrogram(reverse_time(eeg), filtered=True), reverse_time(panels), rtol=1e-5, atol=0
+    )
     assert not torch.allclose(reverse_time(panels), panels)
 
 
@@ -144,6 +146,6 @@ def test_shift_takes_a_later_window_and_knows_nothing_beyond(steps, expected):
 
 def test_shift_moves_eeg_and_spectrogram_by_the_same_seconds():
     eeg = small_eeg()
-    panels = competition_spectrogram(eeg)
-    moved = competition_spectrogram(shift_time(eeg, 800)[..., :1200])  # 4 s: two columns
+    panels = competition_spectrogram(eeg, filtered=True)
+    moved = competition_spectrogram(shift_time(eeg, 800)[..., :1200], filtered=True)  # 4 s: two columns
     assert torch.equal(moved, shift_time(panels, 2)[..., : moved.shape[-1]])

@@ -178,7 +178,7 @@ def test_the_last_command_of_a_killed_publisher_is_waited_for(tmp_path):
         f"import os, subprocess, sys; sys.path.insert(0, {str(KERNELS)!r})\n"
         "from pathlib import Path\nfrom publishing.publication import sole_publisher\n"
         f"with sole_publisher(Path({str(tmp_path)!r})) as lock:\n"
-        "    subprocess.Popen(['sleep', '1.5'], pass_fds=[lock], stdout=subprocess.DEVNULL)\n"
+        "    subprocess.Popen(['sleep', '6'], pass_fds=[lock], stdout=subprocess.DEVNULL)\n"
         "    os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", orphan]).returncode == -9

@@ -32,8 +32,8 @@ def written(tmp_path, frame):
             "extra columns ignored: 2 (Photic, note)",
         ),
         (lambda frame: frame.cast(pl.Float64), "numbers are Float64"),
-        (lambda frame: frame.rename(str.lower), "another spelling"),
-        (lambda frame: frame.rename({"Fp1": " FP1 "}), "another spelling"),
+        (lambda frame: frame.rename(str.lower), None),  # case and blanks do not matter
+        (lambda frame: frame.rename({"Fp1": " FP1 "}), None),
         (lambda frame: frame.with_columns(fp1=pl.lit(0.0)), "extra columns ignored: 1 (fp1)"),  # the exact name wins
     ],
 )
@@ -168,6 +168,17 @@ def power_frame(n_rows=300):
     return pl.DataFrame({"time": np.arange(n_rows) * 2 + 1} | {f: values[:, k] for k, f in enumerate(fields)}), values
 
 
+def to_three_decimals(name):
+    """The bin's own frequency, of which the file spells two decimals."""
+    region, _, hertz = name.partition("_")
+    return f"{region}_{round(float(hertz) * 1024 / 200) * 200 / 1024:.3f}" if hertz else name
+
+
+def to_two_decimals(name):
+    region, _, hertz = name.partition("_")
+    return f"{region}_{round(float(hertz) * 1024 / 200) * 200 / 1024:.2f}" if hertz else name
+
+
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
@@ -175,7 +186,15 @@ def power_frame(n_rows=300):
         (lambda frame: frame.drop("time"), None),
         (lambda frame: frame.with_columns(pl.col("time").cast(pl.String)), "time is String: its rows are taken"),
         (lambda frame: frame.sample(fraction=1, shuffle=True, seed=3), "not in the order of time"),
-        (lambda frame: frame.rename(str.lower), "another spelling"),
+        (lambda frame: frame.rename(str.lower), None),
+        (lambda frame: frame.rename(to_three_decimals), None),  # LL_3.125 is the file's LL_3.13
+        (lambda frame: frame.rename(to_two_decimals), None),  # LL_4.10 is the file's LL_4.1
+        (lambda frame: frame.with_columns(pl.col("time").cast(pl.Int16)), None),
+        (lambda frame: frame.with_columns(pl.col("time").cast(pl.Float64)), None),
+        (lambda frame: frame.with_columns(pl.lit(7.0).alias("LL_3.125")), "extra columns ignored: 1 (LL_3.125)"),
+        (lambda frame: frame.with_columns(pl.lit(7.0).alias("LL_3.14")), "extra columns ignored: 1 (LL_3.14)"),
+        (lambda frame: frame.with_columns(pl.lit(7.0).alias("RR_3.13")), "extra columns ignored: 1 (RR_3.13)"),
+        (lambda frame: frame.with_columns(time=pl.col("time") * 2), "a row every 4 s"),
     ],
 )
 @pytest.mark.parametrize("n_rows", [300, 310, 200])
@@ -202,9 +221,9 @@ def test_negative_power_and_a_lost_region(tmp_path):
     frame = frame.drop([name for name in frame.columns if name.startswith("RP_")])
     frame = frame.with_columns(pl.when(pl.col("time") == 3).then(-1.0).otherwise("LL_0.59").alias("LL_0.59"))
     read = read_spectrogram(written(tmp_path, frame))
-    assert np.isnan(read.values[2]).all() and np.isnan(read.values[0, 0, 1])
+    assert np.isnan(read.values[3]).all() and np.isnan(read.values[0, 0, 1])
     assert np.isnan(read.values).sum() == 100 * 300 + 1
-    np.testing.assert_array_equal(read.values[3], values[:, 300:].T)
+    np.testing.assert_array_equal(read.values[2], values[:, 200:300].T)
     assert [finding.split(":")[0] for finding in read.findings] == [
         "missing columns read as NaN",
         "negative power read as NaN",

@@ -80,8 +80,8 @@ def test_the_window_drawn_is_the_labelled_one(road, monkeypatch):
         report_recordings.draw_recordings(material, road.competition, [number])
         votes = [column for column in row if column.endswith("_vote")]
         same = windows.filter(pl.col("eeg_id") == row["eeg_id"], *(pl.col(vote) == row[vote] for vote in votes))
-        offset = same["eeg_label_offset_seconds"]
-        start = int((offset.min() + offset.max()) / 2 * 200)
+        offset = same["eeg_label_offset_seconds"].sort()
+        start = int(offset[(offset - (offset.min() + offset.max()) / 2).abs().arg_min()] * 200)
         file = pl.read_parquet(road.competition / "train_eegs" / f"{row['eeg_id']}.parquet")
         wanted = file[start : start + 10_000]["Cz"].to_numpy()
         assert np.array_equal(drawn[-1][ELECTRODES.index("Cz")], wanted, equal_nan=True)

@@ -59,6 +59,13 @@ def cut_weights(run, _):
     file.write_bytes(file.read_bytes()[:1000])
 
 
+def former_order(run, _):
+    """As trained before the kit took the order of the competition's files."""
+    facts = json.loads((run / "fold1" / "fold.json").read_text())
+    assert facts.pop("regions") == ["LL", "RL", "LP", "RP"]
+    (run / "fold1" / "fold.json").write_text(json.dumps(facts))
+
+
 def lost_facts(run, _):
     (run / "fold1" / "fold.json").unlink()
 
@@ -70,6 +77,7 @@ def lost_facts(run, _):
         (fold_of_another_run, r"fold1 is fold1 of another run"),
         (swapped_weights, r"fold1/last\.safetensors is not what training wrote: damaged or swapped"),
         (cut_weights, r"fold1/last\.safetensors is not what training wrote"),
+        (former_order, "fold1: trained with the regions in the order LL, RL, RP, LP"),
         (lost_facts, r"fold1/fold\.json cannot be read"),
     ],
 )

@@ -1,8 +1,10 @@
 """What a kernel must not be able to do. Every test is an attack that must end the kernel with an error."""
 
 import os
+import shutil
 import socket
 import tempfile
+import venv
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,33 @@ def test_the_project_cannot_be_read_or_written(stage, isolation):
     assert_refused(stage, f"Path('{target}').write_text('x')", isolation, "Error")
     assert not target.exists()
     assert_refused(stage, f"Path('{PROJECT / 'kernels' / 'build.py'}').read_text()", isolation, "Error")
+
+
+def test_a_project_below_the_temporary_folder_is_hidden_too(tmp_path):
+    """The kernel may write to its own /tmp, and the environment that it runs in lies in the project."""
+    need_namespaces()
+    project = tmp_path / "a clone"
+    for package in ("kernels", "common"):
+        shutil.copytree(PROJECT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(project / ".venv")
+    (site,) = project.glob(".venv/lib/*/site-packages")
+    (site / "project.pth").write_text(str(project))  # as an editable install
+    (tmp_path / "stage").mkdir()
+    stage, here = Stage(tmp_path / "stage"), {"python": project / ".venv/bin/python"}
+    here["sandbox"] = project / "kernels" / "sandbox.py"
+    attacks = {
+        f"Path({str(project / 'new.txt')!r}).write_text('x')": "Read-only file system",
+        f"Path({str(project / '.venv/new.txt')!r}).write_text('x')": "Read-only file system",
+        f"Path({str(project / 'kernels/build.py')!r}).read_text()": "No such file",
+        f"Path({str(stage.competition / 'truth/votes.csv')!r}).read_text()": "No such file",
+        "import common.schema": "No module named",
+    }
+    for attack, error in attacks.items():
+        done = stage.run(f"{attack}\nanswer()\n", "--isolation", "namespace", **here)
+        assert done.returncode == 1, done.stderr
+        assert error in stage.log().split("\n")[-2], attack
+    done = stage.run("Path('/tmp/scratch').write_text('x')\nanswer()\n", "--isolation", "namespace", **here)
+    assert done.returncode == 0, stage.log()
 
 
 def test_the_answers_cannot_be_read(stage, isolation):

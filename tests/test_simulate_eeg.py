@@ -14,7 +14,7 @@ from train.simulate.forward import LEFT, RIGHT, bipolar_matrix, dipole_field, el
 from train.simulate.patterns import draw_episode, render_episode
 from train.simulate.signals import coloured_noise, slow_noise
 
-LEFT_ROWS, RIGHT_ROWS = (0, 1, 2, 3, 12, 13, 14, 15), (4, 5, 6, 7, 8, 9, 10, 11)  # of bipolar_matrix
+LEFT_ROWS, RIGHT_ROWS = (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)  # of bipolar_matrix
 
 
 def bipolar_wave(pattern, rng, seconds=20, background=None, **changes):

@@ -43,7 +43,7 @@ def test_a_damaged_store_is_made_again(competition, monkeypatch, damage):
     elif damage == "no first line":
         index.write_text(text.split("\n", 1)[1])
     elif damage == "another format":
-        index.write_text(text.replace('"format":1', '"format":0'))
+        index.write_text(text.replace('"format":2', '"format":1'))
     else:
         os.truncate(values, values.stat().st_size - 4) if damage == "short values" else values.unlink()
     assert not read_index(competition / "store", EEGS)

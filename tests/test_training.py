@@ -122,9 +122,9 @@ def test_training_interrupted_after_every_step_ends_the_same(run, competition, t
 def test_only_training_windows_are_shifted_and_each_epoch_anew(competition, tmp_path, monkeypatch):
     batches, given = TrainingWindows.batches, []
 
-    def watched(self, rows, batch_size, device, shifts=None):
+    def watched(self, rows, batch_size, device, shifts=None, labelled=None):
         given.append(shifts)
-        return batches(self, rows, batch_size, device, shifts)
+        return batches(self, rows, batch_size, device, shifts, labelled)
 
     monkeypatch.setattr(TrainingWindows, "batches", watched)
     run_experiment(small(), competition, tmp_path, RunOptions(folds="0"))

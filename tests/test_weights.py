@@ -197,6 +197,13 @@ def strange_manifest(folder):
     (folder / "manifest.json").write_text('{"name": "tiny-wave", "files": []}')
 
 
+def former_order(folder):
+    """As exported before the kit took the order of the competition's files: nothing is said of it."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest.pop("regions") == ["LL", "RL", "LP", "RP"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def other_version(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
@@ -233,6 +240,7 @@ RECIPE_FAULTS = {
     binary_manifest: "manifest.json",
     strange_manifest: "manifest.json",
     other_version: "manifest.json has format 2, this kit reads format 1",
+    former_order: "trained with the regions in the order LL, RL, RP, LP",
 }
 
 

@@ -73,7 +73,6 @@ def examine(source: Source) -> Facts:
     asked = values[SCALP] if is_eeg else values
     return replace(
         measured,
-        structural=recording.structural,
         checksum=hashlib.sha256(np.ascontiguousarray(values).data).digest(),
         empty=tuple(start for start in source.starts if not has_values(asked, start, source.half.length)),
         steps=0 if is_eeg else odd_steps(file.content),
@@ -97,7 +96,7 @@ def measure_eeg(source: Source, size: int, recording: Recording) -> Facts:
         around = values - mean[:, None].astype(np.float32)
         spread = np.sqrt(np.add.reduce(np.square(around), axis=1, where=finite, dtype=np.float64) / counts)
     return Facts(
-        *(source, size, None, recording.findings, n_time),
+        *(source, size, None, recording.findings, recording.structural, n_time),
         missing=1 - counts / n_time,
         flat=constant.mean(axis=1) if constant.size else np.zeros(len(values)),
         largest=np.fmax(np.fmax.reduce(around, axis=1), -np.fmin.reduce(around, axis=1)),
@@ -109,7 +108,7 @@ def measure_spectrogram(source: Source, size: int, recording: Recording) -> Fact
     values = recording.values  # (4, 100, columns)
     nowhere = np.isnan(values)
     return Facts(
-        *(source, size, None, recording.findings, values.shape[-1]),
+        *(source, size, None, recording.findings, recording.structural, values.shape[-1]),
         missing=nowhere.mean(axis=(1, 2)),
         flat=(values == 0).mean(axis=(1, 2)),
         largest=np.fmax.reduce(values, axis=(1, 2)),

@@ -24,7 +24,7 @@ from common.config import Experiment
 from common.errors import KitError
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train.labels import IDS, select_rows, vote_totals
+from train.labels import select_rows, vote_totals
 from train.run_folder import (
     FOLD,
     FOLD_TABLE,
@@ -40,7 +40,7 @@ from train.run_folder import (
     read_table,
 )
 
-SAME_ROWS = (*IDS, *VOTES)  # of label rows; windows may differ
+SAME_ROWS = ("label_id", "eeg_id", "patient_id", *VOTES)  # of label rows; windows may differ
 
 
 class PseudoError(KitError):

@@ -25,10 +25,9 @@ from typing import Any
 import polars as pl
 
 from common.config import Experiment, parse_experiment
-from common.errors import KitError
+from common.errors import KitError, other_regions
 from common.files import sha256_of, write_via
-from common.schema import PATTERNS, REGIONS
-from common.weights import OLD_REGIONS, other_regions
+from common.schema import FORMER_REGIONS, PATTERNS, REGIONS
 
 CONFIG, FOLD, ROWS, OOF, FOLD_TABLE = "config.json", "fold.json", "rows.parquet", "oof.parquet", "folds.csv"
 LOCK = "lock"  # held by the command that writes to the folder
@@ -117,7 +116,7 @@ def check_member(run: Path, member: Member) -> None:
         belongs, weights = facts["member"], facts["weights_sha256"]
     except (OSError, ValueError, LookupError) as error:
         raise RunError(f"{folder / FOLD} cannot be read ({error}): {remedy}") from error
-    if (regions := tuple(facts.get("regions", OLD_REGIONS))) != REGIONS:
+    if (regions := tuple(facts.get("regions", FORMER_REGIONS))) != REGIONS:
         raise RunError(f"{folder}: {other_regions(regions)}")
     if belongs != [member.name, sha256_of(run / CONFIG)]:
         raise RunError(f"{folder} is {belongs[0]} of another run: {remedy}")

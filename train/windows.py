@@ -75,17 +75,21 @@ class TrainingWindows:
             opened.load(torch.device("cuda"))
 
     def check(self, store: RecordingStore, competition: Path) -> None:
-        """Refuse windows that lie outside their recordings; count what was repaired. Raises RecordingError."""
+        """Refuse windows that lie outside their recordings, the rows' own and all others that experts labelled; count
+        what was repaired. Raises RecordingError."""
         half, starts = store.half, self.rows[store.half.start].to_numpy()
         ids = self.rows[half.column].to_numpy()
         n_time = np.array([store.entries[recording].n_time for recording in ids])
-        outside = np.flatnonzero((starts <= -half.length) | (starts >= n_time))
-        if len(outside):
-            row = outside[0]
-            raise RecordingError(
-                f"{competition / half.folder / str(ids[row])}.parquet: the label's window starts at {starts[row]}, the "
-                f"recording has {n_time[row]}: its offset in train.csv cannot be right ({len(outside)} such label rows)"
-            )
+        row = np.repeat(np.arange(len(ids)), self.rows[f"{half.start}s"].list.len().to_numpy())
+        for of_row, asked in ((np.arange(len(ids)), starts), (row, self.labelled[half.name])):
+            outside = np.flatnonzero((asked <= -half.length) | (asked >= n_time[of_row]))
+            if len(outside):
+                first = of_row[outside[0]]
+                raise RecordingError(
+                    f"{competition / half.folder / str(ids[first])}.parquet: the label's window starts at "
+                    f"{asked[outside[0]]}, the recording has {n_time[first]}: its offset in train.csv cannot be right "
+                    f"({len(outside)} such windows)"
+                )
         for recording in np.unique(ids):
             self.findings.update(store.entries[recording].findings)
         beyond = int(((starts < 0) | (starts + half.length > n_time)).sum())

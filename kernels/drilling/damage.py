@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from common.schema import FREQUENCIES, SPECTROGRAM_FIELDS
+
 TIME = pl.int_range(pl.len())
 NAN = float("nan")
 Frame = pl.DataFrame
@@ -147,6 +149,16 @@ def reverse_columns(frame: Frame) -> Frame:
 
 def lower_case(frame: Frame) -> Frame:
     return frame.rename(str.lower)
+
+
+def three_decimals(frame: Frame) -> Frame:
+    """LL_3.13 as LL_3.125, which is the same bin."""
+    spelled = {
+        field: f"{region}_{hertz:.3f}"
+        for region, fields in SPECTROGRAM_FIELDS.items()
+        for field, hertz in zip(fields, FREQUENCIES, strict=True)
+    }
+    return frame.rename(spelled, strict=False)
 
 
 def shuffled(frame: Frame) -> Frame:

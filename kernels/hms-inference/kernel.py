@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
 # infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 7f19e56ebd75697ac1ce8781500eae26f59cb61e98e3936d9dd188a69f82468a
+# sha256 of the sources: c15712e28101b3c608afa8cb0e191a0263fdb66913e6997d1abb1f7a381638aa
 # ruff: noqa
 
 
@@ -41,6 +41,7 @@ LABELLED_SECONDS = 10  # the experts judged the central 10 s
 # Regions of the spectrogram, in the order of the files' columns: left and right lateral chain, left and right
 # parasagittal chain.
 REGIONS = ("LL", "RL", "LP", "RP")
+FORMER_REGIONS = ("LL", "RL", "RP", "LP")  # of weights that do not say their order: older versions of the kit
 CHAINS = {
     "LL": ("Fp1", "F7", "T3", "T5", "O1"),
     "RL": ("Fp2", "F8", "T4", "T6", "O2"),
@@ -430,10 +431,18 @@ ModelConfig = Annotated[
 
 
 # %% common.errors
-# The base of every error a user can cause and mend.
+# The base of every error a user can cause and mend, and what is said of it in more than one place.
 
 class KitError(Exception):
     """Its message says what was found, what was expected and what to do; commands print it without a traceback."""
+
+
+def other_regions(regions: tuple[str, ...]) -> str:
+    """Why weights that saw the spectrogram's regions in this order cannot be used."""
+    return (
+        f"trained with the regions in the order {', '.join(regions)}, this version of the kit has "
+        f"{', '.join(REGIONS)}, as the competition's files: the nets would see panels exchanged. Train it again"
+    )
 
 
 # %% common.training
@@ -2568,8 +2577,6 @@ from torch import nn
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
 FORMAT = 1  # of a weights folder; another one is refused, not guessed at
-# Of weights that do not say it: they were trained before the kit took the files' own order.
-OLD_REGIONS = ("LL", "RL", "RP", "LP")
 
 
 class WeightsError(KitError):
@@ -2597,7 +2604,7 @@ class Manifest(Strict):
     initialised: str  # "random", or where the backbone's pretrained weights came from
     folds: tuple[FoldEntry, ...]
     versions: dict[str, str]
-    regions: tuple[str, ...] = OLD_REGIONS  # the order in which the nets saw them
+    regions: tuple[str, ...] = FORMER_REGIONS  # the order in which the nets saw them
 
 
 @dataclass(frozen=True)
@@ -2615,14 +2622,6 @@ class ModelFolds:
 def named(what: str, error: Exception) -> str:
     """An error as a line: ours say what is wrong by themselves, of others the kind is told."""
     return str(error) if isinstance(error, WeightsError) else f"{what}: {type(error).__name__}: {error}"
-
-
-def other_regions(regions: tuple[str, ...]) -> str:
-    """Why weights that saw the regions in this order cannot be used."""
-    return (
-        f"trained with the regions in the order {', '.join(regions)}, this version of the kit has "
-        f"{', '.join(REGIONS)}, as the competition's files: the nets would see panels exchanged. Train it again"
-    )
 
 
 def find_weights(folders: list[Path]) -> list[Path]:
@@ -2749,6 +2748,7 @@ LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
 # Typical distance of a sample from its electrode's median. Fourteen real EEGs have 9 to 2,600 microvolts.
 USUAL_MICROVOLTS = (0.5, 5000.0)
 FREQUENCY_TOLERANCE = 0.006  # Hz: names are rounded to two decimals
+OTHER_RATES = (50, 64, 100, 125, 128, 160, 240, 250, 256, 300, 400, 500, 512, 1000, 1024, 2000)  # Hz
 FIRST_RECORDINGS, A_FEW = 20, 3  # more than a few of the first recordings with the same structural finding: systematic
 LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
 UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
@@ -3017,16 +3017,18 @@ def systematic(structural: Sequence[Sequence[str]]) -> str | None:
 
 
 def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> str | None:
-    """What is structural about the lengths of EEGs: all are longer or shorter than expected by one factor, as at
-    another sampling rate. Lengths in samples. None where they are as expected, or differ from it in any other way."""
+    """What is structural about the lengths of EEGs: all are as long as at another rate that amplifiers have.
+
+    n_time: samples; expected: samples at 200 Hz. None where lengths are as expected, or differ in any other way.
+    """
     if len(n_time) <= A_FEW:
         return None
-    factors = np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
-    factor = float(np.median(factors))
-    alike = np.abs(factors / factor - 1) < 0.005
-    if abs(factor - 1) < 0.02 or alike.mean() < 0.9:
-        return None
-    return f"{alike.sum()} of the first {len(factors)} files: {factor:.4g} times as long as at {SFREQ} Hz"
+    rates = SFREQ * np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
+    for rate in OTHER_RATES:
+        alike = np.abs(rates / rate - 1) < 0.005
+        if alike.mean() >= 0.9:
+            return f"{alike.sum()} of the first {len(rates)} files: as long as at {rate} Hz"
+    return None
 
 
 def refuse_systematic(folder: str, found: str | None) -> None:

@@ -25,7 +25,7 @@ from common.config import Experiment
 from common.files import sha256_of
 from common.inputs import BipolarSequence, EegMelImage
 from common.models.build import build_model
-from common.schema import PATTERNS
+from common.schema import PATTERNS, REGIONS
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +55,7 @@ def write_random_weights(folder: Path, experiment: Experiment, folds: int) -> Pa
         initialised="random",
         folds=tuple(entries),
         versions={},
+        regions=REGIONS,
     )
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
     return folder

@@ -21,8 +21,8 @@ ELECTRODES = (
 CHAINS = {
     "LL": ("Fp1", "F7", "T3", "T5", "O1"),
     "RL": ("Fp2", "F8", "T4", "T6", "O2"),
-    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
     "LP": ("Fp1", "F3", "C3", "P3", "O1"),
+    "RP": ("Fp2", "F4", "C4", "P4", "O2"),
 }
 CHAIN_PAIRS = [pair for chain in CHAINS.values() for pair in itertools.pairwise(chain)]
 SEQUENCE_PAIRS = [*CHAIN_PAIRS, ("Fz", "Cz"), ("Cz", "Pz")]
@@ -43,8 +43,8 @@ def by_electrode(eeg: np.ndarray) -> dict[str, np.ndarray]:
 def mel_image(eeg: dict[str, np.ndarray]) -> np.ndarray:
     """P1: the public notebooks' EEG spectrogram, librosa for each of 16 signals of 50 s; (512, 256)."""
     image = np.zeros((128, 256, 4), dtype=np.float32)
-    for k, chain in enumerate(CHAINS.values()):
-        for anode, cathode in itertools.pairwise(chain):
+    for k, region in enumerate(("LL", "LP", "RL", "RP")):
+        for anode, cathode in itertools.pairwise(CHAINS[region]):
             signal = difference(eeg, anode, cathode)
             mel = librosa.feature.melspectrogram(
                 y=signal, sr=200, hop_length=len(signal) // 256, n_fft=1024, n_mels=128, fmin=0, fmax=20, win_length=128
@@ -97,11 +97,15 @@ def kaggle_image(path: Path) -> np.ndarray:
 
 
 def spectrogram(eeg: dict[str, np.ndarray]) -> np.ndarray:
-    """P6: the competition's multitaper recipe as a plain loop over columns, signals and tapers; (4, 100, columns)."""
+    """P6: the competition's recipe: signals filtered one after the other, then a plain loop over columns, signals and
+    tapers; (4, 100, columns)."""
+    b, a = scipy.signal.butter(3, [0.5, 40], btype="bandpass", fs=200)
     tapers = scipy.signal.windows.dpss(800, 2, 3)
     starts = range(0, len(eeg["Fp1"]) - 799, 400)
     panels = np.zeros((4, 100, len(starts)), dtype=np.float32)
-    signals = [[eeg[a].astype(np.float64) - eeg[b] for a, b in CHAIN_PAIRS[4 * k : 4 * k + 4]] for k in range(4)]
+    differences = [eeg[anode].astype(np.float64) - eeg[cathode] for anode, cathode in CHAIN_PAIRS]
+    filtered = [scipy.signal.filtfilt(b, a, signal) for signal in differences]
+    signals = [filtered[4 * k : 4 * k + 4] for k in range(4)]
     for column, start in enumerate(starts):
         for k in range(4):
             power = np.zeros(100)

@@ -22,7 +22,7 @@ from common.features import Windows, build_input
 from common.files import sha256_of
 from common.inputs import EegMelImage
 from common.models.build import build_model
-from common.schema import PATTERNS, VOTES
+from common.schema import PATTERNS, REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,9 @@ def write_weights(folder: Path, folds: int) -> None:
         entry = dict(file=file.name, sha256=sha256_of(file), bytes=file.stat().st_size, fold=fold)
         entries.append(FoldEntry(**entry, train_rows=1, validation_rows=1, last_kl=1.0, best_kl=1.0))
     config_sha256 = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
-    facts = dict(name=NAME, config_sha256=config_sha256, checkpoint="last", initialised="random", versions={})
+    facts = dict(
+        name=NAME, config_sha256=config_sha256, checkpoint="last", initialised="random", versions={}, regions=REGIONS
+    )
     (folder / MANIFEST_FILE).write_text(Manifest(**facts, folds=tuple(entries)).model_dump_json())
 
 
