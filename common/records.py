@@ -114,10 +114,10 @@ def power_place(name: str) -> int | None:
     if named is None or named[1].upper() not in REGIONS:
         return None
     frequency = float(named[2])
-    bin_ = round(frequency * SPECTROGRAM_NFFT / SFREQ) - SPECTROGRAM_BINS.start
-    if not 0 <= bin_ < N_FREQUENCIES or abs(frequency - FREQUENCIES[bin_]) > FREQUENCY_TOLERANCE:
+    row = round(frequency * SPECTROGRAM_NFFT / SFREQ) - SPECTROGRAM_BINS.start
+    if not 0 <= row < N_FREQUENCIES or abs(frequency - FREQUENCIES[row]) > FREQUENCY_TOLERANCE:
         return None
-    return REGIONS.index(named[1].upper()) * N_FREQUENCIES + bin_
+    return REGIONS.index(named[1].upper()) * N_FREQUENCIES + row
 
 
 @dataclass(frozen=True)
@@ -291,18 +291,16 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int
 
 
 def systematic(structural: Sequence[Sequence[str]]) -> str | None:
-    """The structural finding that more than a few of the first recordings share, or all where there are few.
+    """The structural findings that more than a few of the first recordings share, or all where there are few.
 
     structural: of each recording, in the order in which they are met. None where there is no such finding.
     """
     first = structural[:FIRST_RECORDINGS]
-    counts = Counter(finding for findings in first for finding in set(findings))
-    if not counts:
+    counts = Counter(finding for findings in first for finding in dict.fromkeys(findings))
+    shared = [finding for finding, number in counts.items() if number > A_FEW or number == len(first)]
+    if not shared:
         return None
-    finding, number = counts.most_common(1)[0]
-    if number <= A_FEW and number < len(first):
-        return None
-    return f"{number} of the first {len(first)} files: {finding}"
+    return f"{max(counts.values())} of the first {len(first)} files: {'; '.join(shared)}"
 
 
 def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> str | None:

@@ -105,7 +105,7 @@ def blame_the_base(kernel):
 
 TAMPERED = {
     "a sound row, by the last digit": (change_line(BASE, last_digit), "NOT THE CLEAN RUN'S: 9000000000000000000: "),
-    "a sound row that is missing": (change_line(BASE, lambda line: []), "91 of 92 rows answered, 9 of 10 sound"),
+    "a sound row that is missing": (change_line(BASE, lambda line: []), "92 of 93 rows answered, 9 of 10 sound"),
     "a row twice too often": (change_line(ID["no T3"], lambda line: [line] * 2), "no T3: 2 rows for 1 of test.csv"),
     "a row missing": (change_line(ID["no T3"], lambda line: []), "no T3: 0 rows for 1 of test.csv"),
     "no number": (

@@ -47,12 +47,12 @@ def test_table_has_a_line_for_each():
         (
             "kaggle-global-two-stage-b0",
             "Kaggle global, training constants | efficientnet_b0 | kl, xloss | mosaic | 2+4 (N <= 4), 5 (N >= 4)"
-            " | 0.4240* | - | schedule, selection, stat-constants",
+            " | 0.4240* | - | schedule, selection, stat-constants, middle-window",
         ),
         (
             "kaggle-and-percentiles-cutmix-b2",
             "Kaggle image + percentiles, by panel, by image | efficientnet_b2 | vote-log | cutmix | 6 | 0.6767 | 0.42"
-            " | schedule, selection, cutmix-axis",
+            " | schedule, selection, cutmix-axis, middle-window",
         ),
         (
             "eeg-mel-ast",

@@ -24,6 +24,8 @@ def test_more_than_a_few_of_the_first_or_all_of_few():
     assert systematic([same] * 4 + [()] * 40) == f"4 of the first 20 files: {same[0]}"
     assert systematic([()] * 20 + [same] * 40) is None  # later ones are a file's own fault each
     assert systematic([(f"extra columns ignored: 1 ({k})",) for k in range(20)]) is None  # each another
+    both = "4 of the first 6 files: missing columns read as NaN: 1 (O1); extra columns ignored: 1 (a)"
+    assert systematic([(*same, *other)] * 4 + [()] * 2) == both
     assert systematic([same] * 2) == f"2 of the first 2 files: {same[0]}" and systematic([same, other]) is None
     assert systematic([(*same, *same, *other)]) is not None and systematic([same, ()]) is None
 
