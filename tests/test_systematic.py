@@ -12,7 +12,10 @@ from eeg_samples import eeg_like
 
 from common.records import SystematicError, another_rate, read_eeg, systematic
 from infer.submit import submit
+from train.labels import label_rows
 from train.simulate.recording_files import write_eeg
+from train.store_index import EEGS, SPECTROGRAMS
+from train.windows import check_first_files
 
 # ---- what counts
 
@@ -98,12 +101,19 @@ def test_training_and_the_doctor_stop_and_say_what_is_expected(sound, name, tmp_
     (found,) = [finding for finding in values["findings"] if finding["check"] == "structure"]
     assert code == 1 and found["severity"] == "stops training" and found["where"] == f"train_{kind}"
     assert said in found["cases"][0] and "in microvolts at 200 Hz" in found["todo"]
-    config = "smoke-wave-bipolar" if kind == "eegs" else "smoke-kaggle-efficientnet"
-    store = tmp_path / "store"
-    where = ("--competition", competition.folder, "--store", store)
-    done = command("-m", "train", "run", f"train/configs/{config}.toml", *where, "--out", tmp_path / "runs")
-    assert done.returncode == 1 and f"train_{kind}: " in done.stderr and said in done.stderr, done.stderr
-    assert "in microvolts at 200 Hz" in done.stderr and not list(tmp_path.glob("store/*.f32"))
+    half, rows = (EEGS if kind == "eegs" else SPECTROGRAMS), label_rows(competition.folder)
+    with pytest.raises(SystematicError, match=f"^train_{kind}: ") as refusal:
+        check_first_files(half, competition.folder, rows)
+    assert said in str(refusal.value) and "in microvolts at 200 Hz" in str(refusal.value)
+
+
+def test_a_run_stops_before_anything_is_stored(sound, tmp_path):
+    competition = copy_of(sound, tmp_path / "competition")
+    change_all(competition, "train", "eegs", renamed)
+    where = ("--competition", competition.folder, "--store", tmp_path / "store", "--out", tmp_path / "runs")
+    done = command("-m", "train", "run", "train/configs/smoke-wave-bipolar.toml", *where)
+    assert done.returncode == 1 and "error: train_eegs: " in done.stderr and "T7, P7, T8, P8" in done.stderr
+    assert "in microvolts at 200 Hz" in done.stderr and not (tmp_path / "store").exists()
 
 
 def test_one_such_file_among_sound_ones_is_repaired(sound, tmp_path, monkeypatch, capsys):
