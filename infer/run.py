@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from common.blend import Blend, combine
-from common.records import EXPECTED, FIRST_RECORDINGS, SystematicError, another_rate, read_ahead, systematic
+from common.records import FIRST_RECORDINGS, another_rate, read_ahead, refuse_systematic, systematic
 from common.schema import WINDOW_SAMPLES
 from common.views import PLAIN
 from infer.budget import Batch, Budget, Pass, ladder
@@ -52,7 +52,7 @@ class Run:
         forgiving: bool = False,
     ) -> None:
         self.forgiving = forgiving
-        self.first: list[Sample] = []  # the first recordings, until it is known whether they are made as expected
+        self.first: list[tuple[tuple[str, ...], int | None]] = []  # of the first EEGs: what is structural, samples
         self.ensemble, self.weights, self.blend = ensemble, weights, blend
         self.budget, self.report = budget, report
         views = (PLAIN, *blend.views)
@@ -83,16 +83,17 @@ class Run:
         """Whether the first recordings are made as expected. If not, raises SystematicError; forgiving, warns."""
         if len(self.first) >= min(FIRST_RECORDINGS, eegs):
             return
-        self.first += batch
+        self.first += [(one.structural, None if one.eeg is None else one.n_time) for one in batch]
         if len(self.first) < min(FIRST_RECORDINGS, eegs):
             return
-        read = [sample.n_time for sample in self.first if sample.eeg is not None]
-        found = systematic([sample.structural for sample in self.first])
-        found = found or another_rate(read, [WINDOW_SAMPLES] * len(read))
-        if found and not self.forgiving:
-            raise SystematicError(f"the test recordings: {found}. {EXPECTED}")
-        if found:
-            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {found}")
+        read = [n_time for _, n_time in self.first if n_time is not None]
+        found = systematic([structural for structural, _ in self.first])
+        found += another_rate(read, [WINDOW_SAMPLES] * len(read))
+        if not self.forgiving:
+            refuse_systematic("the test recordings", found)
+        elif found:
+            told = "; ".join(found)
+            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {told}")
 
     def answer(self, batch: list[Sample], since: float) -> None:
         """Predict a batch. `since`: when the one before was done."""

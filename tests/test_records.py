@@ -195,6 +195,13 @@ def to_two_decimals(name):
         (lambda frame: frame.with_columns(pl.lit(7.0).alias("LL_3.14")), "extra columns ignored: 1 (LL_3.14)"),
         (lambda frame: frame.with_columns(pl.lit(7.0).alias("RR_3.13")), "extra columns ignored: 1 (RR_3.13)"),
         (lambda frame: frame.with_columns(time=pl.col("time") * 2), "a row every 4 s"),
+        (lambda frame: frame.with_columns(time=pl.col("time").replace(11, None)), "time has gaps: rows are taken"),
+        (lambda frame: frame.with_columns(time=pl.lit(np.nan)), "time has gaps: rows are taken"),
+        (lambda frame: frame.with_columns(pl.col("time").cast(pl.UInt16)), None),
+        (
+            lambda frame: frame.rename({"LL_0.59": "LL_0.5859"}).with_columns(pl.lit("x").alias("LL_0.59")),
+            "extra columns",
+        ),
     ],
 )
 @pytest.mark.parametrize("n_rows", [300, 310, 200])

@@ -77,9 +77,12 @@ def readers_findings(folder: str, facts: Sequence[Facts]) -> list[Finding]:
             kind, _, detail = (f"shorter than {short[2]}", "", short[1]) if short else text.partition(": ")
             if kind != "some values are NaN":  # counted by electrode and region
                 kinds[kind].append((one.source.id, f"{one.source.id}: {detail}" if detail else str(one.source.id)))
+    structural = {text.partition(": ")[0] for one in facts for text in one.structural}
     findings = []
     for kind, cases in sorted(kinds.items()):
         severity, todo = WORTH_KNOWING, "the kit copes"
+        if kind in structural:
+            todo = f"this file is not made as the others: {RESTORE}"
         if kind == "no channel varies":
             severity, todo = COSTS_ROWS, "nothing to learn there: take their rows out"
         elif kind.startswith("typical amplitude"):
@@ -88,17 +91,17 @@ def readers_findings(folder: str, facts: Sequence[Facts]) -> list[Finding]:
     return findings
 
 
-def made_otherwise(folder: str, facts: Sequence[Facts], training: bool) -> list[Finding]:
-    """What so many of the first recordings have in common that it is no fault of a file."""
-    facts = sorted(facts, key=lambda one: one.source.id)
-    said = [systematic([one.structural for one in facts])]
-    if facts[0].source.half is EEGS:
+def made_otherwise(folder: str, facts: Sequence[Facts], named: set[int], training: bool) -> list[Finding]:
+    """What so many of the first recordings that rows name have in common that it is no fault of a file."""
+    facts = sorted((one for one in facts if one.source.id in named), key=lambda one: one.source.id)
+    said = systematic([one.structural for one in facts])
+    if facts and facts[0].source.half is EEGS:
         read = [one for one in facts if not one.error]
         expected = [max(one.source.starts, default=0) + EEGS.length for one in read]
-        said.append(another_rate([one.n_time for one in read], expected))
+        said += another_rate([one.n_time for one in read], expected)
     severity = STOPS_TRAINING if training else STOPS_PREDICTING
-    what = "files that are made otherwise than expected"
-    return found("structure", severity, folder, what, EXPECTED, cases=[text for text in said if text is not None])
+    what = "ways in which files are made otherwise than expected"
+    return found("structure", severity, folder, what, EXPECTED, cases=said)
 
 
 def outside_windows(folder: str, facts: Sequence[Facts]) -> list[Finding]:
@@ -244,7 +247,7 @@ def findings_of(folder: str, facts: Sequence[Facts], named: set[int], training: 
         return []
     of_half = spectrogram_findings if facts[0].source.half is SPECTROGRAMS else eeg_findings
     return [
-        *made_otherwise(folder, facts, training),
+        *made_otherwise(folder, facts, named, training),
         *damaged(folder, facts, named, training),
         *outside_windows(folder, facts),
         *readers_findings(folder, facts),

@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import json
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ from train.pretrained import initialise
 from train.pseudo import plan_pseudo
 from train.run_folder import (
     CONFIG,
+    FOLD,
     FOLD_TABLE,
     LOCK,
     OOF,
@@ -32,6 +34,7 @@ from train.run_folder import (
     Member,
     RunError,
     check_member,
+    check_regions,
     finished_members,
     is_finished,
     member_of,
@@ -55,6 +58,8 @@ def check_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: 
         return
     if not resume:
         raise RunError(f"{run} exists: --resume continues it; remove it, or give another --out, to start afresh")
+    for facts in run.glob(f"f*/{FOLD}"):
+        check_regions(facts.parent, json.loads(facts.read_text(encoding="utf-8")))
     if (run / CONFIG).read_text(encoding="utf-8") != as_json(experiment):
         raise RunError(f"{run / CONFIG} differs from the config: a continued run must be the same experiment")
     before = read_table(run / ROWS)

@@ -108,6 +108,12 @@ def read_facts(run: Path, member: Member) -> dict[str, Any]:
     return json.loads((run / member.name / FOLD).read_text(encoding="utf-8"))
 
 
+def check_regions(folder: Path, facts: dict[str, Any]) -> None:
+    """Raises RunError when a model saw the regions in another order: older versions of the kit."""
+    if (regions := tuple(facts.get("regions", FORMER_REGIONS))) != REGIONS:
+        raise RunError(f"{folder}: {other_regions(regions)}")
+
+
 def check_member(run: Path, member: Member) -> None:
     """Raises RunError when a finished model is not this run's, or its weights are not those that training left."""
     folder, remedy = run / member.name, "remove its folder and train it again with --resume"
@@ -116,8 +122,7 @@ def check_member(run: Path, member: Member) -> None:
         belongs, weights = facts["member"], facts["weights_sha256"]
     except (OSError, ValueError, LookupError) as error:
         raise RunError(f"{folder / FOLD} cannot be read ({error}): {remedy}") from error
-    if (regions := tuple(facts.get("regions", FORMER_REGIONS))) != REGIONS:
-        raise RunError(f"{folder}: {other_regions(regions)}")
+    check_regions(folder, facts)
     if belongs != [member.name, sha256_of(run / CONFIG)]:
         raise RunError(f"{folder} is {belongs[0]} of another run: {remedy}")
     for file, sha256 in weights.items():

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
 # infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 50e619b6c545111ec19568fdcaf25815d8a188b9f1f61a5acbcacb8a94df0cf8
+# sha256 of the sources: 2eea778ae107fa47fd4c4b32307815271d4c545c825b6871dc6223891709a296
 # ruff: noqa
 
 
@@ -2851,7 +2851,10 @@ def match_columns(frame: pl.DataFrame, columns: Columns) -> tuple[dict[int, str]
     """Row -> numeric column of the frame, what is structural, and what is unusual besides."""
     types = frame.schema
     found: dict[int, str] = {}
-    for name in (*(field for field in columns.fields if field in types), *types):  # as the files spell it, if there
+    names = dict.fromkeys(
+        (*(field for field in columns.fields if field in types), *types)
+    )  # as the files spell it first
+    for name in sorted(names, key=lambda name: not types[name].is_numeric()):
         if (place := columns.place(name)) is not None:
             found.setdefault(place, name)
     numeric = {place: found[place] for place in sorted(found) if types[found[place]].is_numeric()}
@@ -2950,12 +2953,16 @@ def read_spectrogram(path: Path) -> Recording:
     if "time" in frame.columns and not frame["time"].dtype.is_numeric():
         findings.append(f"time is {frame['time'].dtype}: its rows are taken in their order")
     elif "time" in frame.columns:
-        if not frame["time"].is_sorted():
-            values = values[:, np.argsort(frame["time"].to_numpy(), kind="stable")]
-            findings.append("rows were not in the order of time")
-        step = frame["time"].cast(pl.Float64).sort().diff().median()
-        if isinstance(step, float) and step != SPECTROGRAM_STEP_SECONDS:
-            structural.append(f"a row every {step:g} s")
+        time = frame["time"].cast(pl.Float64).to_numpy()  # NaN where it is missing
+        if not np.isfinite(time).all():
+            findings.append("time has gaps: rows are taken in their order")
+        elif len(time) > 1:
+            if (np.diff(time) < 0).any():
+                values = values[:, np.argsort(time, kind="stable")]
+                findings.append("rows were not in the order of time")
+            step = float(np.median(np.diff(np.sort(time))))
+            if step != SPECTROGRAM_STEP_SECONDS:
+                structural.append(f"a row every {step:g} s")
     if np.fmin.reduce(values, axis=None) < 0:
         values = np.where(values < 0, np.float32(np.nan), values)
         findings.append("negative power read as NaN")
@@ -3001,38 +3008,33 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int
 # ---- what many recordings have in common
 
 
-def systematic(structural: Sequence[Sequence[str]]) -> str | None:
+def systematic(structural: Sequence[Sequence[str]]) -> list[str]:
     """The structural findings that more than a few of the first recordings share, or all where there are few.
 
-    structural: of each recording, in the order in which they are met. None where there is no such finding.
+    structural: of each recording, in the order in which they are met.
     """
     first = structural[:FIRST_RECORDINGS]
     counts = Counter(finding for findings in first for finding in dict.fromkeys(findings))
-    shared = [finding for finding, number in counts.items() if number > A_FEW or number == len(first)]
-    if not shared:
-        return None
-    return f"{max(counts.values())} of the first {len(first)} files: {'; '.join(shared)}"
+    shared = [(finding, number) for finding, number in counts.items() if number > A_FEW or number == len(first)]
+    return [f"{number} of the first {len(first)} files: {finding}" for finding, number in shared]
 
 
-def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> str | None:
-    """What is structural about the lengths of EEGs: all are as long as at another rate that amplifiers have.
+def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> list[str]:
+    """What is structural about the lengths of EEGs: most are as long as at another rate that amplifiers have.
 
-    n_time: samples; expected: samples at 200 Hz. None where lengths are as expected, or differ in any other way.
+    n_time: samples; expected: samples at 200 Hz. Nothing where lengths are as expected, or differ in any other way.
     """
-    if len(n_time) <= A_FEW:
-        return None
     rates = SFREQ * np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
-    for rate in OTHER_RATES:
-        alike = np.abs(rates / rate - 1) < 0.005
-        if alike.mean() >= 0.9:
-            return f"{alike.sum()} of the first {len(rates)} files: as long as at {rate} Hz"
-    return None
+    alike = {rate: int((np.abs(rates / rate - 1) < 0.005).sum()) for rate in OTHER_RATES}
+    return [
+        f"{n} of the first {len(rates)} files: as long as at {r} Hz" for r, n in alike.items() if n > len(rates) / 2
+    ]
 
 
-def refuse_systematic(folder: str, found: str | None) -> None:
+def refuse_systematic(folder: str, found: list[str]) -> None:
     """Raises SystematicError where something was found."""
-    if found is not None:
-        raise SystematicError(f"{folder}: {found}. {EXPECTED}")
+    if found:
+        raise SystematicError(f"{folder}: {'; '.join(found)}. {EXPECTED}")
 
 
 EXPECTED = (
@@ -3040,7 +3042,7 @@ EXPECTED = (
     f"({', '.join(ELECTRODES[:3])} ... {ELECTRODES[-1]}) in microvolts at {SFREQ} Hz, and spectrograms of "
     f"{len(POWER_COLUMNS.fields)} columns ({', '.join(POWER_COLUMNS.fields[:2])} ... {POWER_COLUMNS.fields[-1]}) with "
     f"a row every {SPECTROGRAM_STEP_SECONDS} s. Download the competition's files again; if they are right, "
-    "common/schema.py must be brought up to date"
+    "common/schema.py and common/records.py must be brought up to date"
 )
 
 
@@ -4139,7 +4141,7 @@ class Run:
         forgiving: bool = False,
     ) -> None:
         self.forgiving = forgiving
-        self.first: list[Sample] = []  # the first recordings, until it is known whether they are made as expected
+        self.first: list[tuple[tuple[str, ...], int | None]] = []  # of the first EEGs: what is structural, samples
         self.ensemble, self.weights, self.blend = ensemble, weights, blend
         self.budget, self.report = budget, report
         views = (PLAIN, *blend.views)
@@ -4170,16 +4172,17 @@ class Run:
         """Whether the first recordings are made as expected. If not, raises SystematicError; forgiving, warns."""
         if len(self.first) >= min(FIRST_RECORDINGS, eegs):
             return
-        self.first += batch
+        self.first += [(one.structural, None if one.eeg is None else one.n_time) for one in batch]
         if len(self.first) < min(FIRST_RECORDINGS, eegs):
             return
-        read = [sample.n_time for sample in self.first if sample.eeg is not None]
-        found = systematic([sample.structural for sample in self.first])
-        found = found or another_rate(read, [WINDOW_SAMPLES] * len(read))
-        if found and not self.forgiving:
-            raise SystematicError(f"the test recordings: {found}. {EXPECTED}")
-        if found:
-            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {found}")
+        read = [n_time for _, n_time in self.first if n_time is not None]
+        found = systematic([structural for structural, _ in self.first])
+        found += another_rate(read, [WINDOW_SAMPLES] * len(read))
+        if not self.forgiving:
+            refuse_systematic("the test recordings", found)
+        elif found:
+            told = "; ".join(found)
+            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {told}")
 
     def answer(self, batch: list[Sample], since: float) -> None:
         """Predict a batch. `since`: when the one before was done."""
