@@ -47,9 +47,8 @@ def test_every_stage_that_changes_something_is_drawn_with_other_eegs_of_the_cons
         assert sitter.votes.sum(dim=1)[: 1 + len(most)].tolist() == [found.label["total_votes"], *most]
     (tmp_path / "every.toml").write_text(EVERY_CHANGE)
     experiment = load_experiment(tmp_path / "every.toml")
-    drawn = augmented_rows(
-        Sitter(sitter.recordings, ((0, 0), (800, 2), (2400, 6)), sitter.companions, sitter.votes), [experiment]
-    )
+    several = Sitter(sitter.recordings, ((0, 0), (800, 2), (2400, 6)), sitter.companions, sitter.votes)
+    drawn = augmented_rows(several, [experiment])
     titles = [[drawing.title for drawing in row] for row in drawn]
     assert [row[0].split(", unaltered")[0] for row in titles] == [
         "every, stage 1", "every, stage 2 and 1 more", "every, stage 3", "every, stage 4"
@@ -61,7 +60,7 @@ def test_every_stage_that_changes_something_is_drawn_with_other_eegs_of_the_cons
         assert len(row) == 4 and (row is drawn[0] or all((d.values != row[0].values).any() for d in row[1:]))
     mirrored = Augment(mirror=0.5)
     assert [drawing.title for drawing in draws_of(sitter, mirrored, experiment.input)] == ["mirrored"]  # and not thrice
-    again = augmented_rows(Sitter(sitter.recordings, 20.0, sitter.companions, sitter.votes), [experiment])
+    again = augmented_rows(several, [experiment])
     assert all(np.array_equal(a.values, b.values) for one, two in zip(drawn, again, strict=True)
                for a, b in zip(one, two, strict=True))  # fmt: skip
 
