@@ -189,6 +189,7 @@ def test_ctrl_c_ends_at_once_and_writes_nothing(sound, tmp_path, monkeypatch, ca
         return examine(source)
 
     monkeypatch.setattr(doctor_files, "examine", slow)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in the background ignores it
     copy = copy_of(sound, tmp_path / "competition").folder
     code, _, error = run_doctor(monkeypatch, capsys, copy, "--folds", "2", "--workers", "2")
     assert code == 130 and "interrupted" in error

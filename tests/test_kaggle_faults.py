@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import urllib.request
 import zipfile
@@ -118,7 +119,7 @@ def test_faults_from_outside(stage):
     file, root = stage.folder / "faults.json", stage.folder / "other"
     file.write_text(json.dumps([{"match": "GetDatasetStatus", "kind": "kill"}]))
     words = ("--root", root, "--competition", stage.competition, "--solution", stage.solution, "--faults", file)
-    ask = f"{KAGGLE} datasets status newcomer/hms-demo"
+    ask = f"{shlex.quote(str(KAGGLE))} datasets status newcomer/hms-demo"
     done = command("tests/kaggle_stand_in.py", *words, "--", "bash", "-c", f"{ask}; echo survived")
     assert done.returncode == 128 + 9 and "survived" not in done.stdout, done.stdout + done.stderr
     journal = [json.loads(line) for line in (root / "requests.jsonl").read_text().splitlines()]
