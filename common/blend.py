@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.config import explain
 from common.errors import KitError
-from common.inputs import Strict
+from common.inputs.config import Strict
 from common.schema import PATTERNS
 from common.training import Published
 from common.views import PLAIN, View

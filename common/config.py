@@ -11,9 +11,8 @@ from typing import Any, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from common.architectures import IMAGE_MODELS, ModelConfig, SpectrogramCnnConfig, WaveNetConfig
 from common.errors import KitError
-from common.inputs import (
+from common.inputs.config import (
     AnyTransform,
     BipolarSequence,
     Constants,
@@ -24,6 +23,7 @@ from common.inputs import (
     Strict,
     needs_eeg,
 )
+from common.models.config import IMAGE_MODELS, ModelConfig, SpectrogramCnnConfig, WaveNetConfig
 from common.training import (
     Augment,
     CutMix,

@@ -10,11 +10,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 from common.draw import FAINT, GRID, INK, LEFT, MICROVOLT, MIDDLE, MISSING, NORMAL, RIGHT, SMALL, TINT
-from common.filters import band_pass, fill_gaps
-from common.inputs import Multitaper
-from common.montage import CHAIN_PAIRS, Pair, bipolar, neighbours
+from common.inputs.config import Multitaper
 from common.schema import CHAINS, ELECTRODES, MIDLINE, REGIONS, SFREQ
-from common.spectra import density, frequency_axis
+from common.signal.filters import band_pass, fill_gaps
+from common.signal.montage import CHAIN_PAIRS, Pair, bipolar, neighbours
+from common.signal.spectra import density, frequency_axis
 
 # Paper at 30 mm/s.
 PAGE_SECONDS, PAGE_WIDTH = 10, 300  # s, mm

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from common.inputs import Strict
+from common.inputs.config import Strict
 from common.schema import SPECTROGRAM_STEP_SECONDS
 
 

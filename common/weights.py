@@ -20,9 +20,9 @@ from torch import nn
 
 from common.config import ConfigError, Experiment, explain, parse_experiment
 from common.errors import KitError, other_regions
-from common.features import with_constants
 from common.files import sha256_of
-from common.inputs import Constants, Strict
+from common.inputs.build import with_constants
+from common.inputs.config import Constants, Strict
 from common.models.build import build_model
 from common.schema import FORMER_REGIONS, REGIONS
 

@@ -10,8 +10,8 @@ import scipy.signal
 import torch
 
 from common.config import load_experiment
-from common.features import Windows, build_input, constants_wanted, with_constants
-from common.inputs import (
+from common.inputs.build import Windows, build_input, constants_wanted, with_constants
+from common.inputs.config import (
     BipolarSequence,
     CombinedImage,
     Constants,

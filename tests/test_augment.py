@@ -7,9 +7,9 @@ import pytest
 import torch
 from eeg_samples import NAMES, eeg_like
 
-from common.features import Windows, build_input
-from common.inputs import KaggleImage
-from common.montage import mirror_eeg, mirror_spectrogram, permute_chains, reverse_time
+from common.inputs.build import Windows, build_input
+from common.inputs.config import KaggleImage
+from common.signal.montage import mirror_eeg, mirror_spectrogram, permute_chains, reverse_time
 from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
 from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes, pass_band
 

@@ -9,7 +9,7 @@ import torch
 from conftest import command
 
 from common.blend import Blend
-from common.features import build_input
+from common.inputs.build import build_input
 from common.predict import predict
 from common.schema import PATTERNS
 from common.weights import WeightsError, load_weights

@@ -6,11 +6,11 @@ import torch
 from eeg_samples import NAMES, eeg_like, every_input
 
 from common.draw import new_figure, place
-from common.draw_inputs import draw_image, draw_input
-from common.features import Windows, build_input, input_shape
-from common.input_axes import layout_of
-from common.inputs import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.build import Windows, build_input, input_shape
+from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
 from common.schema import FREQUENCIES
+from train.plots.inputs import draw_image, draw_input
+from train.plots.layouts import layout_of
 
 IMAGES = {name: config for name, config in every_input().items() if not isinstance(config, BipolarSequence)}
 

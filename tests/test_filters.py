@@ -9,7 +9,7 @@ import scipy.signal
 import torch
 from eeg_samples import eeg_like, real_eeg
 
-from common.filters import band_pass, band_pass_taps, causal_taps, fill_gaps
+from common.signal.filters import band_pass, band_pass_taps, causal_taps, fill_gaps
 
 BANDS = [(0.5, 20.0), (0.5, 40.0), (1.6, 30.0)]
 RELATIVE = 1e-5  # of the largest value

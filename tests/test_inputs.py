@@ -19,10 +19,10 @@ from eeg_samples import (
     windows_for,
 )
 
-from common import features
 from common.config import KINDS
-from common.features import Windows, build_input, input_shape
-from common.inputs import CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Mel, RawImage, Strict
+from common.inputs import build
+from common.inputs.build import Windows, build_input, input_shape
+from common.inputs.config import CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Mel, RawImage, Strict
 
 SHAPES = {
     "kaggle": (1, 400, 900),
@@ -106,16 +106,16 @@ def test_made_in_groups_as_on_a_gpu_it_is_the_same(config):
     windows = rows_of(broken_windows(config), [0, 1, 5])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = features.make(config, windows.eeg, windows.spectrogram)
+        made = build.make(config, windows.eeg, windows.spectrogram)
     for group, alone in zip(made, build_input(windows, config), strict=True):
         np.testing.assert_allclose(group, alone, atol=max(2e-5, 1e-5 * alone.abs().max().item()), rtol=0)
 
 
 def test_groups_are_of_one_size_and_filled_up_with_silence():
-    groups = list(features.in_groups(torch.arange(1.0, 6.0)[:, None].double(), 2))
+    groups = list(build.in_groups(torch.arange(1.0, 6.0)[:, None].double(), 2))
     assert [group.flatten().tolist() for group in groups] == [[1, 2], [3, 4], [5, 0]]
     assert {group.dtype for group in groups} == {torch.float32}
-    assert next(features.in_groups(None, 2)) is None
+    assert next(build.in_groups(None, 2)) is None
 
 
 def test_on_a_gpu_it_is_the_same():

@@ -5,9 +5,9 @@ import pytest
 import torch
 from eeg_samples import ALL_PARTS, STARTER_KAGGLE, bilinear, broken_spectrograms, eeg_like, make, read_real_spectrogram
 
-from common.features import Windows, build_input, constants_wanted, measure_constants, with_constants
-from common.images import global_features, percentiles
-from common.inputs import CombinedImage, Constants, EegMelImage, KaggleImage
+from common.inputs.build import Windows, build_input, constants_wanted, measure_constants, with_constants
+from common.inputs.config import CombinedImage, Constants, EegMelImage, KaggleImage
+from common.inputs.panels import global_features, percentiles
 
 ATOL = 2e-5
 PUBLISHED = {"spec": (-0.08340271, 1.9072835), "stat": (0.07975473, 1.9484872)}

@@ -7,20 +7,20 @@ import pytest
 import timm
 import torch
 
-from common.architectures import SpectrogramCnnConfig, WaveNetConfig
 from common.config import (
     ConfigError,
     Experiment,
     load_experiment,
     parse_experiment,
 )
-from common.features import Windows, build_input, input_shape
-from common.inputs import BipolarSequence, CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Multitaper
+from common.inputs.build import Windows, build_input, input_shape
+from common.inputs.config import BipolarSequence, CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Multitaper
 from common.models.build import build_model
 from common.models.cnn import GemPooling, SpectrogramCNN
-from common.models.sequence import WaveNet
-from common.montage import mirror_eeg
+from common.models.config import SpectrogramCnnConfig, WaveNetConfig
+from common.models.wavenet import WaveNet
 from common.predict import predict
+from common.signal.montage import mirror_eeg
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
 

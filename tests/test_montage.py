@@ -7,7 +7,7 @@ import pytest
 import torch
 from eeg_samples import CHAINS, DOUBLE_BANANA, NAMES, eeg_like
 
-from common.montage import (
+from common.signal.montage import (
     MIRRORED,
     MONTAGES,
     bipolar,
@@ -17,7 +17,7 @@ from common.montage import (
     reverse_time,
     shift_time,
 )
-from common.spectrogram import competition_spectrogram
+from common.signal.spectrogram import competition_spectrogram
 
 REGIONS = ("LL", "RL", "LP", "RP")
 EIGHT = [  # each side's two chains exchanged or not, the sides exchanged or not

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from common.architectures import WaveSqueezeformerConfig
 from common.config import ConfigError, Experiment, parse_experiment
-from common.features import Windows, build_input
-from common.inputs import BipolarSequence
+from common.inputs.build import Windows, build_input
+from common.inputs.config import BipolarSequence
 from common.models.build import build_model
+from common.models.config import WaveSqueezeformerConfig
 from common.models.squeezeformer import DifferenceStem, RotaryAttention, WaveSqueezeformer
 from common.predict import predict
 

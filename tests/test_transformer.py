@@ -6,10 +6,10 @@ import timm
 import torch
 from torch.nn.functional import pad
 
-from common.architectures import SpectrogramTransformerConfig
 from common.config import ConfigError, Experiment
-from common.inputs import BipolarSequence, EegMelImage, KaggleImage
+from common.inputs.config import BipolarSequence, EegMelImage, KaggleImage
 from common.models.build import build_model
+from common.models.config import SpectrogramTransformerConfig
 from common.models.transformer import (
     SpectrogramTransformer,
     count_patches,

@@ -10,8 +10,8 @@ import scipy.special
 import torch
 from eeg_samples import eeg_like
 
-from common.inputs import Mel, Morlet, Multitaper, Stft
-from common.spectra import density, frequency_axis, morlet_frequencies, morlet_powers
+from common.inputs.config import Mel, Morlet, Multitaper, Stft
+from common.signal.spectra import density, frequency_axis, morlet_frequencies, morlet_powers
 
 ALL_FOUR = {
     "stft": Stft(window=200, n_fft=400, high=40),

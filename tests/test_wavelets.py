@@ -6,7 +6,7 @@ import pywt
 import torch
 from eeg_samples import eeg_like, real_eeg
 
-from common.wavelets import decompose, denoise, recompose
+from common.signal.wavelets import decompose, denoise, recompose
 
 WAVELETS = ["haar", "db4", "db8", "sym8"]
 

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from common.architectures import (
+from common.inputs.config import CombinedImage, Constants, EegMelImage, EegSpectra, KaggleImage, Part, RawImage, Strict
+from common.models.config import (
     ModelConfig,
     SpectrogramCnnConfig,
     SpectrogramTransformerConfig,
     WaveNetConfig,
     WaveSqueezeformerConfig,
 )
-from common.inputs import CombinedImage, Constants, EegMelImage, EegSpectra, KaggleImage, Part, RawImage, Strict
 from common.training import Augment, Published, Stage
 
 SCALES = {"panel": "by panel", "image": "by image", "spec": "spec constants", "stat": "stat constants"}

@@ -13,9 +13,9 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from common.config import Experiment
-from common.features import constants_wanted, measure_constants, with_constants
 from common.files import sha256_of
-from common.inputs import Constants
+from common.inputs.build import constants_wanted, measure_constants, with_constants
+from common.inputs.config import Constants
 from common.models.build import build_model
 from common.schema import REGIONS, VOTES
 from train.loop import Fit, FoldData, predict_rows

@@ -2,14 +2,14 @@
 
 from torch import nn
 
-from common.architectures import SpectrogramCnnConfig, SpectrogramTransformerConfig, WaveNetConfig
 from common.config import ConfigError, Experiment
-from common.features import input_shape
-from common.inputs import BipolarSequence
+from common.inputs.build import input_shape
+from common.inputs.config import BipolarSequence
 from common.models.cnn import SpectrogramCNN
-from common.models.sequence import WaveNet
+from common.models.config import SpectrogramCnnConfig, SpectrogramTransformerConfig, WaveNetConfig
 from common.models.squeezeformer import WaveSqueezeformer
 from common.models.transformer import SpectrogramTransformer
+from common.models.wavenet import WaveNet
 
 
 def build_model(experiment: Experiment) -> nn.Module:

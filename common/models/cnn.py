@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from common.architectures import SpectrogramCnnConfig
 from common.config import ConfigError
+from common.models.config import SpectrogramCnnConfig
 from common.schema import PATTERNS
 
 

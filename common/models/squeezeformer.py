@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from common.architectures import WaveSqueezeformerConfig
-from common.inputs import BipolarSequence
-from common.models.sequence import AttentionPooling
-from common.montage import MONTAGES
+from common.inputs.config import BipolarSequence
+from common.models.config import WaveSqueezeformerConfig
+from common.models.wavenet import AttentionPooling
 from common.schema import LABELLED_SECONDS, PATTERNS, WINDOW_SECONDS
+from common.signal.montage import MONTAGES
 
 SHAPE_SFREQ = 50  # Hz, about: where the filters see the shape of a wave
 MOMENT_SFREQ = 10  # Hz of the moments between which the layers look: 500 in a window

@@ -10,9 +10,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from common.architectures import SpectrogramTransformerConfig
 from common.config import ConfigError
 from common.models.cnn import check_backbone
+from common.models.config import SpectrogramTransformerConfig
 from common.schema import PATTERNS
 
 Grid = tuple[int, int]  # down, across

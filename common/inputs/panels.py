@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from common.filters import fill_gaps
-from common.inputs import (
+from common.inputs.bipolar_sequence import filtered_differences
+from common.inputs.config import (
     PUBLISHED_CONSTANTS,
     Crop,
     EegMelImage,
@@ -16,11 +16,11 @@ from common.inputs import (
     Size,
     Standardise,
 )
-from common.montage import bipolar, chain_pairs
 from common.schema import SFREQ
-from common.sequences import filtered_differences
-from common.spectra import density, mel_power
-from common.wavelets import denoise
+from common.signal.filters import fill_gaps
+from common.signal.montage import bipolar, chain_pairs
+from common.signal.spectra import density, mel_power
+from common.signal.wavelets import denoise
 
 LOG_RANGE = (-4.0, 8.0)  # log power outside is clipped: e^-4 ... e^8 uV^2/Hz
 AXIS = {"channels": -3, "below": -2, "beside": -1}
@@ -116,7 +116,7 @@ def mean_and_deviation(log_power: Tensor, over: tuple[int, ...]) -> tuple[Tensor
 def standardised(log_power: Tensor, how: Standardise) -> Tensor:
     """(log power - mean) / (deviation + 1e-6); NaN becomes the mean, which is 0."""
     if how == "training":
-        raise ValueError("constants of the training rows are not measured yet: see common.features.with_constants")
+        raise ValueError("constants of the training rows are not measured yet: see common.inputs.build.with_constants")
     constants = PUBLISHED_CONSTANTS.get(how) if isinstance(how, str) else how
     if constants is not None:
         scaled = (log_power - constants.mean) / (constants.deviation + 1e-6)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from common.inputs import Strict
+from common.inputs.config import Strict
 
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropping something
 

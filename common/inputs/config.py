@@ -1,4 +1,4 @@
-"""What a model sees: every input as a config. common.features.build_input makes them.
+"""What a model sees: every input as a config. common.inputs.build.build_input makes them.
 
 Formulas and constants of the published ones: the seed repository's notebooks (Kaggle image, percentiles,
 global features, EEG mel image), the EfficientNetB0 starter and the ResNet34d baseline, and what the ten best

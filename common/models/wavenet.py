@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from common.architectures import WaveNetConfig
-from common.inputs import BipolarSequence
-from common.montage import LEFT, MONTAGES, RIGHT, neighbours
+from common.inputs.config import BipolarSequence
+from common.models.config import WaveNetConfig
 from common.schema import LABELLED_SECONDS, MIDLINE, PATTERNS, WINDOW_SECONDS
+from common.signal.montage import LEFT, MONTAGES, RIGHT, neighbours
 
 TRUNK_SFREQ = 50  # Hz at which the trunk works: twice and a half the band
 FINE_SFREQ = 10  # Hz of the labelled 10 s as the recurrent layer reads them

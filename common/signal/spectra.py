@@ -18,7 +18,7 @@ import scipy.signal.windows
 import torch
 from torch import Tensor
 
-from common.inputs import Mel, Morlet, Multitaper, Stft
+from common.inputs.config import Mel, Morlet, Multitaper, Stft
 from common.schema import SFREQ
 
 # What half a frame is multiplied with, (rows, samples), as rows to compute (rank, samples) and weights that

@@ -1,4 +1,4 @@
-"""Where in a model input which Hz and which second is: the axes of every image of common.inputs, for pictures.
+"""Where in a model input which Hz and which second is: the axes of every image of common.inputs.config, for pictures.
 
 An image is made of panels, each a map of one region or difference, or its waves. Positions are pixels of the image
 as build_input stores it: row 0 at the top, lowest frequency first in each panel.
@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.images import MEL_CHAINS, MEL_FRAMES, MEL_HIGH, MEL_HOP, N_MELS
-from common.inputs import (
+from common.inputs.config import (
     CombinedImage,
     Crop,
     EegMelImage,
@@ -24,9 +23,10 @@ from common.inputs import (
     RawImage,
     Size,
 )
-from common.montage import MONTAGES
+from common.inputs.panels import MEL_CHAINS, MEL_FRAMES, MEL_HIGH, MEL_HOP, N_MELS
 from common.schema import FREQUENCIES, REGIONS, SFREQ, SPECTROGRAM_SECONDS, SPECTROGRAM_STEP_SECONDS, WINDOW_SECONDS
-from common.spectra import frequency_axis
+from common.signal.montage import MONTAGES
+from common.signal.spectra import frequency_axis
 
 NAMES: dict[Part, tuple[str, ...]] = {  # the panels of "image" are the input's own
     "percentiles": ("20 %", "40 %", "60 %", "80 %"),

@@ -15,17 +15,8 @@ import torch
 from torch import Tensor
 
 from common.cores import on_each_core
-from common.images import (
-    eeg_mel_image,
-    eeg_spectra,
-    join_images,
-    kaggle_image,
-    kaggle_log_power,
-    mean_and_deviation,
-    raw_image,
-    resized,
-)
-from common.inputs import (
+from common.inputs.bipolar_sequence import bipolar_sequence
+from common.inputs.config import (
     BipolarSequence,
     CombinedImage,
     Constants,
@@ -38,8 +29,17 @@ from common.inputs import (
     needs_spectrogram,
     parts_of,
 )
+from common.inputs.panels import (
+    eeg_mel_image,
+    eeg_spectra,
+    join_images,
+    kaggle_image,
+    kaggle_log_power,
+    mean_and_deviation,
+    raw_image,
+    resized,
+)
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
-from common.sequences import bipolar_sequence
 
 GPU_GROUP = 32  # windows that a GPU makes at once
 LARGEST = 1e9  # microvolts, or uV^2/Hz
@@ -122,7 +122,7 @@ def in_groups(values: Tensor | None, size: int) -> Iterator[Tensor | None]:
 def build_input(windows: Windows, config: Any) -> Tensor:
     """Model input of a batch of at least one window, float32 on the windows' device, never NaN.
 
-    config: one of common.inputs; images are (batch, channels, height, width) with the lowest frequency first in
+    config: one of common.inputs.config; images are (batch, channels, height, width) with the lowest frequency first in
     each panel, sequences (batch, channels, time). `input_shape` tells the sizes. Raises ValueError when a
     recording that the input needs is None.
     """

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from common.filters import band_pass, fill_gaps
-from common.inputs import BipolarSequence, EegSignal
-from common.montage import MONTAGES, bipolar
+from common.inputs.config import BipolarSequence, EegSignal
 from common.schema import SFREQ
+from common.signal.filters import band_pass, fill_gaps
+from common.signal.montage import MONTAGES, bipolar
 
 
 def filtered_differences(eeg: Tensor, config: EegSignal, sfreq: int = SFREQ) -> Tensor:
