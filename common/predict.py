@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from common.cores import on_each_core
-from common.inputs.build import Windows
+from common.inputs.base import Windows
 from common.schema import SFREQ, SPECTROGRAM_STEP_SECONDS
 from common.signal.montage import mirror_eeg, mirror_spectrogram, shift_time
 from common.views import View

@@ -22,7 +22,8 @@ from pydantic import TypeAdapter
 from scipy.spatial import cKDTree
 
 from common.draw import INK, LEFT, RIGHT, colours, new_figure
-from common.inputs.build import Windows, build_input
+from common.inputs.base import Windows
+from common.inputs.build import build_input
 from common.inputs.config import InputConfig
 from common.schema import PATTERNS
 from train.show_find import Recordings, find, read_recordings, read_tables

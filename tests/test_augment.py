@@ -7,8 +7,9 @@ import pytest
 import torch
 from eeg_samples import NAMES, eeg_like
 
-from common.inputs.build import Windows, build_input
-from common.inputs.config import KaggleImage
+from common.inputs.base import Windows
+from common.inputs.build import build_input
+from common.inputs.kaggle_image import KaggleImage
 from common.signal.montage import mirror_eeg, mirror_spectrogram, permute_chains, reverse_time
 from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
 from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes, pass_band

@@ -6,8 +6,14 @@ import torch
 from eeg_samples import NAMES, eeg_like, every_input
 
 from common.draw import new_figure, place
-from common.inputs.build import Windows, build_input, input_shape
-from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.base import Windows
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.inputs.build import build_input, input_shape
+from common.inputs.config import CombinedImage
+from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.eeg_spectra import EegSpectra
+from common.inputs.kaggle_image import KaggleImage
+from common.inputs.raw_image import RawImage
 from common.schema import FREQUENCIES
 from train.plots.inputs import draw_image, draw_input
 from train.plots.layouts import layout_of

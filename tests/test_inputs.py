@@ -21,8 +21,15 @@ from eeg_samples import (
 
 from common.config import KINDS
 from common.inputs import build
-from common.inputs.build import Windows, build_input, input_shape
-from common.inputs.config import CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Mel, RawImage, Strict
+from common.inputs.base import Windows
+from common.inputs.build import build_input, input_shape
+from common.inputs.config import CombinedImage
+from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.eeg_spectra import Crop, EegSpectra
+from common.inputs.kaggle_image import KaggleImage
+from common.inputs.raw_image import RawImage
+from common.inputs.transforms import Mel
+from common.strict import Strict
 
 SHAPES = {
     "kaggle": (1, 400, 900),

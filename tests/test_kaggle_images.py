@@ -5,9 +5,13 @@ import pytest
 import torch
 from eeg_samples import ALL_PARTS, STARTER_KAGGLE, bilinear, broken_spectrograms, eeg_like, make, read_real_spectrogram
 
-from common.inputs.build import Windows, build_input, constants_wanted, measure_constants, with_constants
-from common.inputs.config import CombinedImage, Constants, EegMelImage, KaggleImage
+from common.inputs.base import Constants, Windows, constants_wanted, with_constants
+from common.inputs.build import build_input
+from common.inputs.config import CombinedImage
+from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.kaggle_image import KaggleImage
 from common.inputs.panels import global_features, percentiles
+from train.data.constants import measure_constants
 
 ATOL = 2e-5
 PUBLISHED = {"spec": (-0.08340271, 1.9072835), "stat": (0.07975473, 1.9484872)}

@@ -7,20 +7,21 @@ import pytest
 import timm
 import torch
 
-from common.config import (
-    ConfigError,
-    Experiment,
-    load_experiment,
-    parse_experiment,
-)
-from common.inputs.build import Windows, build_input, input_shape
-from common.inputs.config import BipolarSequence, CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Multitaper
+from common.config import Experiment, load_experiment, parse_experiment
+from common.inputs.base import Windows
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.inputs.build import build_input, input_shape
+from common.inputs.config import CombinedImage
+from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.eeg_spectra import Crop, EegSpectra
+from common.inputs.kaggle_image import KaggleImage
+from common.inputs.transforms import Multitaper
 from common.models.build import build_model
-from common.models.cnn import GemPooling, SpectrogramCNN
-from common.models.config import SpectrogramCnnConfig, WaveNetConfig
-from common.models.wavenet import WaveNet
+from common.models.cnn import GemPooling, SpectrogramCNN, SpectrogramCnnConfig
+from common.models.wavenet import WaveNet, WaveNetConfig
 from common.predict import predict
 from common.signal.montage import mirror_eeg
+from common.strict import ConfigError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
 

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from common.config import ConfigError, Experiment, parse_experiment
-from common.inputs.build import Windows, build_input
-from common.inputs.config import BipolarSequence
+from common.config import Experiment, parse_experiment
+from common.inputs.base import Windows
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.inputs.build import build_input
 from common.models.build import build_model
-from common.models.config import WaveSqueezeformerConfig
-from common.models.squeezeformer import DifferenceStem, RotaryAttention, WaveSqueezeformer
+from common.models.squeezeformer import DifferenceStem, RotaryAttention, WaveSqueezeformer, WaveSqueezeformerConfig
 from common.predict import predict
+from common.strict import ConfigError
 
 SMALL = WaveSqueezeformerConfig(width=16, filters=4, layers=1, heads=2, kernel=7)
 

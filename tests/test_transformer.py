@@ -6,18 +6,21 @@ import timm
 import torch
 from torch.nn.functional import pad
 
-from common.config import ConfigError, Experiment
-from common.inputs.config import BipolarSequence, EegMelImage, KaggleImage
+from common.config import Experiment
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.kaggle_image import KaggleImage
 from common.models.build import build_model
-from common.models.config import SpectrogramTransformerConfig
 from common.models.transformer import (
     SpectrogramTransformer,
+    SpectrogramTransformerConfig,
     count_patches,
     patch_plan,
     place_patches,
     resample_positions,
 )
 from common.predict import predict
+from common.strict import ConfigError
 
 DISTILLED = "deit_tiny_distilled_patch16_224"
 

@@ -10,7 +10,7 @@ import scipy.special
 import torch
 from eeg_samples import eeg_like
 
-from common.inputs.config import Mel, Morlet, Multitaper, Stft
+from common.inputs.transforms import Mel, Morlet, Multitaper, Stft
 from common.signal.spectra import density, frequency_axis, morlet_frequencies, morlet_powers
 
 ALL_FOUR = {

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from scipy.special import rel_entr
 from training_stage import image, stage, write_competition
 
-from common.inputs.build import Windows, build_input
+from common.inputs.base import Windows
+from common.inputs.build import build_input
 from common.models.build import build_model
 from common.predict import predict
 from common.schema import PATTERNS, VOTES

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from common.inputs.build import Windows
+from common.inputs.base import Windows
 from common.schema import ELECTRODES, REGIONS, SFREQ, WINDOW_SAMPLES
 from common.signal.filters import fill_gaps
 from common.signal.montage import electrode_sources, reverse_time

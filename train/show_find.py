@@ -11,7 +11,7 @@ import polars as pl
 import torch
 
 from common.errors import KitError
-from common.inputs.build import Windows
+from common.inputs.base import Windows
 from common.records import cut, read_eeg, read_spectrogram
 from common.schema import (
     PATTERNS,

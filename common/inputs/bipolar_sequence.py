@@ -1,18 +1,39 @@
-"""Waves of windows: bipolar differences for images of waves and for one-dimensional nets."""
+"""The bipolar EEG as a sequence, for one-dimensional nets."""
+
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from common.inputs.config import BipolarSequence, EegSignal
-from common.schema import SFREQ
-from common.signal.filters import band_pass, fill_gaps
-from common.signal.montage import MONTAGES, bipolar
+from common.inputs.base import SequenceAxes, Windows
+from common.inputs.eeg_signal import EegSignal
 
 
-def filtered_differences(eeg: Tensor, config: EegSignal, sfreq: int = SFREQ) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, differences, 50 s at sfreq): gaps filled, band-passed, clipped."""
-    differences = fill_gaps(bipolar(eeg, MONTAGES[config.montage]))
-    return band_pass(differences, config.low, config.high, config.phase, sfreq).clamp(-config.clip, config.clip)
+class BipolarSequence(EegSignal):
+    """Differences over 50 s, band-passed, clipped, scaled, and thinned to `sfreq`."""
+
+    form: ClassVar[Literal["image", "sequence"]] = "sequence"
+
+    kind: Literal["bipolar-sequence"] = "bipolar-sequence"
+    scale: float = Field(default=32.0, ge=1e-3)  # microvolts that become 1
+    sfreq: Literal[200, 100, 50, 40] = 200  # where the band-pass leaves more than half of it, a low-pass goes before
+    quality: bool = False  # behind the signals: each one's missing, flat and clipped share, constant in time
+
+    @model_validator(mode="after")
+    def band_fits_rate(self) -> Self:
+        if self.high > self.sfreq / 2:
+            raise ValueError(f"high = {self.high} Hz: sfreq = {self.sfreq} Hz would alias it; at most {self.sfreq / 2}")
+        return self
+
+    def make(self, windows: Windows) -> Tensor:
+        return bipolar_sequence(self.given(windows), self)
+
+    def describe(self) -> str:
+        return f"EEG waves at {self.sfreq} Hz"
+
+    def axes(self) -> SequenceAxes:
+        return SequenceAxes(self.names, self.sfreq, self.scale, self.quality)
 
 
 def channel_quality(differences: Tensor, passed: Tensor, clip: float) -> Tensor:
@@ -33,10 +54,10 @@ def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
     With quality, (batch, 4 differences, time): behind the signals the missing share of each, the flat, the clipped,
     constant in time, so that a net of channels x time needs no second entrance.
     """
-    passed = filtered_differences(eeg, config, config.sfreq)
+    passed = config.waves(eeg, config.sfreq)
     sequence = passed / config.scale
     if not config.quality:
         return sequence
-    shares = channel_quality(bipolar(eeg, MONTAGES[config.montage]), passed, config.clip)
+    shares = channel_quality(config.differences(eeg), passed, config.clip)
     constant = shares.transpose(-2, -1).flatten(1, 2).unsqueeze(-1).expand(-1, -1, sequence.shape[-1])
     return torch.cat([sequence, constant], dim=1)

@@ -8,10 +8,14 @@ import torch
 from samples import cut_windows, simulate_recording
 
 from common.config import Experiment
-from common.inputs.build import Windows, build_input
-from common.inputs.config import BipolarSequence, Crop, EegMelImage, EegSpectra, Stft
+from common.inputs.base import Windows
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.inputs.build import build_input
+from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.eeg_spectra import Crop, EegSpectra
+from common.inputs.transforms import Stft
 from common.models.build import build_model
-from common.models.config import SpectrogramCnnConfig
+from common.models.cnn import SpectrogramCnnConfig
 from train.measure import measure_experiment
 
 BATCH, WARM_UP, REPEATS = 32, 5, 20
