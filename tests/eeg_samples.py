@@ -11,13 +11,9 @@ import torch
 
 from common.config import load_experiment
 from common.inputs.base import Constants, Windows, constants_wanted, needs_eeg, needs_spectrogram, with_constants
-from common.inputs.bipolar_sequence import BipolarSequence
 from common.inputs.build import build_input
-from common.inputs.config import CombinedImage
-from common.inputs.eeg_mel_image import EegMelImage
-from common.inputs.eeg_spectra import Crop, EegSpectra
-from common.inputs.kaggle_image import KaggleImage
-from common.inputs.raw_image import RawImage
+from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Mel, Morlet, Multitaper, Stft
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"

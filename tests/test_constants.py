@@ -17,6 +17,8 @@ from infer.submit import submit
 from train.labels import label_rows
 from train.windows import TrainingWindows
 
+pytestmark = pytest.mark.slow  # a run and its export
+
 CONFIG = """
 [input]
 kind = "kaggle-image"

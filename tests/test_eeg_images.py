@@ -25,12 +25,9 @@ from PIL import Image
 from test_kaggle_images import by_extremes, by_percentiles, stacked
 from test_wavelets import denoise_by_pywt
 
-from common.inputs.config import CombinedImage
-from common.inputs.eeg_mel_image import EegMelImage
-from common.inputs.eeg_spectra import Crop, EegSpectra
-from common.inputs.kaggle_image import KaggleImage
+from common.inputs.config import CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.eeg_spectra import Crop
 from common.inputs.panels import join_images
-from common.inputs.raw_image import RawImage
 from common.inputs.transforms import Mel, Morlet, Stft
 
 ATOL = 2e-5

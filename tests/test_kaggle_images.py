@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from eeg_samples import ALL_PARTS, STARTER_KAGGLE, bilinear, broken_spectrograms, eeg_like, make, read_real_spectrogram
+from eeg_samples import ALL_PARTS, STARTER_KAGGLE, bilinear, broken_spectrograms, eeg_like, make
 
 from common.inputs.base import Constants, Windows, constants_wanted, with_constants
 from common.inputs.build import build_input
-from common.inputs.config import CombinedImage
-from common.inputs.eeg_mel_image import EegMelImage
-from common.inputs.kaggle_image import KaggleImage
+from common.inputs.config import CombinedImage, EegMelImage, KaggleImage
 from common.inputs.panels import global_features, percentiles
 from train.data.constants import measure_constants
 
@@ -135,16 +133,6 @@ def test_efficientnet_b0_starter():
     assert made.shape == (1, 1, 512, 512)
     np.testing.assert_allclose(made[0, 0, :, :256], stacked(filled), atol=ATOL, rtol=0)
     assert torch.equal(made[..., 256:], make(eeg, EegMelImage()))
-
-
-def test_real_spectrogram_equals_numpy():
-    window = read_real_spectrogram()
-    config = KaggleImage(standardise_features="image", parts=ALL_PARTS)
-    logs = clipped_log(window)
-    whole = standardised(logs, "image")
-    parts = [standardised(logs, "panel"), by_percentiles(whole), by_extremes(whole)]
-    expected = np.concatenate([stacked(part) for part in parts], axis=1)
-    np.testing.assert_allclose(make(window[None], config)[0, 0], expected, atol=ATOL, rtol=0)
 
 
 def test_the_callers_window_is_left_alone():

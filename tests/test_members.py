@@ -15,8 +15,8 @@ from training_stage import PROCESSES, image, same_weights, small, stage, write_c
 
 from common.blend import Blend
 from common.inputs.base import Windows
-from common.inputs.bipolar_sequence import BipolarSequence
 from common.inputs.build import build_input
+from common.inputs.config import BipolarSequence
 from common.memory import M_MMAP_THRESHOLD
 from common.predict import predict
 from common.records import read_eeg

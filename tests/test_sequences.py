@@ -7,7 +7,8 @@ import scipy.signal
 import torch
 from eeg_samples import DOUBLE_BANANA, NAMES, difference, eeg_like, filled, make, real_eeg
 
-from common.inputs.bipolar_sequence import BipolarSequence, channel_quality
+from common.inputs.bipolar_sequence import channel_quality
+from common.inputs.config import BipolarSequence
 from common.signal.montage import MONTAGES
 
 

@@ -16,10 +16,8 @@ from measure import LOGARITHM, Work
 from samples import Samples
 
 from common.inputs.base import Windows
-from common.inputs.bipolar_sequence import BipolarSequence
 from common.inputs.build import build_input
-from common.inputs.eeg_mel_image import EegMelImage
-from common.inputs.kaggle_image import KaggleImage
+from common.inputs.config import BipolarSequence, EegMelImage, KaggleImage
 from common.inputs.panels import percentiles
 from common.records import central, read_ahead, read_eeg, read_spectrogram
 from common.schema import SFREQ, TRAIN_EEGS, WINDOW_SAMPLES

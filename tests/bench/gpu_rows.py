@@ -9,10 +9,9 @@ from samples import cut_windows, simulate_recording
 
 from common.config import Experiment
 from common.inputs.base import Windows
-from common.inputs.bipolar_sequence import BipolarSequence
 from common.inputs.build import build_input
-from common.inputs.eeg_mel_image import EegMelImage
-from common.inputs.eeg_spectra import Crop, EegSpectra
+from common.inputs.config import BipolarSequence, EegMelImage, EegSpectra
+from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Stft
 from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig

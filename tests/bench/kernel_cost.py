@@ -22,8 +22,7 @@ from samples import write_test_set
 from common.blend import Blend
 from common.config import Experiment
 from common.files import sha256_of
-from common.inputs.bipolar_sequence import BipolarSequence
-from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.config import BipolarSequence, EegMelImage
 from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
 from common.models.wavenet import WaveNetConfig

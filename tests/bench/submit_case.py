@@ -20,7 +20,7 @@ from common.config import Experiment
 from common.files import sha256_of
 from common.inputs.base import Windows
 from common.inputs.build import build_input
-from common.inputs.eeg_mel_image import EegMelImage
+from common.inputs.config import EegMelImage
 from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
 from common.schema import PATTERNS, REGIONS, VOTES
