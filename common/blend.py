@@ -8,10 +8,9 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from common.config import explain
 from common.errors import KitError
-from common.inputs import Strict
 from common.schema import PATTERNS
+from common.strict import Strict, explain
 from common.training import Published
 from common.views import PLAIN, View
 

@@ -4,45 +4,21 @@ Written as TOML in train/configs, where a file says what differs from the defaul
 carried as JSON beside the weights, from where inference reads it back. Frozen; unknown keys are refused.
 """
 
-import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from common.architectures import IMAGE_MODELS, ModelConfig, SpectrogramCnnConfig, WaveNetConfig
-from common.errors import KitError
-from common.inputs import (
-    AnyTransform,
-    BipolarSequence,
-    Constants,
-    Crop,
-    InputConfig,
-    KaggleImage,
-    SingleImage,
-    Strict,
-    needs_eeg,
-)
-from common.training import (
-    Augment,
-    CutMix,
-    DropElectrodes,
-    FewVotes,
-    MixUp,
-    NarrowBand,
-    Published,
-    RandomGaps,
-    RowSelection,
-    Stage,
-    Training,
-    XYMask,
-)
-from common.views import View
-
-
-class ConfigError(KitError):
-    """A config that cannot be used. The message names the file, the key and what is allowed."""
+from common.inputs.base import needs_eeg
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.inputs.config import InputConfig
+from common.inputs.kaggle_image import KaggleImage
+from common.models.cnn import SpectrogramCnnConfig
+from common.models.config import IMAGE_MODELS, ModelConfig
+from common.models.wavenet import WaveNetConfig
+from common.strict import ConfigError, Strict, explain
+from common.training import Published, Training
 
 
 class Experiment(Strict):
@@ -80,59 +56,12 @@ class Experiment(Strict):
         return self
 
 
-UNIONS: dict[str, Any] = {"input": InputConfig, "images": SingleImage, "transform": AnyTransform, "model": ModelConfig}
-KINDS = {
-    key: {member.model_fields["kind"].default: member for member in get_args(get_args(union)[0])}
-    for key, union in UNIONS.items()
-}
-
-
-def explain(error: ValidationError, root: type[Strict] = Experiment) -> str:
-    """pydantic's findings about a `root`, one line each; for an unknown key with the nearest known one."""
-    lines: list[str] = []
-    for finding in error.errors():
-        parts = [str(part) for part in finding["loc"]]
-        # pydantic names the members of a union that it tried; people know only the key.
-        where = ".".join(part for part in parts if part != "Constants" and not part.startswith("literal[")) or "(file)"
-        line = f"{where}: {finding['msg']}"
-        if finding["type"] == "too_short" and lines:
-            continue  # only says that the members named above were refused
-        if finding["type"] == "model_type" and parts and parts[-1] == "Constants":
-            line = f"{where}: or a table of constants, as in {{mean = 0.0, deviation = 2.0}}"
-        elif finding["type"] == "union_tag_not_found":
-            union = next(part for part in reversed(finding["loc"]) if isinstance(part, str))
-            line = f"{where}.kind: missing; one of {', '.join(KINDS[union])}"
-        elif finding["type"] == "string_pattern_mismatch" and where == "name":
-            line = f"{finding['input']!r}: a config's file name is its name: small letters, digits and hyphens"
-        elif finding["type"] == "extra_forbidden":
-            key = str(finding["loc"][-1])
-            known = keys_beside(finding["loc"], root)
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
-            line = f"{where}: unknown key; {hint}"
-        lines.append(line)
-    return "\n  ".join(lines)
-
-
-def keys_beside(location: tuple[int | str, ...], root: type[Strict]) -> list[str]:
-    """The keys allowed where pydantic found an unknown one."""
-    tables: dict[str, Any] = {"training": Training, "stages": Stage, "crops": Crop, "standardise": Constants}
-    tables |= {"rows": RowSelection, "augment": Augment, "drop_electrodes": DropElectrodes, "narrow_band": NarrowBand}
-    tables |= {"gaps": RandomGaps, "mixup": MixUp, "cutmix": CutMix, "mask": XYMask}
-    tables |= {"few_votes": FewVotes, "published": Published, "views": View}
-    tables |= {kind: table for kinds in KINDS.values() for kind, table in kinds.items()}
-    for part in reversed(location[:-1]):
-        if part in tables:
-            return list(tables[str(part)].model_fields)
-    return list(root.model_fields)
-
-
 def parse_experiment(values: dict[str, Any], source: str) -> Experiment:
     """Checked values to an Experiment. Raises ConfigError; `source` names them in its message."""
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{source}:\n  {explain(error)}") from error
+        raise ConfigError(f"{source}:\n  {explain(error, Experiment)}") from error
 
 
 def load_experiment(path: Path) -> Experiment:

@@ -10,11 +10,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 from common.draw import FAINT, GRID, INK, LEFT, MICROVOLT, MIDDLE, MISSING, NORMAL, RIGHT, SMALL, TINT
-from common.filters import band_pass, fill_gaps
-from common.inputs import Multitaper
-from common.montage import CHAIN_PAIRS, Pair, bipolar, neighbours
+from common.inputs.transforms import Multitaper
 from common.schema import CHAINS, ELECTRODES, MIDLINE, REGIONS, SFREQ
-from common.spectra import density, frequency_axis
+from common.signal.filters import band_pass, fill_gaps
+from common.signal.montage import CHAIN_PAIRS, Pair, bipolar, neighbours
 
 # Paper at 30 mm/s.
 PAGE_SECONDS, PAGE_WIDTH = 10, 300  # s, mm
@@ -163,9 +162,9 @@ def chain_spectrogram(eeg: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[fl
     recipe = Multitaper(window=2 * SFREQ, hop=SFREQ // 5, high=25.0)
     differences = bipolar(torch.from_numpy(eeg).double(), CHAIN_PAIRS)
     filled = fill_gaps(differences)
-    power = density(filled - filled.mean(dim=-1, keepdim=True), recipe)  # (frequencies, 16, columns)
+    power = recipe.density(filled - filled.mean(dim=-1, keepdim=True))  # (frequencies, 16, columns)
     gaps = differences.isnan().unfold(-1, recipe.window, recipe.hop).any(dim=-1)
     power = power.masked_fill(gaps, torch.nan)
     panels = power.unflatten(1, (len(REGIONS), -1)).nanmean(dim=2).transpose(0, 1).numpy()
     half = (recipe.window - recipe.hop) / 2 / SFREQ
-    return panels, frequency_axis(recipe), (half, half + panels.shape[-1] * recipe.hop / SFREQ)
+    return panels, recipe.hertz(), (half, half + panels.shape[-1] * recipe.hop / SFREQ)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from common.inputs import Strict
+from common.strict import Strict
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 

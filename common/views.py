@@ -4,8 +4,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from common.inputs import Strict
 from common.schema import SPECTROGRAM_STEP_SECONDS
+from common.strict import Strict
 
 
 class View(Strict):

@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from common.config import ConfigError, Experiment, explain, parse_experiment
+from common.config import Experiment, parse_experiment
 from common.errors import KitError, other_regions
-from common.features import with_constants
 from common.files import sha256_of
-from common.inputs import Constants, Strict
+from common.inputs.base import Constants, with_constants
 from common.models.build import build_model
 from common.schema import FORMER_REGIONS, REGIONS
+from common.strict import ConfigError, Strict, explain
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
 FORMAT = 1  # of a weights folder; another one is refused, not guessed at

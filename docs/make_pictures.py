@@ -22,8 +22,9 @@ from pydantic import TypeAdapter
 from scipy.spatial import cKDTree
 
 from common.draw import INK, LEFT, RIGHT, colours, new_figure
-from common.features import Windows, build_input
-from common.inputs import InputConfig
+from common.inputs.base import Windows
+from common.inputs.build import build_input
+from common.inputs.config import InputConfig
 from common.schema import PATTERNS
 from train.show_find import Recordings, find, read_recordings, read_tables
 from train.show_pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, page_figure

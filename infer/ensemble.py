@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.features import Windows, build_input
-from common.inputs import needs_eeg, needs_spectrogram
+from common.inputs.base import Windows, needs_eeg, needs_spectrogram
+from common.inputs.build import build_input
 from common.predict import seen_as
 from common.schema import PATTERNS
 from common.views import PLAIN, View

@@ -11,7 +11,7 @@ import torch
 
 from common.blend import Blend, model_weights
 from common.files import sha256_of, write_via
-from common.inputs import needs_spectrogram
+from common.inputs.base import needs_spectrogram
 from common.predict import find_devices, good_at_half
 from common.schema import SUBMISSION_COLUMNS, VOTES
 from common.views import PLAIN

@@ -26,7 +26,7 @@ from drilling.hidden_test import DrillError, write_hidden_test
 from drilling.judge import Finding, Outcome, count_answered, count_identical, judge_datasets, judge_recording
 
 from common.blend import Blend, BlendError, load_blend
-from common.inputs import needs_eeg, needs_spectrogram
+from common.inputs.base import needs_eeg, needs_spectrogram
 from common.schema import TEST_TABLE
 from common.weights import WeightsError, find_weights, read_manifest
 

@@ -10,23 +10,11 @@ import scipy.signal
 import torch
 
 from common.config import load_experiment
-from common.features import Windows, build_input, constants_wanted, with_constants
-from common.inputs import (
-    BipolarSequence,
-    CombinedImage,
-    Constants,
-    Crop,
-    EegMelImage,
-    EegSpectra,
-    KaggleImage,
-    Mel,
-    Morlet,
-    Multitaper,
-    RawImage,
-    Stft,
-    needs_eeg,
-    needs_spectrogram,
-)
+from common.inputs.base import Constants, Windows, constants_wanted, needs_eeg, needs_spectrogram, with_constants
+from common.inputs.build import build_input
+from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.eeg_spectra import Crop
+from common.inputs.transforms import Mel, Morlet, Multitaper, Stft
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 # Written out here and not taken from common.schema: the tables there are under test as well.

@@ -25,7 +25,7 @@ from eeg_samples import (
     windows_for,
 )
 
-from common.features import build_input
+from common.inputs.build import build_input
 
 BOUND, SHARE = 2e-5, 1e-5
 VERSIONED = ("torch", "numpy", "scipy", "PyWavelets", "timm", "pydantic", "polars", "pyarrow", "librosa", "mne")

@@ -11,7 +11,7 @@ import submit_case
 import torch
 
 from common.blend import load_blend
-from common.features import input_shape
+from common.inputs.build import input_shape
 from infer.submit import submit
 
 

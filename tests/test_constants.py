@@ -9,13 +9,15 @@ import torch
 from conftest import command
 
 from common.blend import Blend
-from common.features import build_input
+from common.inputs.build import build_input
 from common.predict import predict
 from common.schema import PATTERNS
 from common.weights import WeightsError, load_weights
 from infer.submit import submit
 from train.labels import label_rows
 from train.windows import TrainingWindows
+
+pytestmark = pytest.mark.slow  # a run and its export
 
 CONFIG = """
 [input]

@@ -6,13 +6,14 @@ import torch
 from eeg_samples import NAMES, eeg_like, every_input
 
 from common.draw import new_figure, place
-from common.draw_inputs import draw_image, draw_input
-from common.features import Windows, build_input, input_shape
-from common.input_axes import layout_of
-from common.inputs import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.base import Windows
+from common.inputs.build import build_input, input_shape
+from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
 from common.schema import FREQUENCIES
+from train.plots.inputs import draw_image, draw_input
+from train.plots.layouts import layout_of
 
-IMAGES = {name: config for name, config in every_input().items() if not isinstance(config, BipolarSequence)}
+IMAGES = {name: config for name, config in every_input().items() if config.form == "image"}
 
 
 def axes_of(height=100, width=130):
@@ -39,10 +40,9 @@ def sine_windows(hertz, start=0.0, stop=50.0):
     return Windows(torch.from_numpy(eeg)[None], torch.from_numpy(power)[None])
 
 
-@pytest.mark.parametrize("hertz", [5.0, 10.0])
 @pytest.mark.parametrize("name", [name for name, config in IMAGES.items() if "raw" not in name])
-def test_a_sine_is_drawn_at_its_frequency(name, hertz):
-    config = IMAGES[name]
+def test_a_sine_is_drawn_at_its_frequency(name):
+    config, hertz = IMAGES[name], 5.0
     image = build_input(sine_windows(hertz), config)[0].numpy()
     sheet, _ = draw_image(axes_of(), image, config)
     checked = 0
@@ -110,9 +110,13 @@ def test_waves_lie_in_the_row_of_their_second():
     assert 30 <= second <= 30.1 and panel.top <= row < panel.top + panel.height
 
 
-def test_inputs_of_all_kinds_are_drawn():
+FEW = ("kaggle", "mel", "sequence-quality", "raw-crops", "stft-zooms", "mel-zoom", "two-sources", "below-each-other")
+
+
+@pytest.mark.parametrize("names", [FEW, pytest.param(tuple(every_input()), marks=pytest.mark.slow)], ids=["few", "all"])
+def test_inputs_of_all_kinds_are_drawn(names):
     windows = Windows(torch.from_numpy(eeg_like(2))[None], sine_windows(5).spectrogram)
-    for config in every_input().values():
+    for config in map(every_input().get, names):
         axes = axes_of()
         draw_input(axes, build_input(windows, config)[0].numpy(), config)
         assert "Hz" in axes.get_ylabel() or isinstance(config, RawImage | BipolarSequence | CombinedImage)

@@ -25,8 +25,10 @@ from PIL import Image
 from test_kaggle_images import by_extremes, by_percentiles, stacked
 from test_wavelets import denoise_by_pywt
 
-from common.images import join_images
-from common.inputs import CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Mel, Morlet, RawImage, Stft
+from common.inputs.config import CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.eeg_spectra import Crop
+from common.inputs.panels import join_images
+from common.inputs.transforms import Mel, Morlet, Stft
 
 ATOL = 2e-5
 MOVEMENTS = "900601"  # of millivolts

@@ -9,7 +9,7 @@ from eeg_samples import ready
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from common.config import load_experiment
-from common.features import Windows
+from common.inputs.base import Windows
 from common.models.build import build_model
 from train.loop import Batch, Fit, FoldData, train_batch
 from train.optimisation import make_optimisation

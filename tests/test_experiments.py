@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from common.blend import load_blend
-from common.config import ConfigError, load_experiment, parse_experiment
-from common.features import input_shape
+from common.config import load_experiment, parse_experiment
+from common.inputs.build import input_shape
+from common.strict import ConfigError
 from train.labels import select_rows
 from train.published import as_published
 

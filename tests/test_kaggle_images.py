@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from eeg_samples import ALL_PARTS, STARTER_KAGGLE, bilinear, broken_spectrograms, eeg_like, make, read_real_spectrogram
+from eeg_samples import ALL_PARTS, STARTER_KAGGLE, bilinear, broken_spectrograms, eeg_like, make
 
-from common.features import Windows, build_input, constants_wanted, measure_constants, with_constants
-from common.images import global_features, percentiles
-from common.inputs import CombinedImage, Constants, EegMelImage, KaggleImage
+from common.inputs.base import Constants, Windows, constants_wanted, with_constants
+from common.inputs.build import build_input
+from common.inputs.config import CombinedImage, EegMelImage, KaggleImage
+from common.inputs.panels import global_features, percentiles
+from train.data.constants import measure_constants
 
 ATOL = 2e-5
 PUBLISHED = {"spec": (-0.08340271, 1.9072835), "stat": (0.07975473, 1.9484872)}
@@ -131,16 +133,6 @@ def test_efficientnet_b0_starter():
     assert made.shape == (1, 1, 512, 512)
     np.testing.assert_allclose(made[0, 0, :, :256], stacked(filled), atol=ATOL, rtol=0)
     assert torch.equal(made[..., 256:], make(eeg, EegMelImage()))
-
-
-def test_real_spectrogram_equals_numpy():
-    window = read_real_spectrogram()
-    config = KaggleImage(standardise_features="image", parts=ALL_PARTS)
-    logs = clipped_log(window)
-    whole = standardised(logs, "image")
-    parts = [standardised(logs, "panel"), by_percentiles(whole), by_extremes(whole)]
-    expected = np.concatenate([stacked(part) for part in parts], axis=1)
-    np.testing.assert_allclose(make(window[None], config)[0, 0], expected, atol=ATOL, rtol=0)
 
 
 def test_the_callers_window_is_left_alone():

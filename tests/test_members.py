@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from training_stage import PROCESSES, image, same_weights, small, stage, write_competition
 
 from common.blend import Blend
-from common.features import Windows, build_input
-from common.inputs import BipolarSequence
+from common.inputs.base import Windows
+from common.inputs.build import build_input
+from common.inputs.config import BipolarSequence
 from common.memory import M_MMAP_THRESHOLD
 from common.predict import predict
 from common.records import read_eeg

@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 from eeg_samples import eeg_like
 
-from common.features import Windows
+from common.inputs.base import Windows
 from common.training import Augment, CutMix, MixUp, XYMask
 from train.mixing import draw_bands, mix_images, mix_windows
 

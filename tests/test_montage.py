@@ -7,17 +7,16 @@ import pytest
 import torch
 from eeg_samples import CHAINS, DOUBLE_BANANA, NAMES, eeg_like
 
-from common.montage import (
-    MIRRORED,
+from common.signal.montage import (
     MONTAGES,
     bipolar,
+    electrode_sources,
     mirror_eeg,
     mirror_spectrogram,
-    permute_chains,
     reverse_time,
     shift_time,
 )
-from common.spectrogram import competition_spectrogram
+from common.signal.spectrogram import competition_spectrogram
 
 REGIONS = ("LL", "RL", "LP", "RP")
 EIGHT = [  # each side's two chains exchanged or not, the sides exchanged or not
@@ -83,42 +82,26 @@ def test_mirror_of_a_montage_is_the_montage_of_the_mirror():
     assert torch.equal(mirrored, differences[[k + 1 - 2 * (k % 2) for k in range(16)] + [16, 17]])
 
 
-def test_mirror_works_on_batches():
-    eeg = torch.stack([small_eeg(1), small_eeg(2)])
-    assert torch.equal(mirror_eeg(eeg), torch.stack([mirror_eeg(small_eeg(1)), mirror_eeg(small_eeg(2))]))
-    panels = torch.rand(2, 4, 3, 3)
-    assert torch.equal(mirror_spectrogram(panels)[1], mirror_spectrogram(panels[1]))
-
-
 # ---- permutation of chains
 
 
 @pytest.mark.parametrize("regions", EIGHT, ids="-".join)
-def test_eeg_and_spectrogram_are_permuted_alike(regions):
+def test_electrodes_are_permuted_as_their_regions(regions):
     eeg = small_eeg()
-    panels = competition_spectrogram(eeg)
-    new_eeg, new_panels = permute_chains(eeg, panels, regions)
-    assert torch.equal(competition_spectrogram(new_eeg), new_panels)
+    panels, moved = competition_spectrogram(eeg), eeg[electrode_sources(regions)]
+    assert torch.equal(competition_spectrogram(moved), panels[[REGIONS.index(region) for region in regions]])
     for place, region in zip(REGIONS, regions, strict=True):
-        assert torch.equal(new_panels[REGIONS.index(place)], panels[REGIONS.index(region)])
         for to, source in zip(CHAINS[place].split(), CHAINS[region].split(), strict=True):
-            assert torch.equal(new_eeg[NAMES.index(to)], eeg[NAMES.index(source)])
+            assert torch.equal(moved[NAMES.index(to)], eeg[NAMES.index(source)])
     for untouched in ("Fz", "Cz", "Pz", "EKG"):
-        assert torch.equal(new_eeg[NAMES.index(untouched)], eeg[NAMES.index(untouched)])
+        assert torch.equal(moved[NAMES.index(untouched)], eeg[NAMES.index(untouched)])
 
 
 def test_other_permutations_are_refused():
     for regions in itertools.permutations(REGIONS):
         if regions not in EIGHT:
             with pytest.raises(ValueError, match=r"would be both"):
-                permute_chains(small_eeg(), None, regions)
-
-
-def test_one_permutation_is_the_mirror():
-    eeg, panels = small_eeg(), torch.rand(4, 5, 6)
-    mirrored = permute_chains(eeg, panels, MIRRORED)
-    assert torch.equal(mirrored[0], mirror_eeg(eeg)) and torch.equal(mirrored[1], mirror_spectrogram(panels))
-    assert permute_chains(None, panels, MIRRORED)[0] is None and permute_chains(eeg, None, MIRRORED)[1] is None
+                electrode_sources(regions)
 
 
 # ---- time

@@ -13,7 +13,8 @@ from test_kaggle_images import PUBLISHED, by_extremes, by_percentiles, clipped_l
 from test_mixing import drawing
 
 from common.config import load_experiment
-from common.features import Windows, build_input
+from common.inputs.base import Windows
+from common.inputs.build import build_input
 from common.metric import vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import VOTES

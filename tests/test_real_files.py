@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from conftest import command
 from doctor_stage import run_doctor
 from eeg_samples import NAMES, real
 from pyarrow.parquet import ParquetFile
@@ -13,7 +12,7 @@ from pyarrow.parquet import ParquetFile
 from common.metric import kl_divergence, vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import MANY_VOTES, VOTES
-from common.spectrogram import competition_spectrogram
+from common.signal.spectrogram import competition_spectrogram
 from train.doctor import doctor
 from train.folds import make_folds
 from train.labels import ROW_KEYS, label_rows, prior_shares
@@ -164,10 +163,3 @@ def test_the_doctor_calls_the_real_pair_sound(competition, tmp_path, monkeypatch
     assert (
         "0 EEGs change their consensus between windows, 0.0 % (normal; the competition: 783 of 17,089, 4.6 %)" in said
     )
-
-
-def test_the_published_folds_by_the_command(competition, tmp_path):
-    done = command("-m", "train", "folds", "--competition", competition, "--out", tmp_path / "folds.csv", "--published")
-    assert done.returncode == 0, done.stderr
-    for fold, size in enumerate((3579, 4372, 3685, 4268, 4279)):
-        assert f"fold {fold}: {size} label rows" in done.stdout

@@ -9,7 +9,7 @@ from torch import nn
 from training_stage import image, same_weights, small, stage, write_competition
 
 from common.config import Experiment
-from common.features import Windows
+from common.inputs.base import Windows
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS, VOTES
 from common.training import Stage

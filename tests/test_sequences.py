@@ -7,9 +7,9 @@ import scipy.signal
 import torch
 from eeg_samples import DOUBLE_BANANA, NAMES, difference, eeg_like, filled, make, real_eeg
 
-from common.inputs import BipolarSequence
-from common.montage import MONTAGES
-from common.sequences import channel_quality
+from common.inputs.bipolar_sequence import channel_quality
+from common.inputs.config import BipolarSequence
+from common.signal.montage import MONTAGES
 
 
 def faulty_eeg():

@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import KitError
 from common.schema import CONSENSUS, ELECTRODES, PATTERNS, REGIONS, SFREQ, SPECTROGRAM_FIELDS, VOTES
-from common.spectrogram import competition_spectrogram
+from common.signal.spectrogram import competition_spectrogram
 from train.simulate import files
 from train.simulate.files import simulate_competition
 from train.simulate.forward import LEFT

@@ -7,7 +7,7 @@ import scipy.signal
 import torch
 from eeg_samples import CHAINS, NAMES, chain_differences, eeg_like, real
 
-from common.spectrogram import competition_spectrogram, rebuild_spectrogram
+from common.signal.spectrogram import competition_spectrogram, rebuild_spectrogram
 
 # ---- the competition's spectrogram
 

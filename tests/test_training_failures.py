@@ -20,8 +20,9 @@ from training_stage import (
     write_config,
 )
 
-from common.config import ConfigError, load_experiment
+from common.config import load_experiment
 from common.errors import KitError
+from common.strict import ConfigError
 from train import loop, stages
 from train.__main__ import parser
 from train.loop import TrainingError

@@ -4,20 +4,19 @@ import numpy as np
 import pytest
 import timm
 import torch
+from eeg_samples import bilinear
 from torch.nn.functional import pad
 
-from common.architectures import SpectrogramTransformerConfig
-from common.config import ConfigError, Experiment
-from common.inputs import BipolarSequence, EegMelImage, KaggleImage
-from common.models.build import build_model
 from common.models.transformer import (
     SpectrogramTransformer,
+    SpectrogramTransformerConfig,
     count_patches,
     patch_plan,
     place_patches,
     resample_positions,
 )
 from common.predict import predict
+from common.strict import ConfigError
 
 DISTILLED = "deit_tiny_distilled_patch16_224"
 
@@ -89,20 +88,9 @@ def test_zeros_go_right_and_below_and_what_overlap_leaves_is_cut():
 # ---- positions
 
 
-def bilinear(grid, size):
-    """Half-pixel bilinear resampling of (height, width, features), pixel by pixel."""
-    out = np.zeros((*size, grid.shape[2]))
-    for y in range(size[0]):
-        for x in range(size[1]):
-            places = []
-            for at, has, wants in ((y, grid.shape[0], size[0]), (x, grid.shape[1], size[1])):
-                exact = np.clip((at + 0.5) * has / wants - 0.5, 0, has - 1)
-                low = int(exact)
-                places.append((low, min(low + 1, has - 1), exact - low))
-            (y0, y1, fy), (x0, x1, fx) = places
-            upper, lower = ((1 - fx) * grid[row, x0] + fx * grid[row, x1] for row in (y0, y1))
-            out[y, x] = (1 - fy) * upper + fy * lower
-    return out
+def bilinear_grid(grid, size):
+    """Half-pixel bilinear resampling of (height, width, features), a feature at a time."""
+    return np.stack([bilinear(feature, size) for feature in grid.transpose(2, 0, 1)], axis=-1)
 
 
 def test_positions_are_interpolated_along_a_longer_axis_and_cut_along_a_shorter():
@@ -110,9 +98,9 @@ def test_positions_are_interpolated_along_a_longer_axis_and_cut_along_a_shorter(
     grid = positions[0, 2:].reshape(6, 5, 3).numpy()
     for new, expected in (
         ((6, 5), grid),
-        ((9, 11), bilinear(grid, (9, 11))),
+        ((9, 11), bilinear_grid(grid, (9, 11))),
         ((3, 2), grid[1:4, 1:3]),  # the centre: (6 - 3) // 2 = 1, (5 - 2) // 2 = 1
-        ((10, 3), bilinear(grid[:, 1:4], (10, 3))),
+        ((10, 3), bilinear_grid(grid[:, 1:4], (10, 3))),
     ):
         found = resample_positions(positions, 2, (6, 5), new)
         assert torch.equal(found[:, :2], positions[:, :2])
@@ -174,14 +162,6 @@ def test_trains_in_half_precision():
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
 
 
-def test_build_model_gives_it_the_inputs_image():
-    config = SpectrogramTransformerConfig(backbone="test_vit")
-    model = build_model(Experiment(name="vit", input=EegMelImage(parts=("image", "global")), model=config))
-    assert isinstance(model, SpectrogramTransformer) and model.grid == (32, 32)
-    model = build_model(Experiment(name="vit", input=KaggleImage(), model=config))
-    assert model.grid == (25, 19)
-
-
 @pytest.mark.parametrize(
     ("options", "shape", "message"),
     [
@@ -196,9 +176,3 @@ def test_build_model_gives_it_the_inputs_image():
 def test_what_does_not_fit_is_refused(options, shape, message):
     with pytest.raises(ConfigError, match=message):
         vit(shape=shape, **options)
-
-
-def test_images_are_for_image_nets_and_sequences_for_others():
-    for bad in ({"input": BipolarSequence()}, {"input": KaggleImage(), "model": {"kind": "wave-squeezeformer"}}):
-        with pytest.raises(ValueError, match="goes with model"):
-            Experiment(**({"name": "mixed", "model": SpectrogramTransformerConfig()} | bad))

@@ -10,7 +10,7 @@ import torch
 import infer.ensemble
 import infer.nets
 from common.blend import BlendError, parse_blend
-from common.features import Windows
+from common.inputs.base import Windows
 from common.predict import seen_as
 from common.schema import ELECTRODES, REGIONS, SPECTROGRAM_FIELDS, VOTES
 from common.views import PLAIN, View

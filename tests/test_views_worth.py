@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from scipy.special import rel_entr
 from training_stage import image, stage, write_competition
 
-from common.features import Windows, build_input
+from common.inputs.base import Windows
+from common.inputs.build import build_input
 from common.models.build import build_model
-from common.montage import mirror_spectrogram, shift_time
 from common.predict import predict
 from common.schema import PATTERNS, VOTES
+from common.signal.montage import mirror_spectrogram, shift_time
 from common.views import PLAIN, View
 from train.__main__ import parser
 from train.out_of_fold import read_out_of_fold

@@ -11,7 +11,7 @@ import torch
 from conftest import EXPERIMENTS
 from safetensors.torch import load_file, save_file
 
-from common.features import build_input
+from common.inputs.build import build_input
 from common.models.build import build_model
 from common.predict import predict
 from common.weights import WeightsError, find_weights, load_weights

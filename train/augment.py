@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from common.features import Windows
-from common.filters import fill_gaps
-from common.montage import electrode_sources, reverse_time
+from common.inputs.base import Windows
 from common.schema import ELECTRODES, REGIONS, SFREQ, WINDOW_SAMPLES
+from common.signal.filters import fill_gaps
+from common.signal.montage import electrode_sources, reverse_time
 from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
 
 # Which chains stand in the places of REGIONS (LL, RL, LP, RP), by (mirrored, left swapped, right swapped).
@@ -163,7 +163,7 @@ def narrow_electrodes(eeg: Tensor, changes: SignalChanges) -> None:
 def pass_band(signals: Tensor, band: Tensor) -> Tensor:
     """Signals (n, time) at 200 Hz within bands (n, 2) Hz, each its own, without delay. NaN stays NaN.
 
-    Half-cosine edges in frequency, as wide as those of common.filters: one filter for each signal would be too
+    Half-cosine edges in frequency, as wide as those of common.signal.filters: one filter for each signal would be too
     many to design. Ends are continued by odd reflection, which keeps a slope a slope.
     """
     n_time, (low, high) = signals.shape[-1], band.split(1, dim=1)

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from common.blend import Blend, Bounds, Candidate, LogLinear
-from common.config import explain
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS
+from common.strict import explain
 from common.views import View
 from train.candidates import Fits, Recipe, Way, mix_nested, possible_ways
 from train.fitting import equal_weights, optimality_gap
@@ -114,7 +114,7 @@ def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None 
     try:
         Blend(models={}, prior=tuple(equal_weights(len(PATTERNS)).tolist()), **settings)
     except ValidationError as error:
-        raise BlendInputError(explain(error)) from error
+        raise BlendInputError(explain(error, Blend)) from error
     fits = Fits(oof)
     ways = possible_ways(fits)
     recipes = [way.nested(fits) for way in ways]

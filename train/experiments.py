@@ -49,7 +49,7 @@ class Line:
 
 
 def experiment_line(experiment: Experiment) -> Line:
-    words = recipe_words(experiment.input, experiment.model, experiment.training.stages)
+    words = recipe_words(experiment)
     return Line(experiment.name, experiment.published, words, experiment=experiment)
 
 

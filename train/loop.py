@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from common.config import Experiment
 from common.errors import KitError
-from common.features import Windows, build_input
+from common.inputs.base import Windows
+from common.inputs.build import build_input
 from common.metric import vote_shares
 from common.predict import predict
 from common.training import Stage

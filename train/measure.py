@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from common.config import Experiment
 from common.errors import KitError
-from common.features import Windows, with_constants
-from common.inputs import needs_eeg, needs_spectrogram
+from common.inputs.base import Windows, needs_eeg, needs_spectrogram, with_constants
 from common.models.build import build_model
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
 from train.loop import VALIDATION_BATCH, Epoch, Fit, FoldData, predict_rows, train_epoch

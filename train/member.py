@@ -13,11 +13,11 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from common.config import Experiment
-from common.features import constants_wanted, measure_constants, with_constants
 from common.files import sha256_of
-from common.inputs import Constants
+from common.inputs.base import Constants, constants_wanted, with_constants
 from common.models.build import build_model
 from common.schema import REGIONS, VOTES
+from train.data.constants import measure_constants
 from train.loop import Fit, FoldData, predict_rows
 from train.optimisation import pick_precision
 from train.pretrained import initialise

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d
 
-from common.features import Windows
+from common.inputs.base import Windows
 from common.schema import PATTERNS
 from common.training import Augment, CutMix, MixUp, XYMask
 

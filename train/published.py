@@ -6,7 +6,8 @@ A config states the mended recipe, and in [published] which faults the run behin
 from collections.abc import Callable
 from typing import Any
 
-from common.config import ConfigError, Experiment, parse_experiment
+from common.config import Experiment, parse_experiment
+from common.strict import ConfigError
 from common.training import Bug
 
 SUFFIX = "-as-published"

@@ -98,7 +98,7 @@ def made(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
     return {
         "name": name,
         "config": differences_from_defaults(experiment),
-        "words": recipe_words(experiment.input, experiment.model, experiment.training.stages),
+        "words": recipe_words(experiment),
         "published": published_words(experiment.published)[:2],
         "models": ", ".join(member.name for member in members),
         "seed": experiment.training.seed,

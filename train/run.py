@@ -14,8 +14,8 @@ import polars as pl
 import torch
 
 from common.config import Experiment
-from common.features import input_shape
 from common.files import write_via
+from common.inputs.build import input_shape
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
 from train.folds import fold_table, folds_from_table, make_folds, read_fold_table

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.config import Experiment
-from common.features import build_input
+from common.inputs.build import build_input
 from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.training import Stage

@@ -11,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from common.config import Experiment
-from common.features import Windows, build_input
+from common.inputs.base import Windows
+from common.inputs.build import build_input
 from common.schema import ELECTRODES, SFREQ, VOTES
 from common.training import Augment
 from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes

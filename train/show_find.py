@@ -11,7 +11,7 @@ import polars as pl
 import torch
 
 from common.errors import KitError
-from common.features import Windows
+from common.inputs.base import Windows
 from common.records import cut, read_eeg, read_spectrogram
 from common.schema import (
     PATTERNS,
@@ -27,7 +27,7 @@ from common.schema import (
     VOTES,
     WINDOW_SAMPLES,
 )
-from common.spectrogram import rebuild_spectrogram
+from common.signal.spectrogram import rebuild_spectrogram
 from train.labels import label_rows, read_train_table
 from train.run_folder import OOF, read_run, read_table
 

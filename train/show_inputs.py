@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from common.config import Experiment
-from common.features import Windows, build_input, constants_wanted, measure_constants, with_constants
+from common.inputs.base import Windows, constants_wanted, with_constants
+from common.inputs.build import build_input
+from train.data.constants import measure_constants
 from train.show_find import ShowError
 from train.show_pages import Drawing, drawing_of
 

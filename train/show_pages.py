@@ -36,7 +36,6 @@ from common.draw_eeg import (
     page_caption,
     sensitivity,
 )
-from common.draw_inputs import draw_input
 from common.schema import (
     FREQUENCIES,
     LABELLED_SECONDS,
@@ -44,6 +43,7 @@ from common.schema import (
     SPECTROGRAM_SECONDS,
     WINDOW_SECONDS,
 )
+from train.plots.inputs import draw_input
 
 WIDTH, MARGIN = 345, 28  # mm of paper, and left of the EEG
 LABELLED = (WINDOW_SECONDS - LABELLED_SECONDS) // 2  # second of the window

@@ -17,8 +17,8 @@ from torch import device, nn
 from tqdm import tqdm
 
 from common.config import Experiment
-from common.features import build_input, with_constants
-from common.inputs import Constants
+from common.inputs.base import Constants, with_constants
+from common.inputs.build import build_input
 from common.metric import kl_divergence, vote_shares
 from common.models.build import build_model
 from common.predict import pick_device, predict, seen_as

@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from common.features import Windows
-from common.inputs import needs_eeg, needs_spectrogram
+from common.inputs.base import Windows, needs_eeg, needs_spectrogram
 from common.records import (
     FIRST_RECORDINGS,
     RecordingError,

@@ -1,15 +1,33 @@
 """A timm backbone over a spectrogram image."""
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from common.architectures import SpectrogramCnnConfig
-from common.config import ConfigError
+from common.models.base import NetConfig, Rate
 from common.schema import PATTERNS
+from common.strict import ConfigError
+
+
+class SpectrogramCnnConfig(NetConfig):
+    """A timm backbone that pools its features: EfficientNet, ConvNeXt, MixNet, ResNet ..."""
+
+    kind: Literal["spectrogram-cnn"] = "spectrogram-cnn"
+    backbone: str = "efficientnet_b0"  # any timm name
+    pretrained: bool = True
+    pooling: Literal["average", "gem"] = "average"
+    drop_path: Rate = 0.2  # the seed's drop head: .2 in the backbone,
+    dropout: Rate = 0.3  # .3 before the classifier; its plain head: 0 and 0
+
+    def build(self, input_config: Any, shape: tuple[int, ...]) -> nn.Module:
+        return SpectrogramCNN(self, shape)
+
+    def describe(self) -> str:
+        head = "" if self.drop_path or self.dropout else ", plain head"
+        return self.backbone + head + (", GeM" if self.pooling == "gem" else "")
 
 
 class GemPooling(nn.Module):

@@ -1,17 +1,48 @@
 """A Squeezeformer over the bipolar EEG."""
 
+from typing import Any, ClassVar, Literal, Self
+
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from common.architectures import WaveSqueezeformerConfig
-from common.inputs import BipolarSequence
-from common.models.sequence import AttentionPooling
-from common.montage import MONTAGES
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.models.base import NetConfig, Rate
+from common.models.wavenet import AttentionPooling
 from common.schema import LABELLED_SECONDS, PATTERNS, WINDOW_SECONDS
+from common.signal.montage import MONTAGES
 
 SHAPE_SFREQ = 50  # Hz, about: where the filters see the shape of a wave
 MOMENT_SFREQ = 10  # Hz of the moments between which the layers look: 500 in a window
+
+
+class WaveSqueezeformerConfig(NetConfig):
+    """Convolutions of each difference alone, the same for all, then Squeezeformer layers over time."""
+
+    reads: ClassVar[Literal["image", "sequence"]] = "sequence"
+
+    kind: Literal["wave-squeezeformer"] = "wave-squeezeformer"
+    width: int = Field(default=128, ge=8, le=4096)  # features at each moment
+    filters: int = Field(default=16, ge=1)  # features made of each difference
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=4, ge=1)  # of the attention
+    kernel: int = Field(default=31, ge=3)  # moments seen by a layer's convolution, ten a second, odd
+    dropout: Rate = 0.1
+
+    @model_validator(mode="after")
+    def parts_fit(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width = {self.width} must be a multiple of twice heads = {self.heads}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel} must be odd")
+        return self
+
+    def build(self, input_config: Any, shape: tuple[int, ...]) -> nn.Module:
+        return WaveSqueezeformer(self, input_config)
+
+    def describe(self) -> str:
+        return f"squeezeformer, {self.layers} x {self.width}"
 
 
 class DifferenceStem(nn.Module):

@@ -1,21 +1,41 @@
 """A timm vision transformer over the patches of a spectrogram image."""
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
+from pydantic import Field
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from common.architectures import SpectrogramTransformerConfig
-from common.config import ConfigError
+from common.models.base import NetConfig, Rate
 from common.models.cnn import check_backbone
 from common.schema import PATTERNS
+from common.strict import ConfigError
 
 Grid = tuple[int, int]  # down, across
+
+
+class SpectrogramTransformerConfig(NetConfig):
+    """A timm vision transformer (ViT, DeiT) over patches of the image, overlapping as in the AST if wanted."""
+
+    kind: Literal["spectrogram-transformer"] = "spectrogram-transformer"
+    backbone: str = "vit_small_patch16_224"  # a timm VisionTransformer
+    pretrained: bool = True
+    # Pixels from patch to patch; None: side by side, zeros right and below where the last ones reach beyond the
+    # image. Less than a patch: overlapping (AST: 10), and what is left of the image beyond the last is not seen.
+    stride: int | None = Field(default=None, ge=1, le=64)
+    drop_path: Rate = 0.1
+    dropout: Rate = 0.0  # before the classifier
+
+    def build(self, input_config: Any, shape: tuple[int, ...]) -> nn.Module:
+        return SpectrogramTransformer(self, shape)
+
+    def describe(self) -> str:
+        return self.backbone + (f", stride {self.stride}" if self.stride else "")
 
 
 def count_patches(length: int, patch: int, stride: int) -> int:

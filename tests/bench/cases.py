@@ -15,12 +15,13 @@ import torch
 from measure import LOGARITHM, Work
 from samples import Samples
 
-from common.features import Windows, build_input
-from common.images import percentiles
-from common.inputs import BipolarSequence, EegMelImage, KaggleImage
+from common.inputs.base import Windows
+from common.inputs.build import build_input
+from common.inputs.config import BipolarSequence, EegMelImage, KaggleImage
+from common.inputs.panels import percentiles
 from common.records import central, read_ahead, read_eeg, read_spectrogram
 from common.schema import SFREQ, TRAIN_EEGS, WINDOW_SAMPLES
-from common.spectrogram import competition_spectrogram
+from common.signal.spectrogram import competition_spectrogram
 from train.simulate.processes import ONE_THREAD, environment
 from train.simulate.recording_files import write_eeg
 from train.store import RecordingStore

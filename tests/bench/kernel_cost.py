@@ -19,12 +19,13 @@ import torch
 from safetensors.torch import save_file
 from samples import write_test_set
 
-from common.architectures import SpectrogramCnnConfig, WaveNetConfig
 from common.blend import Blend
 from common.config import Experiment
 from common.files import sha256_of
-from common.inputs import BipolarSequence, EegMelImage
+from common.inputs.config import BipolarSequence, EegMelImage
 from common.models.build import build_model
+from common.models.cnn import SpectrogramCnnConfig
+from common.models.wavenet import WaveNetConfig
 from common.schema import PATTERNS, REGIONS
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
 

@@ -14,7 +14,7 @@ from common.schema import (
     TEST_TABLE,
     WINDOW_SAMPLES,
 )
-from common.spectrogram import competition_spectrogram
+from common.signal.spectrogram import competition_spectrogram
 from train.simulate.artefacts import draw_artefacts
 from train.simulate.background import draw_background
 from train.simulate.eeg import simulate_eeg

@@ -15,13 +15,14 @@ from measure import Work, seconds
 from safetensors.torch import save_file
 from samples import cut_windows, simulate_recording, write_test_set
 
-from common.architectures import SpectrogramCnnConfig
 from common.blend import Blend
 from common.config import Experiment
-from common.features import Windows, build_input
 from common.files import sha256_of
-from common.inputs import EegMelImage
+from common.inputs.base import Windows
+from common.inputs.build import build_input
+from common.inputs.config import EegMelImage
 from common.models.build import build_model
+from common.models.cnn import SpectrogramCnnConfig
 from common.schema import PATTERNS, REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
 

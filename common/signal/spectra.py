@@ -18,7 +18,6 @@ import scipy.signal.windows
 import torch
 from torch import Tensor
 
-from common.inputs import Mel, Morlet, Multitaper, Stft
 from common.schema import SFREQ
 
 # What half a frame is multiplied with, (rows, samples), as rows to compute (rank, samples) and weights that
@@ -117,14 +116,6 @@ def hann_density(window: int) -> float:
     return 1 / (SFREQ * 0.375 * window)
 
 
-def stft_density(signal: Tensor, config: Stft) -> Tensor:
-    """(signals, time) -> (bins, signals, frames). As scipy.signal.spectrogram with window "hann", no detrend."""
-    bins = bins_between(config.low, config.high, config.n_fft)
-    power = hann_power(signal, config.window, config.hop, config.n_fft, bins)
-    gain = one_sided(bins, config.n_fft) * hann_density(config.window)
-    return power.mul_(torch.from_numpy(gain).to(signal.device, power.dtype)[:, None, None])
-
-
 @functools.cache
 def mel_taps(n_fft: int, bins: range, n_mels: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """The few bins that each mel is made of: positions in `bins` (mels, taps) and weights (mels, taps).
@@ -161,20 +152,14 @@ def mel_power(signal: Tensor, window: int, hop: int, n_fft: int, n_mels: int, lo
     return mels.unflatten(1, power.shape[1:])
 
 
-def mel_density(signal: Tensor, config: Mel) -> Tensor:
-    """(signals, time) -> (mels, signals, time // hop + 1): the density averaged under each triangle."""
-    power = mel_power(signal, config.window, config.hop, config.n_fft, config.n_mels, config.low, config.high)
-    return power.mul_(2 * hann_density(config.window) * SFREQ / config.n_fft)
-
-
-def multitaper_density(signal: Tensor, config: Multitaper) -> Tensor:
-    """(signals, time) -> (bins, signals, frames): equal weights for all tapers."""
-    bins = bins_between(config.low, config.high, config.n_fft)
-    basis = taper_basis(config.window, config.n_fft, bins, config.time_bandwidth, config.tapers)
-    frames, half = signal.double().unfold(-1, config.window, config.hop), config.window // 2
+def tapered_power(
+    signal: Tensor, window: int, hop: int, n_fft: int, bins: range, time_bandwidth: float, n_tapers: int
+) -> Tensor:
+    """|X|^2 of frames inside the signal under each DPSS taper, (signals, time) -> (tapers, bins, signals, frames)."""
+    basis = taper_basis(window, n_fft, bins, time_bandwidth, n_tapers)
+    frames, half = signal.double().unfold(-1, window, hop), window // 2
     power = folded_power(frames[..., half:], frames[..., :half].flip(-1), basis)
-    gain = torch.from_numpy(one_sided(bins, config.n_fft) / SFREQ).to(signal.device, power.dtype)
-    return power.unflatten(0, (config.tapers, len(bins))).mean(dim=0).mul_(gain[:, None, None])
+    return power.unflatten(0, (n_tapers, len(bins)))
 
 
 @functools.cache
@@ -187,11 +172,6 @@ def morlet_kernel(frequency: float, bandwidth: float) -> np.ndarray:
     periods = (np.arange(-reach, reach + 1)[:, None] + nodes / 2) / scale
     values = np.exp(-(periods**2) / bandwidth + 2j * np.pi * periods) / np.sqrt(np.pi * bandwidth)
     return values @ (shares / 2) / np.sqrt(scale)
-
-
-def morlet_frequencies(config: Morlet) -> np.ndarray:
-    """Hz, evenly spaced in octaves, both ends included."""
-    return np.geomspace(config.low, config.high, config.frequencies)
 
 
 @functools.cache
@@ -213,37 +193,3 @@ def morlet_powers(signal: Tensor, frequencies: Sequence[float], bandwidth: float
         response = torch.from_numpy(morlet_response(frequency, bandwidth, n_fft)).to(signal.device)
         wave = torch.fft.ifft(spectrum * response)[..., :n_time]
         yield wave.real.square() + wave.imag.square()
-
-
-def morlet_density(signal: Tensor, config: Morlet) -> Tensor:
-    """(signals, time) -> (frequencies, signals, time // hop), lowest first; power averaged over each hop.
-
-    Divided by the wavelet's energy, so that white noise has its density at every frequency.
-    """
-    frequencies, rows = [float(frequency) for frequency in morlet_frequencies(config)], []
-    for frequency, power in zip(frequencies, morlet_powers(signal, frequencies, config.bandwidth), strict=True):
-        # Of the kernel, not of the formula: the mean over a sample takes 3 % at 20 Hz, 12 % at 40 Hz.
-        energy = float((np.abs(morlet_kernel(frequency, config.bandwidth)) ** 2).sum())
-        mean = power.unfold(-1, config.hop, config.hop).mean(dim=-1)
-        rows.append((mean * (2 / (SFREQ * energy))).float())
-    return torch.stack(rows)
-
-
-def density(signal: Tensor, config: Stft | Mel | Multitaper | Morlet) -> Tensor:
-    """Power density in uV^2/Hz: (signals, time) microvolts without NaN -> (frequencies, signals, columns)."""
-    if isinstance(config, Stft):
-        return stft_density(signal, config)
-    if isinstance(config, Mel):
-        return mel_density(signal, config)
-    if isinstance(config, Multitaper):
-        return multitaper_density(signal, config)
-    return morlet_density(signal, config)
-
-
-def frequency_axis(config: Stft | Mel | Multitaper | Morlet) -> np.ndarray:
-    """Hz of the rows of `density`."""
-    if isinstance(config, Mel):
-        return np.linspace(config.low, config.high, config.n_mels + 2)[1:-1]
-    if isinstance(config, Morlet):
-        return morlet_frequencies(config)
-    return np.array(bins_between(config.low, config.high, config.n_fft)) * SFREQ / config.n_fft

@@ -10,9 +10,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 
 from common.draw import FAINT, GRID, INK, LEFT, MIDDLE, MM_PER_INCH, RIGHT, SMALL, colours, robust_limits
-from common.input_axes import Layout, Panel, column_groups, difference_names, layout_of
-from common.inputs import BipolarSequence
+from common.inputs.base import SequenceAxes
 from common.schema import CHAINS, WINDOW_SECONDS
+from train.plots.layouts import Layout, Panel, column_groups, layout_of
 
 GAP = 0.04  # between the channels of a deep image, of a channel's height
 TINY = 5.5  # points
@@ -203,12 +203,12 @@ def side_colour(name: str) -> str:
     return RIGHT if electrodes <= {*CHAINS["RL"], *CHAINS["RP"]} else MIDDLE
 
 
-def draw_sequence(axes: Axes, sequence: np.ndarray, config: BipolarSequence) -> None:
+def draw_sequence(axes: Axes, sequence: np.ndarray, shown: SequenceAxes) -> None:
     """A model input (channels, time): the differences as traces, negative up; their quality as numbers behind."""
-    names = difference_names(config.montage)
+    names = shown.names
     waves = sequence[: len(names)]
     lane = max(3 * float(np.percentile(np.abs(waves), 95)), 1e-3)
-    seconds = np.arange(waves.shape[-1]) / config.sfreq
+    seconds = np.arange(waves.shape[-1]) / shown.sfreq
     depth = np.arange(len(names))[:, None] + np.clip(waves / lane, -0.95, 0.95)
     lines = [np.column_stack([seconds, line]) for line in depth]
     axes.add_collection(LineCollection(lines, colors=[side_colour(name) for name in names], linewidths=0.4))
@@ -220,9 +220,9 @@ def draw_sequence(axes: Axes, sequence: np.ndarray, config: BipolarSequence) -> 
     axes.set_axisbelow(True)
     axes.set_xlabel("time (s)", fontsize=SMALL, labelpad=1)
     axes.set_ylabel(
-        f"lanes {lane:.2g} apart = {lane * config.scale:.0f} \u00b5V, negative up", fontsize=SMALL, labelpad=2
+        f"lanes {lane:.2g} apart = {lane * shown.microvolts:.0f} \u00b5V, negative up", fontsize=SMALL, labelpad=2
     )
-    if config.quality:
+    if shown.quality:
         draw_quality(axes, sequence[len(names) :, 0].reshape(3, len(names)))
 
 
@@ -243,7 +243,8 @@ def draw_quality(axes: Axes, shares: np.ndarray) -> None:
 
 def draw_input(axes: Axes, values: np.ndarray, config: Any, limits: tuple[float, float] | None = None) -> Any:
     """Any model input of one window; gives what a colour bar needs, None for a sequence."""
-    if isinstance(config, BipolarSequence):
-        draw_sequence(axes, values, config)
+    shown = config.axes()
+    if isinstance(shown, SequenceAxes):
+        draw_sequence(axes, values, shown)
         return None
     return draw_image(axes, values, config, limits)[1]

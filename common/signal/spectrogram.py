@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from common.cores import on_each_core
-from common.montage import CHAIN_PAIRS, bipolar
 from common.schema import (
     N_FREQUENCIES,
     REGIONS,
@@ -19,7 +18,8 @@ from common.schema import (
     SPECTROGRAM_STEP_SECONDS,
     WINDOW_SECONDS,
 )
-from common.spectra import tapered_rows
+from common.signal.montage import CHAIN_PAIRS, bipolar
+from common.signal.spectra import tapered_rows
 
 # The competition's recipe, recovered from real recordings: differences band-passed forwards and backwards, 4 s windows
 # every 2 s, three DPSS tapers. Without the band-pass log power is off by .24 instead of .01 to .03 (root mean square).

@@ -64,19 +64,6 @@ def electrode_sources(regions: tuple[str, ...]) -> list[int]:
     return [ELECTRODES.index(sources.get(electrode, electrode)) for electrode in ELECTRODES]
 
 
-def permute_chains(eeg: Tensor | None, spectrogram: Tensor | None, regions: tuple[str, ...]) -> tuple:
-    """The chains of `regions` in the places of REGIONS (LL, RL, LP, RP), in EEG and spectrogram alike.
-
-    Chains of one side share their ends, so eight arrangements of the twenty-four are possible: each side's
-    lateral and parasagittal chain exchanged or not, and the sides exchanged or not.
-    """
-    sources, places = electrode_sources(regions), [REGIONS.index(region) for region in regions]
-    return (
-        None if eeg is None else eeg[..., sources, :],
-        None if spectrogram is None else spectrogram[..., places, :, :],
-    )
-
-
 MIRRORED = ("RL", "LL", "RP", "LP")
 
 

@@ -1,16 +1,54 @@
 """A one-dimensional net over the bipolar EEG."""
 
+from typing import Annotated, Any, ClassVar, Literal, Self
+
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from common.architectures import WaveNetConfig
-from common.inputs import BipolarSequence
-from common.montage import LEFT, MONTAGES, RIGHT, neighbours
+from common.inputs.bipolar_sequence import BipolarSequence
+from common.models.base import NetConfig, Rate
 from common.schema import LABELLED_SECONDS, MIDLINE, PATTERNS, WINDOW_SECONDS
+from common.signal.montage import LEFT, MONTAGES, RIGHT, neighbours
 
 TRUNK_SFREQ = 50  # Hz at which the trunk works: twice and a half the band
 FINE_SFREQ = 10  # Hz of the labelled 10 s as the recurrent layer reads them
 COARSE_SFREQ = 2  # Hz of the 50 s of context
+
+
+class WaveNetConfig(NetConfig):
+    """Dilated gated convolutions over both hemispheres."""
+
+    reads: ClassVar[Literal["image", "sequence"]] = "sequence"
+
+    kind: Literal["wave-net"] = "wave-net"
+    # Channels of the trunk; half of them in each direction of time.
+    width: int = Field(default=64, ge=8, le=4096, multiple_of=2)
+    kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
+    # Samples at 50 Hz; these see 2.5 s.
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1, le=1250)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)
+    drop_channel: Rate = 0.1  # share of differences silenced while training
+    dropout: Rate = 0.3
+
+    @model_validator(mode="after")
+    def kernel_has_a_centre(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel} must be odd")
+        return self
+
+    def check_input(self, input_config: Any) -> None:
+        if input_config.sfreq % TRUNK_SFREQ:
+            raise ValueError(
+                f"model 'wave-net' works at {TRUNK_SFREQ} Hz: input.sfreq = {input_config.sfreq} is no multiple"
+            )
+        if input_config.montage == "chains":
+            raise ValueError("model 'wave-net' looks at the midline too: input.montage = 'chains' lacks it")
+
+    def build(self, input_config: Any, shape: tuple[int, ...]) -> nn.Module:
+        return WaveNet(self, input_config)
+
+    def describe(self) -> str:
+        return f"wave-net, {self.width} wide"
 
 
 def hemispheres(sequence: BipolarSequence) -> tuple[list[int], list[int]]:
