@@ -11,7 +11,7 @@ from common.features import Windows, build_input
 from common.inputs import KaggleImage
 from common.montage import mirror_eeg, mirror_spectrogram, permute_chains, reverse_time
 from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
-from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes, pass_band
+from train.augment.signal import SignalChanges, change_signals, draw_shifts, draw_signal_changes, pass_band
 
 ALL = Augment(
     mirror=0.5,

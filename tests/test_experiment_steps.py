@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from common.config import load_experiment
 from common.features import Windows
 from common.models.build import build_model
-from train.loop import Batch, Fit, FoldData, train_batch
-from train.optimisation import make_optimisation
-from train.team import Team
+from train.engine.distributed import Team
+from train.engine.loop import Batch, Fit, FoldData, train_batch
+from train.engine.optim import make_optimisation
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
 VOTES = np.array([[0, 3, 0, 0, 0, 9], [0, 4, 0, 0, 0, 8]])  # of one class: CutMix has whom to exchange

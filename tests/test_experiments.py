@@ -10,8 +10,8 @@ import pytest
 from common.blend import load_blend
 from common.config import ConfigError, load_experiment, parse_experiment
 from common.features import input_shape
+from train.engine.published import as_published
 from train.labels import select_rows
-from train.published import as_published
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: load_experiment(path) for path in sorted((PROJECT / "train" / "configs").glob("*.toml"))}

@@ -22,11 +22,11 @@ from common.records import read_eeg
 from common.schema import PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
+from train.engine.run import RunOptions, run_experiment
+from train.engine.run_folder import Member, RunError, finished_members, member_of, read_oof
 from train.evaluate import evaluate
 from train.export import export
 from train.labels import label_rows
-from train.run import RunOptions, run_experiment
-from train.run_folder import Member, RunError, finished_members, member_of, read_oof
 from train.simulate.recording_files import write_eeg
 from train.store_build import hold_half
 from train.store_index import EEGS

@@ -14,10 +14,10 @@ from training_stage import RATE, same_weights, small, stage, write_competition
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train import loop
-from train.loop import count_steps
-from train.optimisation import Optimisation, make_optimisation, pick_precision
-from train.run import RunOptions, run_experiment
+from train.engine import loop
+from train.engine.loop import count_steps
+from train.engine.optim import Optimisation, make_optimisation, pick_precision
+from train.engine.run import RunOptions, run_experiment
 
 CPU = torch.device("cpu")
 STILL = {"drop_channel": 0.0, "dropout": 0.0}

@@ -17,11 +17,11 @@ from common.features import Windows, build_input
 from common.metric import vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import VOTES
+from train.augment.mixing import cut_bands, draw_cuts, mosaic
+from train.engine.losses import row_loss
+from train.engine.published import as_published
 from train.folds import published_folds
 from train.labels import label_rows, select_rows
-from train.losses import row_loss
-from train.mixing import cut_bands, draw_cuts, mosaic
-from train.published import as_published
 from train.windows import TrainingWindows
 
 CONFIGS = Path(__file__).resolve().parents[1] / "train" / "configs"

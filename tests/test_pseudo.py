@@ -10,8 +10,8 @@ import torch
 from common.config import Experiment
 from common.schema import VOTES
 from common.training import Stage
-from train.loop import FoldData, targets_of
-from train.pseudo import (
+from train.engine.loop import FoldData, targets_of
+from train.engine.pseudo_labels import (
     PseudoError,
     Teacher,
     choose_teachers,
@@ -21,7 +21,7 @@ from train.pseudo import (
     refuse_leaks,
     rows_with_pseudo,
 )
-from train.run_folder import Member, RunError, probability_columns
+from train.engine.run_folder import Member, RunError, probability_columns
 
 # ---- targets
 

@@ -15,15 +15,15 @@ from test_pseudo import experiment_of
 
 from common.schema import VOTES
 from train import __main__ as verbs
-from train import loop, stages
-from train.labels import label_rows
-from train.optimisation import Optimisation
-from train.pseudo import (
+from train.engine import loop, stages
+from train.engine.optim import Optimisation
+from train.engine.pseudo_labels import (
     PseudoError,
     plan_pseudo,
 )
-from train.run import RunOptions, run_experiment
-from train.run_folder import probability_columns
+from train.engine.run import RunOptions, run_experiment
+from train.engine.run_folder import probability_columns
+from train.labels import label_rows
 from train.simulate.recording_files import write_eeg
 
 HEAD = (

@@ -22,10 +22,10 @@ from training_stage import (
     write_config,
 )
 
-from train import stages
-from train.loop import TrainingError
-from train.optimisation import Optimisation
-from train.run import RunOptions, run_experiment
+from train.engine import stages
+from train.engine.loop import TrainingError
+from train.engine.optim import Optimisation
+from train.engine.run import RunOptions, run_experiment
 
 MIXED = {"mixup": {"chance": 0.5}, "cutmix": {"chance": 0.5, "length": 75, "margin": 10, "smallest": 5, "largest": 20}}
 AVERAGED = {"ema": 0.9, "clip_norm": 1.0}

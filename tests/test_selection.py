@@ -13,10 +13,10 @@ from common.features import Windows
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train import stages
-from train.loop import Epoch, FoldData
-from train.run import RunOptions, run_experiment
-from train.selection import evaluates_after, forgets_best, published_loss
+from train.engine import stages
+from train.engine.loop import Epoch, FoldData
+from train.engine.run import RunOptions, run_experiment
+from train.engine.selection import evaluates_after, forgets_best, published_loss
 
 NEVER = {"schedule": "never-stepped"}
 

@@ -8,7 +8,7 @@ import torch
 
 from common.config import Experiment, load_experiment
 from common.training import Augment
-from train.augment import SignalChanges
+from train.augment.signal import SignalChanges
 from train.show_augmented import Sitter, augmented_rows, describe, draws_of, sit
 from train.show_find import find, read_recordings, read_tables
 

@@ -26,10 +26,10 @@ from training_stage import (
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train import stages
+from train.engine import stages
+from train.engine.distributed import Team
+from train.engine.loop import FoldData, cut_batches, predict_rows
 from train.labels import label_rows
-from train.loop import FoldData, cut_batches, predict_rows
-from train.team import Team
 from train.windows import TrainingWindows
 
 CPU = torch.device("cpu")

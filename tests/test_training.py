@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 
 from common.schema import VOTES
-from train import stages
+from train.engine import stages
+from train.engine.optim import Optimisation
+from train.engine.run import RunOptions, parse_folds, run_experiment
+from train.engine.run_folder import RunError
 from train.labels import label_rows
-from train.optimisation import Optimisation
-from train.run import RunOptions, parse_folds, run_experiment
-from train.run_folder import RunError
 from train.store_index import MissingRecordings
 from train.windows import TrainingWindows
 

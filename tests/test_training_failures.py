@@ -22,11 +22,11 @@ from training_stage import (
 
 from common.config import ConfigError, load_experiment
 from common.errors import KitError
-from train import loop, stages
 from train.__main__ import parser
-from train.loop import TrainingError
-from train.optimisation import Optimisation
-from train.run import RunOptions, run_experiment
+from train.engine import loop, stages
+from train.engine.loop import TrainingError
+from train.engine.optim import Optimisation
+from train.engine.run import RunOptions, run_experiment
 
 # ---- before anything is read or written
 
@@ -74,7 +74,7 @@ REFUSED = {
 def test_refused_before_data_is_read_or_anything_written(only_labels, tmp_path, monkeypatch, case):
     experiment, options, message = REFUSED[case]
     write_tables(tmp_path)
-    monkeypatch.setattr("train.run.find_spec", lambda name: None)
+    monkeypatch.setattr("train.engine.run.find_spec", lambda name: None)
     paths = {key: tmp_path / value for key, value in options.items() if key in ("pretrained", "fold_table")}
     with pytest.raises(KitError) as caught:
         run_experiment(experiment, only_labels, tmp_path / "runs", RunOptions(**options | paths))
@@ -143,7 +143,7 @@ def test_memory_that_does_not_suffice_says_which_setting_to_change(competition, 
     def too_large(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    for place in ("train.loop.build_input", "train.optimisation.Optimisation.step"):
+    for place in ("train.engine.loop.build_input", "train.engine.optim.Optimisation.step"):
         with monkeypatch.context() as patch:
             patch.setattr(place, too_large)
             with pytest.raises(TrainingError, match="set batch_size = 2 and accumulate = 2") as caught:

@@ -8,8 +8,7 @@ from pathlib import Path
 from common.files import sha256_of
 from common.schema import REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
-from train.evaluate import kl_columns
-from train.run_folder import (
+from train.engine.run_folder import (
     CONFIG,
     OOF,
     Member,
@@ -21,6 +20,7 @@ from train.run_folder import (
     read_run,
     read_table,
 )
+from train.evaluate import kl_columns
 
 METADATA = "dataset-metadata.json"
 DATASETS_META = Path(__file__).parent.parent / "datasets_meta"

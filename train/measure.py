@@ -21,11 +21,11 @@ from common.features import Windows, with_constants
 from common.inputs import needs_eeg, needs_spectrogram
 from common.models.build import build_model
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
-from train.loop import VALIDATION_BATCH, Epoch, Fit, FoldData, predict_rows, train_epoch
-from train.member import training_constants
-from train.optimisation import Optimisation, make_optimisation, pick_precision
+from train.engine.distributed import Team
+from train.engine.fold_model import training_constants
+from train.engine.loop import VALIDATION_BATCH, Epoch, Fit, FoldData, predict_rows, train_epoch
+from train.engine.optim import Optimisation, make_optimisation, pick_precision
 from train.sampling import Sampler, Samples
-from train.team import Team
 
 NOISE_WINDOWS = 64  # different ones, used again and again
 MICROVOLTS = 50.0  # their deviation
@@ -131,7 +131,7 @@ def with_batch_size(experiment: Experiment, batch_size: int | None) -> Experimen
 
 
 def prepare(experiment: Experiment, device: torch.device) -> Fit:
-    """A model about to be trained, as train.run begins one, but from random weights and on noise."""
+    """A model about to be trained, as train.engine.run begins one, but from random weights and on noise."""
     windows = NoiseWindows(experiment.input, device)
     rows = np.arange(NOISE_WINDOWS)
     votes = np.random.default_rng(0).multinomial(VOTES_EACH, np.full(6, 1 / 6), NOISE_WINDOWS)

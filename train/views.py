@@ -25,8 +25,8 @@ from common.predict import pick_device, predict, seen_as
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from common.views import PLAIN, View
 from train.blend import bounds
-from train.loop import VALIDATION_BATCH
-from train.run_folder import (
+from train.engine.loop import VALIDATION_BATCH
+from train.engine.run_folder import (
     ROWS,
     Member,
     RunError,

@@ -24,8 +24,7 @@ from common.config import Experiment
 from common.errors import KitError
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train.labels import select_rows, vote_totals
-from train.run_folder import (
+from train.engine.run_folder import (
     FOLD,
     FOLD_TABLE,
     LAST,
@@ -39,6 +38,7 @@ from train.run_folder import (
     read_run,
     read_table,
 )
+from train.labels import select_rows, vote_totals
 
 SAME_ROWS = ("label_id", "eeg_id", "patient_id", *VOTES)  # of label rows; windows may differ
 

@@ -18,13 +18,24 @@ from common.files import sha256_of
 from common.inputs import Constants
 from common.models.build import build_model
 from common.schema import REGIONS, VOTES
-from train.loop import Fit, FoldData, predict_rows
-from train.optimisation import pick_precision
-from train.pretrained import initialise
-from train.pseudo import PseudoLabels
-from train.run_folder import BEST, CONFIG, FOLD, LAST, OOF, STATE, Member, RunError, probability_columns, write_json
-from train.stages import load_weights_into, train_stages, write_whole
-from train.team import Team
+from train.engine.distributed import Team
+from train.engine.loop import Fit, FoldData, predict_rows
+from train.engine.optim import pick_precision
+from train.engine.pretrained import initialise
+from train.engine.pseudo_labels import PseudoLabels
+from train.engine.run_folder import (
+    BEST,
+    CONFIG,
+    FOLD,
+    LAST,
+    OOF,
+    STATE,
+    Member,
+    RunError,
+    probability_columns,
+    write_json,
+)
+from train.engine.stages import load_weights_into, train_stages, write_whole
 
 MEASURED_AT_ONCE = 64  # windows
 VERSIONED = ("torch", "timm", "numpy", "polars", "scipy", "scikit-learn")

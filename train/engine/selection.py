@@ -13,12 +13,12 @@ from common.features import build_input
 from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.training import Stage
+from train.augment.mixing import mix_images
+from train.engine.loop import Epoch, FoldData, generator
 from train.labels import select_rows
-from train.loop import Epoch, FoldData, generator
-from train.mixing import mix_images
 
 PUBLISHED_BATCH = 32
-MOSAICS = 99  # what is drawn, beside those of train.loop
+MOSAICS = 99  # what is drawn, beside those of train.engine.loop
 
 
 def evaluates_after(batches: int, n_batches: int) -> bool:

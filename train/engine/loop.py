@@ -22,13 +22,13 @@ from common.features import Windows, build_input
 from common.metric import vote_shares
 from common.predict import predict
 from common.training import Stage
-from train.augment import change_signals, draw_shifts, draw_signal_changes
+from train.augment.mixing import mix_images, mix_windows
+from train.augment.signal import change_signals, draw_shifts, draw_signal_changes
+from train.engine.distributed import Team
+from train.engine.losses import row_loss, soft_target
+from train.engine.optim import Optimisation
 from train.labels import vote_totals
-from train.losses import row_loss, soft_target
-from train.mixing import mix_images, mix_windows
-from train.optimisation import Optimisation
 from train.sampling import Sampler, Samples
-from train.team import Team
 from train.windows import TrainingWindows
 
 VALIDATION_BATCH = 16
@@ -50,7 +50,7 @@ class FoldData:
     votes: np.ndarray
     train: np.ndarray  # row numbers
     validation: np.ndarray  # row numbers; none for the full fit
-    pseudo: np.ndarray | None = None  # (rows, 6) probabilities, NaN for rows without (train/pseudo.py)
+    pseudo: np.ndarray | None = None  # (rows, 6) probabilities, NaN for rows without (train/engine/pseudo_labels.py)
 
 
 @dataclass

@@ -18,13 +18,12 @@ from common.features import input_shape
 from common.files import write_via
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
-from train.folds import fold_table, folds_from_table, make_folds, read_fold_table
-from train.labels import label_rows
-from train.loop import FoldData
-from train.member import RunOptions, run_member, say
-from train.pretrained import initialise
-from train.pseudo import plan_pseudo
-from train.run_folder import (
+from train.engine.distributed import Team, alone, join_team
+from train.engine.fold_model import RunOptions, run_member, say
+from train.engine.loop import FoldData
+from train.engine.pretrained import initialise
+from train.engine.pseudo_labels import plan_pseudo
+from train.engine.run_folder import (
     CONFIG,
     FOLD,
     FOLD_TABLE,
@@ -42,9 +41,10 @@ from train.run_folder import (
     read_oof,
     read_table,
 )
+from train.engine.stages import stage_rows, write_whole
+from train.folds import fold_table, folds_from_table, make_folds, read_fold_table
+from train.labels import label_rows
 from train.sampling import Sampler
-from train.stages import stage_rows, write_whole
-from train.team import Team, alone, join_team
 from train.windows import TrainingWindows
 
 # ---- the run folder

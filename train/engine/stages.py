@@ -18,8 +18,8 @@ from common.files import write_via
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES
 from common.training import Stage
-from train.labels import select_rows, vote_totals
-from train.loop import (
+from train.engine.distributed import Team
+from train.engine.loop import (
     ORDER,
     Epoch,
     Fit,
@@ -30,10 +30,10 @@ from train.loop import (
     predict_rows,
     train_epoch,
 )
-from train.optimisation import Optimisation, make_optimisation
-from train.run_folder import BEST, LAST, LOG, STATE
-from train.selection import evaluates_after, forgets_best, published_loss
-from train.team import Team
+from train.engine.optim import Optimisation, make_optimisation
+from train.engine.run_folder import BEST, LAST, LOG, STATE
+from train.engine.selection import evaluates_after, forgets_best, published_loss
+from train.labels import select_rows, vote_totals
 
 SECONDS_BETWEEN_SAVES = 600.0  # within an epoch
 

@@ -1,6 +1,6 @@
 """The processes that torchrun started: which one this is, and what they tell each other.
 
-Without torchrun there is one. Gradients are averaged by DistributedDataParallel (train/loop.py).
+Without torchrun there is one. Gradients are averaged by DistributedDataParallel (train/engine/loop.py).
 """
 
 import os
