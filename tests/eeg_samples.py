@@ -9,7 +9,6 @@ import pytest
 import scipy.signal
 import torch
 
-from common.config import load_experiment
 from common.features import Windows, build_input, constants_wanted, with_constants
 from common.inputs import (
     BipolarSequence,
@@ -27,6 +26,7 @@ from common.inputs import (
     needs_eeg,
     needs_spectrogram,
 )
+from train.experiment import load_experiment
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 # Written out here and not taken from common.schema: the tables there are under test as well.

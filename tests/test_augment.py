@@ -10,8 +10,17 @@ from eeg_samples import NAMES, eeg_like
 from common.features import Windows, build_input
 from common.inputs import KaggleImage
 from common.montage import mirror_eeg, mirror_spectrogram, permute_chains, reverse_time
-from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
-from train.augment.signal import SignalChanges, change_signals, draw_shifts, draw_signal_changes, pass_band
+from train.augment.signal import (
+    DropElectrodes,
+    NarrowBand,
+    RandomGaps,
+    SignalChanges,
+    change_signals,
+    draw_shifts,
+    draw_signal_changes,
+    pass_band,
+)
+from train.experiment import Augment
 
 ALL = Augment(
     mirror=0.5,

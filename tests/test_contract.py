@@ -5,9 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from common.config import ConfigError, Experiment, load_experiment, parse_experiment
+from common.errors import ConfigError
 from common.records import read_spectrogram
 from common.schema import ELECTRODES, FREQUENCIES, SPECTROGRAM_FIELDS, VOTES
+from train.experiment import Experiment, load_experiment, parse_experiment
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))

@@ -8,10 +8,10 @@ import pytest
 from scipy.special import rel_entr
 
 from common.blend import load_blend
-from common.config import load_experiment
 from common.schema import PATTERNS, VOTES
 from train.engine.published import as_published
 from train.engine.run_folder import RunError
+from train.experiment import load_experiment
 from train.experiments import FLOOR_HEADS, HEADS, LOCAL_HEADS, as_markdown, as_text, other_runs, table_of
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from common.blend import load_blend
-from common.config import ConfigError, load_experiment, parse_experiment
+from common.errors import ConfigError
 from common.features import input_shape
 from train.engine.published import as_published
+from train.experiment import load_experiment, parse_experiment
 from train.labels import select_rows
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -143,7 +144,7 @@ def test_as_published_brings_back_what_was_and_nothing_else(name):
     wanted = {".name": f"{name}-as-published", ".training.selection": "as-published", ".training.checkpoint": "best"}
     wanted[".training.window"] = "middle"
     for k, stage in enumerate(config.training.stages):
-        wanted[f".training.stages.{k}.schedule"] = "never-stepped"
+        wanted[f".training.stages.{k}.schedule"] = "constant"
         if k and not stage.carry_on:
             wanted[f".training.stages.{k}.start"] = "best"
     if name in CUTMIX:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import load_experiment
+from train.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("common", "infer", "train", "kernels")

@@ -20,9 +20,20 @@ from eeg_samples import (
 )
 
 from common import features
-from common.config import KINDS
+from common.errors import tables_in
 from common.features import Windows, build_input, input_shape
-from common.inputs import CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Mel, RawImage, Strict
+from common.inputs import (
+    AnyTransform,
+    CombinedImage,
+    Crop,
+    EegMelImage,
+    EegSpectra,
+    InputConfig,
+    KaggleImage,
+    Mel,
+    RawImage,
+    Strict,
+)
 
 SHAPES = {
     "kaggle": (1, 400, 900),
@@ -175,8 +186,8 @@ def options_of(config):
 
 def test_every_option_of_every_input_is_tried_away_from_its_default():
     tried = list(itertools.chain.from_iterable(map(options_of, INPUTS.values())))
-    assert {config.kind for config in INPUTS.values()} == set(KINDS["input"])
-    for table in (*KINDS["input"].values(), *KINDS["transform"].values(), Crop):
+    assert {type(config) for config in INPUTS.values()} == set(tables_in(InputConfig))
+    for table in (*tables_in(InputConfig), *tables_in(AnyTransform), Crop):
         for option, field in table.model_fields.items():
             if option != "kind":
                 values = [value for where, key, value in tried if (where, key) == (table, option)]

@@ -8,12 +8,7 @@ import timm
 import torch
 
 from common.architectures import SpectrogramCnnConfig, WaveNetConfig
-from common.config import (
-    ConfigError,
-    Experiment,
-    load_experiment,
-    parse_experiment,
-)
+from common.errors import ConfigError
 from common.features import Windows, build_input, input_shape
 from common.inputs import BipolarSequence, CombinedImage, Crop, EegMelImage, EegSpectra, KaggleImage, Multitaper
 from common.models.build import build_model
@@ -21,6 +16,7 @@ from common.models.cnn import GemPooling, SpectrogramCNN
 from common.models.sequence import WaveNet
 from common.montage import mirror_eeg
 from common.predict import predict
+from train.experiment import Experiment, load_experiment, parse_experiment
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
 

@@ -8,17 +8,16 @@ from safetensors.torch import load_file
 from torch import nn
 from training_stage import image, same_weights, small, stage, write_competition
 
-from common.config import Experiment
 from common.features import Windows
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS, VOTES
-from common.training import Stage
-from train.engine import stages
-from train.engine.loop import Epoch, FoldData
+from train.engine import fold_model
+from train.engine.published import PublishedSelection
 from train.engine.run import RunOptions, run_experiment
-from train.engine.selection import evaluates_after, forgets_best, published_loss
+from train.engine.state import Epoch, FoldData
+from train.experiment import Experiment, Stage
 
-NEVER = {"schedule": "never-stepped"}
+NEVER = {"schedule": "constant"}
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +27,20 @@ def competition(tmp_path_factory):
 
 def written_best(monkeypatch):
     """The best weights of each group of stages, as often as they were written."""
-    written, save = [], stages.save_weights
+    written, save = [], fold_model.save_weights
 
     def watched(model, path):
         written.append(path.name)
         save(model, path)
 
-    monkeypatch.setattr(stages, "save_weights", watched)
+    monkeypatch.setattr(fold_model, "save_weights", watched)
     return written
 
 
 def with_scores(monkeypatch, scores):
     """Published losses that are given, one for each look at the fold."""
     given = iter(scores)
-    monkeypatch.setattr(stages, "published_loss", lambda *_: next(given))
+    monkeypatch.setattr(PublishedSelection, "score", lambda *_: next(given))
 
 
 # ---- as it should be
@@ -164,13 +163,13 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
     assert not forgets_best((Stage(), Stage()), Epoch(1, 0))
     looks = {"mosaic": [0.3, 0.2, 0.4], "first": [0.9, 0.7, 0.8], "later": [0.85, 0.75, 0.95]}
     with_scores(monkeypatch, [score for scores in looks.values() for score in scores])
-    kept, keep = [], stages.save_weights
+    kept, keep = [], fold_model.save_weights
 
     def watched(model, path):
         kept.append({name: values.clone() for name, values in model.state_dict().items()})
         keep(model, path)
 
-    monkeypatch.setattr(stages, "save_weights", watched)
+    monkeypatch.setattr(fold_model, "save_weights", watched)
     published = image(*both, selection="as-published")
     run = run_experiment(published, competition, tmp_path, RunOptions(folds="0"))
     log = pl.read_csv(run / "fold0/epochs.csv")

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from common.architectures import WaveSqueezeformerConfig
-from common.config import ConfigError, Experiment, parse_experiment
+from common.errors import ConfigError
 from common.features import Windows, build_input
 from common.inputs import BipolarSequence
 from common.models.build import build_model
 from common.models.squeezeformer import DifferenceStem, RotaryAttention, WaveSqueezeformer
 from common.predict import predict
+from train.experiment import Experiment, parse_experiment
 
 SMALL = WaveSqueezeformerConfig(width=16, filters=4, layers=1, heads=2, kernel=7)
 

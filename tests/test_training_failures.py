@@ -20,13 +20,13 @@ from training_stage import (
     write_config,
 )
 
-from common.config import ConfigError, load_experiment
-from common.errors import KitError
+from common.errors import ConfigError, KitError
 from train.__main__ import parser
-from train.engine import loop, stages
-from train.engine.loop import TrainingError
-from train.engine.optim import Optimisation
+from train.engine import loop
+from train.engine.optim import ModelOptimizer
 from train.engine.run import RunOptions, run_experiment
+from train.engine.state import TrainingError
+from train.experiment import load_experiment
 
 # ---- before anything is read or written
 
@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_a_number_names_its_batch(competition, tmp_path, monk
     calls, row_loss, seen = itertools.count(), loop.row_loss, rows_seen(monkeypatch)
     broken = lambda *given: row_loss(*given) * (torch.nan if next(calls) == 5 else 1)  # noqa: E731
     monkeypatch.setattr(loop, "row_loss", broken)
-    monkeypatch.setattr(stages, "SECONDS_BETWEEN_SAVES", saves)
+    monkeypatch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", saves)
     with pytest.raises(TrainingError, match="stage 0, epoch 1, batch 1: the loss is nan in the batch with") as caught:
         run_experiment(small(stages=[stage(epochs=2, batch_size=2)]), competition, tmp_path, RunOptions(folds="0"))
     table = pl.read_parquet(tmp_path / "tiny-wave/rows.parquet")
@@ -126,13 +126,13 @@ def test_a_loss_that_is_not_a_number_names_its_batch(competition, tmp_path, monk
 
 def test_weights_that_have_run_away_are_not_kept(competition, tmp_path, monkeypatch):
     """Also where nothing is held out, and no loss follows that would tell."""
-    step = Optimisation.step
+    step = ModelOptimizer.step
 
     def too_far(self):
         step(self)
         self.model.classifier.bias.data.fill_(torch.inf)
 
-    monkeypatch.setattr(Optimisation, "step", too_far)
+    monkeypatch.setattr(ModelOptimizer, "step", too_far)
     for folds, message in (("0", "no finite prediction for label_id"), ("full", "full: weights are not numbers")):
         with pytest.raises(TrainingError, match=f"{message}.*: lower (the )?learning.rate"):
             run_experiment(small(stages=[stage(batch_size=16)]), competition, tmp_path, RunOptions(folds, resume=True))
@@ -143,7 +143,7 @@ def test_memory_that_does_not_suffice_says_which_setting_to_change(competition, 
     def too_large(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    for place in ("train.engine.loop.build_input", "train.engine.optim.Optimisation.step"):
+    for place in ("train.engine.loop.build_input", "train.engine.optim.ModelOptimizer.step"):
         with monkeypatch.context() as patch:
             patch.setattr(place, too_large)
             with pytest.raises(TrainingError, match="set batch_size = 2 and accumulate = 2") as caught:

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import pad
 
 from common.architectures import SpectrogramTransformerConfig
-from common.config import ConfigError, Experiment
+from common.errors import ConfigError
 from common.inputs import BipolarSequence, EegMelImage, KaggleImage
 from common.models.build import build_model
 from common.models.transformer import (
@@ -18,6 +18,7 @@ from common.models.transformer import (
     resample_positions,
 )
 from common.predict import predict
+from train.experiment import Experiment
 
 DISTILLED = "deit_tiny_distilled_patch16_224"
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from common.config import Experiment
+from train.experiment import Experiment
 from train.simulate.recording_files import write_eeg, write_spectrogram
 
 HEAD = (
@@ -99,14 +99,14 @@ def write_config(experiment, folder):
 def run_command(words, environment, output, seconds_between_saves):
     """What a process of its own does: the command, with its output in a file."""
     from train.__main__ import main
-    from train.engine import stages
+    from train.engine import fold_model
 
     os.environ.update(environment)
     number = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(number, 1)
     os.dup2(number, 2)
     torch.set_num_threads(1)
-    stages.SECONDS_BETWEEN_SAVES = seconds_between_saves
+    fold_model.SECONDS_BETWEEN_SAVES = seconds_between_saves
     sys.argv = ["train", *map(str, words)]
     sys.exit(main())
 

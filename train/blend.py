@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from common.blend import Blend, Bounds, Candidate, LogLinear
-from common.config import explain
+from common.errors import explain
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS
 from common.views import View

@@ -9,8 +9,9 @@ from common.architectures import (
     WaveNetConfig,
     WaveSqueezeformerConfig,
 )
+from common.blend import Published
 from common.inputs import CombinedImage, Constants, EegMelImage, EegSpectra, KaggleImage, Part, RawImage, Strict
-from common.training import Augment, Published, Stage
+from train.experiment import Augment, Stage
 
 SCALES = {"panel": "by panel", "image": "by image", "spec": "spec constants", "stat": "stat constants"}
 SCALES["training"] = "training constants"  # measured on each fold's training rows
@@ -96,7 +97,8 @@ def published_words(published: Published | None) -> list[str]:
     star = "" if published.rows == ALL_ROWS else "*"
     cv = "-" if published.cv is None else f"{published.cv:.4f}{star}"
     leaderboard = "-" if published.leaderboard is None else f"{published.leaderboard:.3f}".removesuffix("0")
-    return [cv, leaderboard, once(list(published.bugs))]
+    bugs = list(getattr(published, "bugs", ()))  # of a blend there are none
+    return [cv, leaderboard, once(bugs)]
 
 
 def recipe_words(input_config: Strict, model: ModelConfig, stages: tuple[Stage, ...]) -> list[str]:

@@ -10,12 +10,11 @@ import polars as pl
 import torch
 from torch import Generator, Tensor
 
-from common.config import Experiment
 from common.features import Windows, build_input
 from common.schema import ELECTRODES, SFREQ, VOTES
-from common.training import Augment
 from train.augment.mixing import mix_images, mix_windows
 from train.augment.signal import SignalChanges, change_signals, draw_shifts, draw_signal_changes
+from train.experiment import Augment, Experiment
 from train.show_find import Found, Recordings, find, read_recordings
 from train.show_inputs import built, with_own_constants
 from train.show_pages import Drawing, drawing_of

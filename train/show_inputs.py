@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from common.config import Experiment
 from common.features import Windows, build_input, constants_wanted, measure_constants, with_constants
+from train.experiment import Experiment
 from train.show_find import ShowError
 from train.show_pages import Drawing, drawing_of
 

@@ -30,10 +30,10 @@ def run_store(arguments: argparse.Namespace) -> None:
 
 
 def run_doctor(arguments: argparse.Namespace) -> None:
+    from common.files import write_json
     from train.doctor import doctor
     from train.doctor_findings import DoctorError
     from train.doctor_text import as_text
-    from train.engine.run_folder import write_json
 
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be is named before the work
@@ -53,9 +53,9 @@ def run_folds(arguments: argparse.Namespace) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    from common.config import load_experiment
     from train.engine.published import as_published
     from train.engine.run import RunOptions, run_experiment
+    from train.experiment import load_experiment
 
     experiment = load_experiment(arguments.config)
     if arguments.as_published:
@@ -102,8 +102,8 @@ def run_experiments(arguments: argparse.Namespace) -> None:
 
 
 def run_measure(arguments: argparse.Namespace) -> None:
+    from common.files import write_json
     from train.cost import as_markdown, as_text, as_values, measure_costs
-    from train.engine.run_folder import write_json
     from train.measure import MeasureError
 
     costs, failed = measure_costs(arguments.configs, arguments.steps, arguments.batch_size)
@@ -118,7 +118,7 @@ def run_measure(arguments: argparse.Namespace) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from train.engine.run_folder import write_json
+    from common.files import write_json
     from train.evaluate import as_values, evaluate
     from train.score_text import as_text
 
@@ -131,9 +131,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def run_blend(arguments: argparse.Namespace) -> None:
-    from common.files import write_via
+    from common.files import write_json, write_via
     from train.blend import fit_blend
-    from train.engine.run_folder import write_json
     from train.judge import judge
     from train.judge_text import as_text
     from train.out_of_fold import read_out_of_fold
@@ -157,9 +156,9 @@ def run_blend(arguments: argparse.Namespace) -> None:
 
 
 def run_views(arguments: argparse.Namespace) -> None:
+    from common.files import write_json
     from common.views import PLAIN
-    from train.engine.run_folder import write_json
-    from train.engine.stages import write_whole
+    from train.engine.checkpoint import write_whole
     from train.views import as_oof, as_text, predict_views, views_worth
 
     views = (PLAIN, *(view for view in dict.fromkeys(arguments.views) if view != PLAIN))

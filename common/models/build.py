@@ -3,16 +3,17 @@
 from torch import nn
 
 from common.architectures import SpectrogramCnnConfig, SpectrogramTransformerConfig, WaveNetConfig
-from common.config import ConfigError, Experiment
+from common.errors import ConfigError
 from common.features import input_shape
 from common.inputs import BipolarSequence
 from common.models.cnn import SpectrogramCNN
 from common.models.sequence import WaveNet
 from common.models.squeezeformer import WaveSqueezeformer
 from common.models.transformer import SpectrogramTransformer
+from common.recipe import Recipe
 
 
-def build_model(experiment: Experiment) -> nn.Module:
+def build_model(experiment: Recipe) -> nn.Module:
     """The experiment's net with random weights: forward(model input) -> (batch, 6) logits.
 
     Raises ConfigError when the parts of the input do not fit each other, or the net does not fit the input.

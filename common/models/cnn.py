@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.architectures import SpectrogramCnnConfig
-from common.config import ConfigError
+from common.errors import ConfigError
 from common.schema import PATTERNS
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from common.architectures import SpectrogramTransformerConfig
-from common.config import ConfigError
+from common.errors import ConfigError
 from common.models.cnn import check_backbone
 from common.schema import PATTERNS
 

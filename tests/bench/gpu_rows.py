@@ -8,10 +8,10 @@ import torch
 from samples import cut_windows, simulate_recording
 
 from common.architectures import SpectrogramCnnConfig
-from common.config import Experiment
 from common.features import Windows, build_input
 from common.inputs import BipolarSequence, Crop, EegMelImage, EegSpectra, Stft
 from common.models.build import build_model
+from train.experiment import Experiment
 from train.measure import measure_experiment
 
 BATCH, WARM_UP, REPEATS = 32, 5, 20

@@ -21,12 +21,12 @@ from samples import write_test_set
 
 from common.architectures import SpectrogramCnnConfig, WaveNetConfig
 from common.blend import Blend
-from common.config import Experiment
 from common.files import sha256_of
 from common.inputs import BipolarSequence, EegMelImage
 from common.models.build import build_model
 from common.schema import PATTERNS, REGIONS
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
+from train.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = (

@@ -17,13 +17,13 @@ from samples import cut_windows, simulate_recording, write_test_set
 
 from common.architectures import SpectrogramCnnConfig
 from common.blend import Blend
-from common.config import Experiment
 from common.features import Windows, build_input
 from common.files import sha256_of
 from common.inputs import EegMelImage
 from common.models.build import build_model
 from common.schema import PATTERNS, REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
+from train.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = Path(__file__).resolve().parent

@@ -1,19 +1,41 @@
-"""What moves the weights: optimiser, schedule, precision, averaged weights."""
+"""What moves the weights: optimizer, schedule, precision, averaged weights."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from timm.utils import ModelEmaV3
+from pydantic import Field, model_validator
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from common.training import Stage
+from common.inputs import Strict
 
 EMA_POWER = 3 / 4  # of the warm-up of averaged weights: a decay of 0.999 is reached after 10,000 steps
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class OptimizerOptions(Strict):
+    learning_rate: float = Field(default=1e-3, gt=0)  # the schedule's peak
+    weight_decay: float = Field(default=1e-2, ge=0)
+    # Each rises in the `warm_up` share of the steps from learning_rate / div_factor; the first two fall to that /
+    # final_div_factor.
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    div_factor: float = Field(default=25.0, ge=1)
+    final_div_factor: float = Field(default=100.0, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)  # largest norm of the gradient
+    ema: float | None = Field(default=None, gt=0, lt=1)  # decay of averaged weights, which are then scored and kept
+
+    @model_validator(mode="after")
+    def rate_ends_below_the_peak(self) -> Self:
+        if self.div_factor * self.final_div_factor < 1:
+            raise ValueError(
+                "learning_rate / (div_factor * final_div_factor) is the last rate: with "
+                f"{self.div_factor} * {self.final_div_factor} it would be above the peak"
+            )
+        return self
 
 
 def pick_precision(wanted: str, device: torch.device) -> torch.dtype | None:
@@ -29,22 +51,22 @@ def pick_precision(wanted: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
-def make_schedule(optimiser: Optimizer, stage: Stage, steps: int) -> LRScheduler:
-    """The learning rate over `steps` steps of the optimiser. One-cycle moves Adam's first beta, too."""
-    warm_up = stage.warm_up * steps
-    if warm_up <= 1 or stage.schedule == "never-stepped":  # no way up in less than a step, or without steps
+def make_schedule(adamw: Optimizer, options: OptimizerOptions, steps: int) -> LRScheduler:
+    """The learning rate over `steps` steps of the optimizer. One-cycle moves Adam's first beta, too."""
+    warm_up = options.warm_up * steps
+    if warm_up <= 1:  # no way up in less than a step
         warm_up = 0.0
-    if stage.schedule in ("one-cycle", "never-stepped"):
+    if options.schedule == "one-cycle":
         return OneCycleLR(
-            optimiser,
-            max_lr=stage.learning_rate,
+            adamw,
+            max_lr=options.learning_rate,
             total_steps=steps,
             pct_start=warm_up / steps,
-            div_factor=stage.div_factor,
-            final_div_factor=stage.final_div_factor,
+            div_factor=options.div_factor,
+            final_div_factor=options.final_div_factor,
         )
-    first = 1 / stage.div_factor
-    last = 1.0 if stage.schedule == "constant" else first / stage.final_div_factor
+    first = 1 / options.div_factor
+    last = 1.0 if options.schedule == "constant" else first / options.final_div_factor
 
     def share_of_peak(step: int) -> float:
         if step < warm_up:
@@ -52,32 +74,30 @@ def make_schedule(optimiser: Optimizer, stage: Stage, steps: int) -> LRScheduler
         progress = (step - warm_up) / max(1.0, steps - 1 - warm_up)
         return last + (1 - last) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
-    return LambdaLR(optimiser, share_of_peak)
+    return LambdaLR(adamw, share_of_peak)
 
 
 @dataclass
-class Optimisation:
+class ModelOptimizer:
     """What moves the weights of `model` in one stage, or in several that carry on."""
 
     model: nn.Module
-    optimiser: Optimizer
+    adamw: Optimizer
     schedule: LRScheduler
     scaler: torch.amp.GradScaler
-    average: ModelEmaV3 | None
-    stepped: bool  # False: the published runs made their schedule and never used it
+    average: Any  # timm's ModelEmaV3, or None
     clip_norm: float | None
     updates: int = 0
 
     def step(self) -> None:
         """Move the weights by the gradients that backward passes of scaled losses left."""
         if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimiser)
+            self.scaler.unscale_(self.adamw)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.scaler.step(self.optimiser)
+        self.scaler.step(self.adamw)
         self.scaler.update()
-        self.optimiser.zero_grad(set_to_none=True)
-        if self.stepped:
-            self.schedule.step()
+        self.adamw.zero_grad(set_to_none=True)
+        self.schedule.step()
         self.updates += 1
         if self.average is not None:
             self.average.update(self.model, step=self.updates)
@@ -89,7 +109,7 @@ class Optimisation:
 
     def state(self) -> dict[str, Any]:
         return {
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.adamw.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
@@ -97,7 +117,7 @@ class Optimisation:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.adamw.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:  # empty where precision was another: a run may go on on another GPU
             self.scaler.load_state_dict(state["scaler"])
@@ -106,19 +126,21 @@ class Optimisation:
         self.updates = state["updates"]
 
 
-def make_optimisation(model: nn.Module, stage: Stage, steps: int, precision: torch.dtype | None) -> Optimisation:
-    """AdamW with the stage's schedule over `steps` steps, and gradient scaling for float16."""
-    device = next(model.parameters()).device
-    optimiser = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
+def make_optimizer(
+    model: nn.Module, options: OptimizerOptions, steps: int, precision: torch.dtype | None
+) -> ModelOptimizer:
+    """AdamW with its schedule over `steps` steps, and gradient scaling for float16."""
+    adamw = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     average = None
-    if stage.ema is not None:
-        average = ModelEmaV3(model, decay=stage.ema, use_warmup=True, warmup_power=EMA_POWER)
-    return Optimisation(
+    if options.ema is not None:
+        from timm.utils import ModelEmaV3  # here: timm takes seconds to import, and every config imports this module
+
+        average = ModelEmaV3(model, decay=options.ema, use_warmup=True, warmup_power=EMA_POWER)
+    return ModelOptimizer(
         model,
-        optimiser,
-        make_schedule(optimiser, stage, steps),
-        torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
+        adamw,
+        make_schedule(adamw, options, steps),
+        torch.amp.GradScaler(next(model.parameters()).device.type, enabled=precision is torch.float16),
         average,
-        stepped=stage.schedule != "never-stepped",
-        clip_norm=stage.clip_norm,
+        options.clip_norm,
     )

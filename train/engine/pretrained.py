@@ -8,11 +8,11 @@ import timm
 from torch import Tensor, nn
 
 from common.architectures import IMAGE_MODELS
-from common.config import Experiment
 from common.errors import KitError
 from common.features import input_shape
 from common.models.cnn import SpectrogramCNN
 from common.models.transformer import SpectrogramTransformer, place_patches
+from train.experiment import Experiment
 
 
 class PretrainedError(KitError):

@@ -5,24 +5,27 @@ import itertools
 import json
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from common.config import Experiment
 from common.features import input_shape
-from common.files import write_via
+from common.files import write_text, write_via
 from common.models.build import build_model
+from common.recipe import as_json
 from common.schema import PATTERNS, VOTES
-from train.engine.distributed import Team, alone, join_team
-from train.engine.fold_model import RunOptions, run_member, say
-from train.engine.loop import FoldData
+from train.engine.checkpoint import write_whole
+from train.engine.distributed import Distributed, join_processes
+from train.engine.fold_model import begin, finish, seed_of_model, train_stages
+from train.engine.optim import pick_precision
 from train.engine.pretrained import initialise
-from train.engine.pseudo_labels import plan_pseudo
+from train.engine.pseudo_labels import PseudoLabels, plan_pseudo
+from train.engine.published import SELECTIONS
 from train.engine.run_folder import (
     CONFIG,
     FOLD,
@@ -30,22 +33,41 @@ from train.engine.run_folder import (
     LOCK,
     OOF,
     ROWS,
-    Member,
+    FoldModel,
     RunError,
-    check_member,
+    check_model,
     check_regions,
-    finished_members,
+    finished_models,
     is_finished,
-    member_of,
+    model_of,
     probability_columns,
+    read_config,
     read_oof,
     read_table,
 )
-from train.engine.stages import stage_rows, write_whole
+from train.engine.state import FoldData, TrainState, stage_rows
+from train.experiment import Experiment
 from train.folds import fold_table, folds_from_table, make_folds, read_fold_table
 from train.labels import label_rows
 from train.sampling import Sampler
 from train.windows import TrainingWindows
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is told beside its experiment; none of it changes what one of its models becomes."""
+
+    folds: str = "all"
+    seeds: int = 1
+    resume: bool = False
+    pretrained: Path | None = None
+    store: Path | None = None
+    store_on_gpu: bool = False
+    fold_table: Path | None = None
+    pseudo: Path | None = None
+    tensorboard: bool = False
+    one_fold_a_process: bool = False
+
 
 # ---- the run folder
 
@@ -53,14 +75,14 @@ from train.windows import TrainingWindows
 def check_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: bool) -> None:
     """Whether a run can start, or the one to continue is of the same experiment and rows. Raises RunError."""
     if not (run / CONFIG).exists():
-        if members := [path.name for path in sorted(run.glob("f*")) if member_of(path.name)]:
-            raise RunError(f"{run} has {', '.join(members)} and no {CONFIG}: remove it, or put its {CONFIG} back")
+        if models := [path.name for path in sorted(run.glob("f*")) if model_of(path.name)]:
+            raise RunError(f"{run} has {', '.join(models)} and no {CONFIG}: remove it, or put its {CONFIG} back")
         return
     if not resume:
         raise RunError(f"{run} exists: --resume continues it; remove it, or give another --out, to start afresh")
     for facts in run.glob(f"f*/{FOLD}"):
         check_regions(facts.parent, json.loads(facts.read_text(encoding="utf-8")))
-    if (run / CONFIG).read_text(encoding="utf-8") != as_json(experiment):
+    if read_config(run) != experiment:
         raise RunError(f"{run / CONFIG} differs from the config: a continued run must be the same experiment")
     before = read_table(run / ROWS)
     if not before.drop("fold", strict=False).equals(rows.drop("fold")):
@@ -73,7 +95,7 @@ def start_folder(run: Path, experiment: Experiment, rows: pl.DataFrame) -> None:
     if not (run / CONFIG).exists():
         write_via(run / ROWS, rows.write_parquet)
         write_via(run / FOLD_TABLE, fold_table(rows).write_csv)
-        write_via(run / CONFIG, lambda path: path.write_text(as_json(experiment), encoding="utf-8"))
+        write_text(run / CONFIG, as_json(experiment))
 
 
 def hold_run(run: Path) -> IO[bytes]:
@@ -88,13 +110,9 @@ def hold_run(run: Path) -> IO[bytes]:
     return file
 
 
-def as_json(experiment: Experiment) -> str:
-    return experiment.model_dump_json(indent=1) + "\n"
-
-
 def merge_folds(run: Path, experiment: Experiment) -> None:
     """RUN/oof.parquet from the finished folds: keys, fold, votes and the chosen checkpoint's probabilities."""
-    if not any(len(member.held_out) == 1 for member in finished_members(run)):
+    if not any(len(model.held_out) == 1 for model in finished_models(run)):
         return
     chosen = dict(zip(probability_columns(experiment.training.checkpoint), PATTERNS, strict=True))
     table = read_oof(run).rename(chosen)
@@ -124,36 +142,43 @@ def parse_folds(text: str, n_folds: int) -> list[tuple[int, ...]]:
     return sorted(found, key=lambda held_out: (not held_out, len(held_out), held_out))  # folds, pairs, full
 
 
-# ---- the run
+def rows_with_folds(experiment: Experiment, competition: Path, table: Path | None) -> pl.DataFrame:
+    """The experiment's label rows, each with its fold. Raises LabelError and FoldError."""
+    training = experiment.training
+    rows, n_folds = label_rows(competition, training.labels, training.window), training.folds
+    if table is None:
+        return rows.with_columns(fold=pl.Series(make_folds(rows, n_folds)))
+    folds = folds_from_table(rows, read_fold_table(table))
+    if (found := len(np.unique(folds))) != n_folds:
+        raise RunError(f"--fold-table {table} has {found} folds, the config's training.folds is {n_folds}")
+    return rows.with_columns(fold=pl.Series(folds))
+
+
+# ---- what would fail later fails before anything is written
 
 
 def check_plan(
-    experiment: Experiment,
-    votes: np.ndarray,
-    fold_of_row: np.ndarray,
-    wanted: Sequence[tuple[int, ...]],
-    options: RunOptions,
+    experiment: Experiment, rows: pl.DataFrame, wanted: Sequence[tuple[int, ...]], options: RunOptions
 ) -> None:
-    """What would fail later fails before anything is written. Raises RunError, TrainingError and what a net raises."""
+    """Raises RunError, TrainingError and what a net raises."""
     torch.manual_seed(experiment.training.seed)
-    model = build_model(experiment)
+    net = build_model(experiment)
     if options.pretrained and not options.pretrained.is_file():
         raise RunError(f"--pretrained {options.pretrained}: no such file")
     if options.pretrained:
-        initialise(model, experiment, options.pretrained)
+        initialise(net, experiment, options.pretrained)
     if options.tensorboard and find_spec("tensorboard") is None:
         raise RunError("--tensorboard needs the package tensorboard: pip install tensorboard")
     check_bands(experiment)
     uses_pseudo = any(stage.pseudo for stage in experiment.training.stages)
-    if uses_pseudo != (options.pseudo is not None):
-        raise RunError(
-            "a stage has a share of pseudo labels: --pseudo RUN says whose"
-            if uses_pseudo
-            else "--pseudo: no stage of this config has a share of them (training.stages, pseudo = 0.5)"
-        )
+    if uses_pseudo and options.pseudo is None:
+        raise RunError("a stage has a share of pseudo labels: --pseudo RUN says whose")
+    if options.pseudo and not uses_pseudo:
+        raise RunError("--pseudo: no stage of this config has a share of them (training.stages, pseudo = 0.5)")
+    votes, fold_of_row = rows.select(VOTES).to_numpy(), rows["fold"].to_numpy()
     for held_out in wanted:
         for number, stage in enumerate(experiment.training.stages):
-            title = f"{Member(held_out).name}, stage {number}"
+            title = f"{FoldModel(held_out).name}, stage {number}"
             stage_rows(votes, np.flatnonzero(~np.isin(fold_of_row, held_out)), stage, title)
 
 
@@ -169,16 +194,7 @@ def check_bands(experiment: Experiment) -> None:
                 )
 
 
-def rows_with_folds(experiment: Experiment, competition: Path, table: Path | None) -> pl.DataFrame:
-    """The experiment's label rows, each with its fold. Raises LabelError and FoldError."""
-    training = experiment.training
-    rows, n_folds = label_rows(competition, training.labels, training.window), training.folds
-    if table is None:
-        return rows.with_columns(fold=pl.Series(make_folds(rows, n_folds)))
-    folds = folds_from_table(rows, read_fold_table(table))
-    if (found := len(np.unique(folds))) != n_folds:
-        raise RunError(f"--fold-table {table} has {found} folds, the config's training.folds is {n_folds}")
-    return rows.with_columns(fold=pl.Series(folds))
+# ---- the run
 
 
 def run_experiment(experiment: Experiment, competition: Path, out: Path, options: RunOptions) -> Path:
@@ -188,56 +204,98 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
     processes train each model together, or each its own models (options.one_fold_a_process).
     """
     wanted = parse_folds(options.folds, experiment.training.folds)
-    members = [Member(held_out, seed) for seed in range(options.seeds) for held_out in wanted]
-    rows = rows_with_folds(experiment, competition, options.fold_table)
-    votes, fold_of_row = rows.select(VOTES).to_numpy(), rows["fold"].to_numpy()
-    run = out / experiment.name
-    check_plan(experiment, votes, fold_of_row, wanted, options)
-    with join_team() as team:
+    models = [FoldModel(held_out, seed) for seed in range(options.seeds) for held_out in wanted]
+    rows, run = rows_with_folds(experiment, competition, options.fold_table), out / experiment.name
+    check_plan(experiment, rows, wanted, options)
+    with join_processes() as distributed:
         check_folder(run, experiment, rows, options.resume)
         pseudo = plan_pseudo(options.pseudo, run, experiment, rows, wanted) if options.pseudo else {}
-        team.gather(None)  # before one of them starts the folder that the others look for
-        if not team.leads:
-            team.gather(None)  # the store is made by one
+        distributed.barrier()  # before one of them starts the folder that the others look for
+        if not distributed.is_main:
+            distributed.barrier()  # the store is made by one
         windows = TrainingWindows(competition, rows, experiment.input, options.store, options.store_on_gpu)
-        sampler = Sampler(rows, experiment.training.labels)
-        with closing(windows), hold_run(run) if team.leads else nullcontext():
-            if team.leads:
+        with closing(windows), hold_run(run) if distributed.is_main else nullcontext():
+            if distributed.is_main:
                 start_folder(run, experiment, rows)
-                team.gather(None)
-            tell_plan(experiment, rows, members, windows, team)
-            mine = members[team.rank :: team.size] if options.one_fold_a_process else members
-            for member in mine:
-                if is_finished(run, member):
-                    check_member(run, member)
-                    say(team, f"{member.name} is finished already")
+                distributed.barrier()
+            tell_plan(experiment, rows, models, windows, distributed)
+            mine = models[distributed.rank :: distributed.size] if options.one_fold_a_process else models
+            for model in mine:
+                if is_finished(run, model):
+                    check_model(run, model)
+                    distributed.say(f"{model.name} is finished already")
                     continue
-                held_out = np.isin(fold_of_row, member.held_out)
-                labels = pseudo.get(member.held_out)
-                data = FoldData(
-                    windows,
-                    sampler,
-                    votes,
-                    np.flatnonzero(~held_out),
-                    np.flatnonzero(held_out),
-                    labels.probabilities if labels else None,
-                )
-                together = alone(team) if options.one_fold_a_process else team
-                run_member(experiment, data, rows, run, member, together, options, labels)
-                if team.leads:
+                labels = pseudo.get(model.held_out)
+                data = fold_data(experiment, windows, rows, model, labels)
+                together = distributed.alone() if options.one_fold_a_process else distributed
+                train_model(experiment, data, rows, run, model, together, options, labels)
+                if distributed.is_main:
                     merge_folds(run, experiment)  # after each: what blend reads is never behind what evaluate reads
-            team.gather(None)
-            if team.leads:
+            distributed.barrier()
+            if distributed.is_main:
                 merge_folds(run, experiment)
     return run
 
 
 def tell_plan(
-    experiment: Experiment, rows: pl.DataFrame, members: list[Member], windows: TrainingWindows, team: Team
+    experiment: Experiment,
+    rows: pl.DataFrame,
+    models: list[FoldModel],
+    windows: TrainingWindows,
+    distributed: Distributed,
 ) -> None:
-    names = ", ".join(member.name for member in members)
-    processes = f" in {team.size} processes" if team.size > 1 else ""
-    say(team, f"{experiment.name}: {rows.height} label rows; {names}; on {team.device}{processes}")
+    names = ", ".join(model.name for model in models)
+    processes = f" in {distributed.size} processes" if distributed.size > 1 else ""
+    distributed.say(f"{experiment.name}: {rows.height} label rows; {names}; on {distributed.device}{processes}")
     if windows.findings:
         found = "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5))
-        say(team, f"recordings repaired: {found}")
+        distributed.say(f"recordings repaired: {found}")
+
+
+def fold_data(
+    experiment: Experiment,
+    windows: TrainingWindows,
+    rows: pl.DataFrame,
+    model: FoldModel,
+    pseudo: PseudoLabels | None,
+) -> FoldData:
+    held_out = np.isin(rows["fold"].to_numpy(), model.held_out)
+    return FoldData(
+        windows,
+        Sampler(rows, experiment.training.labels),
+        rows.select(VOTES).to_numpy(),
+        np.flatnonzero(~held_out),
+        np.flatnonzero(held_out),
+        pseudo.probabilities if pseudo else None,
+    )
+
+
+def train_model(
+    experiment: Experiment,
+    data: FoldData,
+    rows: pl.DataFrame,
+    run: Path,
+    model: FoldModel,
+    distributed: Distributed,
+    options: RunOptions,
+    pseudo: PseudoLabels | None,
+) -> None:
+    """Train one model, or what is left of it, and write its out-of-fold predictions."""
+    folder, seed = run / model.name, seed_of_model(experiment, model)
+    folder.mkdir(exist_ok=True)
+    net, with_constants = begin(experiment, data, folder, seed, distributed, options.pretrained, pseudo)
+    board = open_board(folder) if options.tensorboard and distributed.is_main else None
+    precision = pick_precision(experiment.training.precision, distributed.device)
+    title, selection = f"{experiment.name} {model.name}", SELECTIONS[experiment.training.selection]
+    state = TrainState(with_constants, data, net, folder, seed, title, distributed, precision, selection, board=board)
+    train_stages(state)
+    finish(state, rows)
+    if board is not None:
+        board.close()
+
+
+def open_board(folder: Path) -> Any:
+    """A TensorBoard writer; the package may be missing."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
