@@ -145,6 +145,7 @@ def test_as_published_brings_back_what_was_and_nothing_else(name):
     wanted[".training.window"] = "middle"
     for k, stage in enumerate(config.training.stages):
         wanted[f".training.stages.{k}.schedule"] = "constant"
+        wanted[f".training.stages.{k}.beta"] = 0.85
         if k and not stage.carry_on:
             wanted[f".training.stages.{k}.start"] = "best"
     if name in CUTMIX:
@@ -168,7 +169,9 @@ def test_what_has_no_faults_has_one_flavour(name):
 @pytest.mark.parametrize("bug", ["cutmix-axis", "stat-constants"])
 def test_a_fault_that_the_config_cannot_have_is_refused(bug):
     config = parse_experiment({"name": "plain", "published": {"source": "nowhere", "bugs": [bug]}}, "plain.toml")
-    with pytest.raises(ConfigError, match=f"plain: published.bugs names '{bug}', which nothing in this config mends"):
+    with pytest.raises(
+        ConfigError, match=f"plain: published.bugs names '{bug}', which nothing in this config corrects"
+    ):
         as_published(config)
 
 

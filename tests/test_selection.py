@@ -1,5 +1,7 @@
 """Which weights are "best": as it should be, and with each fault of the published runs."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -14,8 +16,8 @@ from common.schema import PATTERNS, VOTES
 from train.engine import fold_model
 from train.engine.published import PublishedSelection
 from train.engine.run import RunOptions, run_experiment
-from train.engine.state import Epoch, FoldData
-from train.experiment import Experiment, Stage
+from train.engine.state import Epoch, FoldData, TrainState
+from train.experiment import Experiment
 
 NEVER = {"schedule": "constant"}
 
@@ -80,7 +82,7 @@ def test_best_has_the_lowest_mean_over_the_stages_own_rows(competition, tmp_path
 
 def test_the_published_loop_looked_twice_an_epoch():
     def looks(n_batches):
-        return [k for k in range(1, n_batches + 1) if evaluates_after(k, n_batches)]
+        return [k for k in range(1, n_batches + 1) if PublishedSelection().scores_after(k, n_batches)]
 
     assert looks(519) == [259, 517]  # the seed's first fold: s = 258; two batches more after the second look
     assert looks(10) == [5, 9] and looks(11) == [5, 9] and looks(6) == [3, 5] and looks(7) == [3, 5, 7]
@@ -121,6 +123,11 @@ def experiment_of(**values):
     return Experiment(name="toy", input=plain, training={"selection": "as-published", "stages": [stage(**values)]})
 
 
+def published_loss(model, data, experiment, epoch):
+    state = TrainState(experiment, data, model, Path(), 1, "toy", None, None)
+    return PublishedSelection().score(state, model, epoch, None)
+
+
 def losses_by_hand(rows, votes):
     logits = rows[:, None] / 10 * np.arange(6.0)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -131,10 +138,10 @@ def test_a_published_loss_is_the_mean_of_batch_means():
     model, data, rows = Steady().eval(), fold_of(35), np.arange(35)
     kl = losses_by_hand(rows, data.votes)
     expected = (kl[:32].mean() + kl[32:].mean()) / 2
-    found = published_loss(model, data, experiment_of(), Epoch(0, 0), 1)
+    found = published_loss(model, data, experiment_of(), Epoch(0, 0))
     assert found == pytest.approx(expected, rel=1e-5) and abs(expected - kl.mean()) > 0.01
     own = rows[data.votes.sum(axis=1) >= 10]
-    found = published_loss(model, data, experiment_of(rows={"min_votes": 10}), Epoch(0, 0), 1)
+    found = published_loss(model, data, experiment_of(rows={"min_votes": 10}), Epoch(0, 0))
     assert found == pytest.approx(losses_by_hand(own, data.votes).mean(), rel=1e-5)
 
 
@@ -146,7 +153,7 @@ def test_after_mosaic_epochs_mosaics_of_the_fold_were_scored():
     for name, augment in (("none", {}), ("mosaic", {"mosaic": True}), ("all", everything), ("others", everything)):
         experiment = experiment_of(augment=augment if name != "others" else augment | {"mosaic": False})
         looks = (Epoch(0, 0, 5), Epoch(0, 0, 9), Epoch(0, 0, 5))
-        found[name] = [published_loss(model, data, experiment, look, 1) for look in looks]
+        found[name] = [published_loss(model, data, experiment, look) for look in looks]
     assert found["none"][0] == found["none"][1] == found["others"][0]
     assert found["mosaic"] == found["all"] and found["mosaic"][0] == found["mosaic"][2] != found["mosaic"][1]
     assert found["mosaic"][0] < found["none"][0] - 0.1  # means of four are easier
@@ -158,9 +165,9 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
         stage(batch_size=2, augment={"mosaic": True}, **NEVER),  # 4 batches: looks after 2, 3 and 4
         stage(epochs=2, batch_size=2, carry_on=True, **NEVER),
     ]
-    forgotten = [forgets_best(image(*both).training.stages, Epoch(*at)) for at in ((0, 0), (1, 0), (1, 1))]
-    assert forgotten == [False, True, False]
-    assert not forgets_best((Stage(), Stage()), Epoch(1, 0))
+    state = TrainState(image(*both), None, None, Path(), 1, "toy", None, None, best=0.1)
+    replaced = [PublishedSelection().is_best(state, Epoch(*at), 0.2) for at in ((0, 0), (1, 0), (1, 1))]
+    assert replaced == [False, True, False]
     looks = {"mosaic": [0.3, 0.2, 0.4], "first": [0.9, 0.7, 0.8], "later": [0.85, 0.75, 0.95]}
     with_scores(monkeypatch, [score for scores in looks.values() for score in scores])
     kept, keep = [], fold_model.save_weights

@@ -12,7 +12,8 @@ from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 from common.schema import VOTES
 from train.engine import fold_model
 from train.engine.optim import ModelOptimizer
-from train.engine.run import RunOptions, parse_folds, run_experiment
+from train.engine.plan import parse_folds
+from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import RunError
 from train.labels import label_rows
 from train.store_index import MissingRecordings

@@ -22,7 +22,7 @@ from training_stage import (
 
 from common.errors import ConfigError, KitError
 from train.__main__ import parser
-from train.engine import loop
+from train.engine import fold_model, loop
 from train.engine.optim import ModelOptimizer
 from train.engine.run import RunOptions, run_experiment
 from train.engine.state import TrainingError
@@ -74,7 +74,7 @@ REFUSED = {
 def test_refused_before_data_is_read_or_anything_written(only_labels, tmp_path, monkeypatch, case):
     experiment, options, message = REFUSED[case]
     write_tables(tmp_path)
-    monkeypatch.setattr("train.engine.run.find_spec", lambda name: None)
+    monkeypatch.setattr("train.engine.plan.find_spec", lambda name: None)
     paths = {key: tmp_path / value for key, value in options.items() if key in ("pretrained", "fold_table")}
     with pytest.raises(KitError) as caught:
         run_experiment(experiment, only_labels, tmp_path / "runs", RunOptions(**options | paths))

@@ -1,6 +1,6 @@
 """The processes that torchrun started: which one this is, and what they tell each other.
 
-Without torchrun there is one. Gradients are averaged by DistributedDataParallel (train/engine/fold_model.py).
+Without torchrun there is one.
 """
 
 import os
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from common.errors import KitError
 from common.predict import pick_device
@@ -60,6 +61,12 @@ class Distributed:
     def barrier(self) -> None:
         """Wait until every process is here."""
         self.gather(None)
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """The net whose backward pass averages gradients over the processes."""
+        if self.size == 1:
+            return net
+        return DistributedDataParallel(net, device_ids=[self.device.index] if self.device.type == "cuda" else None)
 
     def share_buffers(self, model: nn.Module) -> None:
         """Batch statistics of the first process to all: on the CPU each gathers those of its own share."""

@@ -1,25 +1,19 @@
-"""One model of a run: its first weights, its stages, its predictions of the rows it never saw."""
+"""One model of a run: its stages, its scores, its predictions of the rows it never saw."""
 
 import json
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from timm.layers import convert_sync_batchnorm
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from common.features import constants_wanted, measure_constants, with_constants
 from common.files import sha256_of, write_json
-from common.inputs import Constants
 from common.metric import kl_divergence, vote_shares
-from common.models.build import build_model
-from common.schema import MANY_VOTES, REGIONS, VOTES
+from common.schema import MANY_VOTES, VOTES
+from train.engine.begin import begin
 from train.engine.checkpoint import (
     best_of_stage,
     load_state,
@@ -32,74 +26,14 @@ from train.engine.checkpoint import (
 from train.engine.distributed import Distributed
 from train.engine.loop import ORDER, generator, predict_rows, train_epoch
 from train.engine.optim import ModelOptimizer, make_optimizer
-from train.engine.pretrained import initialise
+from train.engine.plan import RunOptions
 from train.engine.pseudo_labels import PseudoLabels
-from train.engine.run_folder import BEST, CONFIG, FOLD, LAST, OOF, STATE, FoldModel, RunError, probability_columns
+from train.engine.run_folder import BEST, FOLD, LAST, OOF, STATE, FoldModel, probability_columns
 from train.engine.state import Epoch, FoldData, TrainingError, TrainState
 from train.experiment import Experiment
 from train.labels import vote_totals
 
-MEASURED_AT_ONCE = 64  # windows
 SECONDS_BETWEEN_SAVES = 600.0  # within an epoch
-VERSIONED = ("torch", "timm", "numpy", "polars", "scipy", "scikit-learn")
-
-# ---- first weights
-
-
-def seed_of_model(experiment: Experiment, model: FoldModel) -> int:
-    first, second = (*(fold + 1 for fold in model.held_out), 0, 0)[:2]
-    numbers = (experiment.training.seed, model.seed, first, second, 1)
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def training_constants(experiment: Experiment, data: FoldData) -> tuple[Constants, ...]:
-    """Constants of the training rows, as many as the input asks for. Raises RunError."""
-    if not constants_wanted(experiment.input):
-        return ()
-    batches = data.windows.batches(data.train, MEASURED_AT_ONCE, torch.device("cpu"))
-    try:
-        return measure_constants(experiment.input, (windows for _, windows in batches))
-    except ValueError as error:
-        raise RunError(f"{experiment.name}: {error}") from error
-
-
-def begin(
-    experiment: Experiment,
-    data: FoldData,
-    folder: Path,
-    seed: int,
-    distributed: Distributed,
-    pretrained: Path | None,
-    pseudo: PseudoLabels | None,
-) -> tuple[nn.Module, Experiment]:
-    """The net with its first weights, and the experiment with its measured constants; a continued one has both in
-    its folder."""
-    torch.manual_seed(seed)
-    net = build_model(experiment)
-    if (folder / STATE).is_file():
-        known = json.loads((folder / FOLD).read_text(encoding="utf-8"))["constants"]
-        constants = tuple(Constants.model_validate(values) for values in known)
-        distributed.say(f"{folder.name}: continued")
-    else:
-        initialised = initialise(net, experiment, pretrained)
-        constants = training_constants(experiment, data)
-        distributed.say(f"{folder.name}: first weights: {initialised}")
-        if distributed.is_main:
-            facts = {
-                "member": [folder.name, sha256_of(folder.parent / CONFIG)],
-                "initialised": initialised,
-                "regions": REGIONS,
-                "versions": {name: version(name) for name in VERSIONED},
-                "constants": [values.model_dump() for values in constants],
-                "train_rows": len(data.train),
-                "pseudo": None if pseudo is None else pseudo.record(),
-            }
-            write_json(folder / FOLD, facts)
-    if distributed.device.type == "cuda":
-        net = (convert_sync_batchnorm(net) if distributed.size > 1 else net).to(distributed.device)
-    input_config = with_constants(experiment.input, constants)
-    return net.to(memory_format=torch.channels_last), experiment.model_copy(update={"input": input_config})
-
 
 # ---- scores while training
 
@@ -183,21 +117,14 @@ def optimizer_of_stage(state: TrainState, number: int, before: ModelOptimizer | 
     return make_optimizer(state.model, stage, state.steps_from(number), state.precision)
 
 
-def distribute(net: nn.Module, distributed: Distributed) -> nn.Module:
-    """The net whose backward pass averages gradients over the processes."""
-    if distributed.size == 1:
-        return net
-    on_gpu = distributed.device.type == "cuda"
-    return DistributedDataParallel(net, device_ids=[distributed.device.index] if on_gpu else None)
-
-
 def train_stages(state: TrainState) -> None:
     """Train a model through all stages and leave LAST, BEST (where rows are held out) and LOG in its folder.
 
     A state file of an interrupted run in the folder is continued.
     """
     optimizer, epoch = load_state(state) if (state.folder / STATE).is_file() else (None, Epoch(0, 0))
-    net, batches = distribute(state.model, state.distributed), [state.batches_of(k) for k in range(len(state.stages))]
+    net = state.distributed.wrap(state.model)
+    batches = [state.batches_of(k) for k in range(len(state.stages))]
     in_stage = [stage.epochs * size for stage, size in zip(state.stages, batches, strict=True)]
     done = sum(in_stage[: epoch.stage]) + epoch.number * batches[epoch.stage] + epoch.next_batch
     quiet = not state.distributed.is_main
@@ -238,4 +165,22 @@ def finish(state: TrainState, rows: pl.DataFrame) -> None:
         written = [folder / name for name in (LAST, BEST) if (folder / name).is_file()]
         write_json(folder / FOLD, known | {"weights_sha256": {path.name: sha256_of(path) for path in written}})
         (folder / STATE).unlink(missing_ok=True)
+    if state.board is not None:
+        state.board.close()
     state.distributed.barrier()
+
+
+def train_model(
+    experiment: Experiment,
+    data: FoldData,
+    rows: pl.DataFrame,
+    run: Path,
+    model: FoldModel,
+    distributed: Distributed,
+    options: RunOptions,
+    pseudo: PseudoLabels | None,
+) -> None:
+    """Train one model, or what is left of it, and write its out-of-fold predictions."""
+    state = begin(experiment, data, run, model, distributed, options, pseudo)
+    train_stages(state)
+    finish(state, rows)

@@ -19,6 +19,7 @@ PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 class OptimizerOptions(Strict):
     learning_rate: float = Field(default=1e-3, gt=0)  # the schedule's peak
     weight_decay: float = Field(default=1e-2, ge=0)
+    beta: float = Field(default=0.9, ge=0, lt=1)  # AdamW's first; one-cycle moves it from 0.95 down to 0.85 and back
     # Each rises in the `warm_up` share of the steps from learning_rate / div_factor; the first two fall to that /
     # final_div_factor.
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
@@ -130,7 +131,12 @@ def make_optimizer(
     model: nn.Module, options: OptimizerOptions, steps: int, precision: torch.dtype | None
 ) -> ModelOptimizer:
     """AdamW with its schedule over `steps` steps, and gradient scaling for float16."""
-    adamw = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    adamw = torch.optim.AdamW(
+        model.parameters(),
+        lr=options.learning_rate,
+        betas=(options.beta, 0.999),
+        weight_decay=options.weight_decay,
+    )
     average = None
     if options.ema is not None:
         from timm.utils import ModelEmaV3  # here: timm takes seconds to import, and every config imports this module

@@ -31,9 +31,9 @@ MOSAICS = 99  # what is drawn, beside those of train.engine.loop
 
 
 def never_step(values: dict[str, Any]) -> bool:
-    """The one-cycle schedule was made and never stepped: the rate stayed where it began."""
+    """The one-cycle schedule was made and never stepped: rate and first beta stayed where it had set them."""
     for stage in values["training"]["stages"]:
-        stage |= {"schedule": "constant", "warm_up": 0.0}
+        stage |= {"schedule": "constant", "warm_up": 0.0, "beta": 0.85}
     return True
 
 

@@ -1,31 +1,22 @@
 """Training the models of one experiment on one competition: folds, further seeds, the full fit."""
 
 import fcntl
-import itertools
 import json
-from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import polars as pl
-import torch
 
-from common.features import input_shape
 from common.files import write_text, write_via
-from common.models.build import build_model
 from common.recipe import as_json
 from common.schema import PATTERNS, VOTES
 from train.engine.checkpoint import write_whole
 from train.engine.distributed import Distributed, join_processes
-from train.engine.fold_model import begin, finish, seed_of_model, train_stages
-from train.engine.optim import pick_precision
-from train.engine.pretrained import initialise
+from train.engine.fold_model import train_model
+from train.engine.plan import RunOptions, check_plan, parse_folds, rows_with_folds
 from train.engine.pseudo_labels import PseudoLabels, plan_pseudo
-from train.engine.published import SELECTIONS
 from train.engine.run_folder import (
     CONFIG,
     FOLD,
@@ -45,29 +36,11 @@ from train.engine.run_folder import (
     read_oof,
     read_table,
 )
-from train.engine.state import FoldData, TrainState, stage_rows
+from train.engine.state import FoldData
 from train.experiment import Experiment
-from train.folds import fold_table, folds_from_table, make_folds, read_fold_table
-from train.labels import label_rows
+from train.folds import fold_table
 from train.sampling import Sampler
 from train.windows import TrainingWindows
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run is told beside its experiment; none of it changes what one of its models becomes."""
-
-    folds: str = "all"
-    seeds: int = 1
-    resume: bool = False
-    pretrained: Path | None = None
-    store: Path | None = None
-    store_on_gpu: bool = False
-    fold_table: Path | None = None
-    pseudo: Path | None = None
-    tensorboard: bool = False
-    one_fold_a_process: bool = False
-
 
 # ---- the run folder
 
@@ -118,80 +91,6 @@ def merge_folds(run: Path, experiment: Experiment) -> None:
     table = read_oof(run).rename(chosen)
     table = table.select([c for c in table.columns if not c.endswith(("_last", "_best"))])
     write_whole(run / OOF, table.write_parquet)
-
-
-# ---- which models
-
-
-def parse_folds(text: str, n_folds: int) -> list[tuple[int, ...]]:
-    """What models hold out: 'all' folds, some as in '0,2', 'full' for none, 'pairs' for every two. Raises RunError."""
-    found: set[tuple[int, ...]] = set()
-    for part in (part.strip() for part in text.split(",")):
-        if part == "all":
-            found |= {(fold,) for fold in range(n_folds)}
-        elif part == "pairs":
-            found |= set(itertools.combinations(range(n_folds), 2))
-        elif part == "full":
-            found.add(())
-        elif part.isdecimal() and int(part) < n_folds:
-            found.add((int(part),))
-        else:
-            raise RunError(
-                f"--folds {text}: expected 'all', 'full', 'pairs' or numbers from 0 to {n_folds - 1}, as in 0,1,full"
-            )
-    return sorted(found, key=lambda held_out: (not held_out, len(held_out), held_out))  # folds, pairs, full
-
-
-def rows_with_folds(experiment: Experiment, competition: Path, table: Path | None) -> pl.DataFrame:
-    """The experiment's label rows, each with its fold. Raises LabelError and FoldError."""
-    training = experiment.training
-    rows, n_folds = label_rows(competition, training.labels, training.window), training.folds
-    if table is None:
-        return rows.with_columns(fold=pl.Series(make_folds(rows, n_folds)))
-    folds = folds_from_table(rows, read_fold_table(table))
-    if (found := len(np.unique(folds))) != n_folds:
-        raise RunError(f"--fold-table {table} has {found} folds, the config's training.folds is {n_folds}")
-    return rows.with_columns(fold=pl.Series(folds))
-
-
-# ---- what would fail later fails before anything is written
-
-
-def check_plan(
-    experiment: Experiment, rows: pl.DataFrame, wanted: Sequence[tuple[int, ...]], options: RunOptions
-) -> None:
-    """Raises RunError, TrainingError and what a net raises."""
-    torch.manual_seed(experiment.training.seed)
-    net = build_model(experiment)
-    if options.pretrained and not options.pretrained.is_file():
-        raise RunError(f"--pretrained {options.pretrained}: no such file")
-    if options.pretrained:
-        initialise(net, experiment, options.pretrained)
-    if options.tensorboard and find_spec("tensorboard") is None:
-        raise RunError("--tensorboard needs the package tensorboard: pip install tensorboard")
-    check_bands(experiment)
-    uses_pseudo = any(stage.pseudo for stage in experiment.training.stages)
-    if uses_pseudo and options.pseudo is None:
-        raise RunError("a stage has a share of pseudo labels: --pseudo RUN says whose")
-    if options.pseudo and not uses_pseudo:
-        raise RunError("--pseudo: no stage of this config has a share of them (training.stages, pseudo = 0.5)")
-    votes, fold_of_row = rows.select(VOTES).to_numpy(), rows["fold"].to_numpy()
-    for held_out in wanted:
-        for number, stage in enumerate(experiment.training.stages):
-            title = f"{FoldModel(held_out).name}, stage {number}"
-            stage_rows(votes, np.flatnonzero(~np.isin(fold_of_row, held_out)), stage, title)
-
-
-def check_bands(experiment: Experiment) -> None:
-    """Raises RunError when CutMix draws its bands from more steps than the image has: most would miss it."""
-    for number, stage in enumerate(experiment.training.stages):
-        if (cutmix := stage.augment.cutmix) is not None:
-            steps = input_shape(experiment.input)[-1 if cutmix.axis == "time" else -2]
-            if cutmix.length > steps:
-                raise RunError(
-                    f"stages.{number}: augment.cutmix draws bands from length = {cutmix.length} steps of "
-                    f"{cutmix.axis}, the image has {steps}: set length, and margin, smallest and largest to fit"
-                )
 
 
 # ---- the run
@@ -268,34 +167,3 @@ def fold_data(
         np.flatnonzero(held_out),
         pseudo.probabilities if pseudo else None,
     )
-
-
-def train_model(
-    experiment: Experiment,
-    data: FoldData,
-    rows: pl.DataFrame,
-    run: Path,
-    model: FoldModel,
-    distributed: Distributed,
-    options: RunOptions,
-    pseudo: PseudoLabels | None,
-) -> None:
-    """Train one model, or what is left of it, and write its out-of-fold predictions."""
-    folder, seed = run / model.name, seed_of_model(experiment, model)
-    folder.mkdir(exist_ok=True)
-    net, with_constants = begin(experiment, data, folder, seed, distributed, options.pretrained, pseudo)
-    board = open_board(folder) if options.tensorboard and distributed.is_main else None
-    precision = pick_precision(experiment.training.precision, distributed.device)
-    title, selection = f"{experiment.name} {model.name}", SELECTIONS[experiment.training.selection]
-    state = TrainState(with_constants, data, net, folder, seed, title, distributed, precision, selection, board=board)
-    train_stages(state)
-    finish(state, rows)
-    if board is not None:
-        board.close()
-
-
-def open_board(folder: Path) -> Any:
-    """A TensorBoard writer; the package may be missing."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"))
