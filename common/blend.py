@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError, model_validator
 from common.errors import KitError
 from common.schema import PATTERNS
 from common.strict import Strict, explain
-from common.training import Published
 from common.views import PLAIN, View
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -81,6 +80,16 @@ class LogLinear(Strict):
         return self
 
 
+class Published(Strict):
+    """What others reported of the same model or blend, for the table of experiments. Nothing follows from it."""
+
+    source: str
+    cv: float | None = None  # KL, out of fold, best checkpoint: optimistic
+    rows: str = "all label rows"  # which `cv` was read on
+    leaderboard: float | None = None  # public, if not said otherwise in `note`
+    note: str = ""
+
+
 class Blend(Strict):
     """Which models count how much, what to answer when there is none, and what the kernel may spend.
 
@@ -98,7 +107,7 @@ class Blend(Strict):
     candidates: tuple[Candidate, ...] = ()
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
     provenance: Provenance | None = None
-    published: Published | None = None  # what others reported of the same blend
+    published: Published | None = None
 
     @model_validator(mode="after")
     def sums_to_one(self) -> Self:

@@ -1,4 +1,4 @@
-"""The base of every error a user can cause and mend, and what is said of it in more than one place."""
+"""The base of all errors that a user can cause and correct, and what is said of them in more than one place."""
 
 from common.schema import REGIONS
 

@@ -1,6 +1,7 @@
 """Files that are whole or not there, and what is in them as a number."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,14 @@ def write_via(path: Path, write: Callable[[Path], Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, values: object) -> None:
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,9 +1,10 @@
 """A model's folds with their recipe: one flat folder that is uploaded as a Kaggle dataset.
 
-config.json         the experiment
+config.json         the recipe: name, input, model. Exports of earlier versions of the kit have the whole experiment
+                    here, with "training" and "published"; they still load
 fold0.safetensors   weights of fold 0, and so on; fold0-seed1.safetensors of a second seed, full.safetensors of a
                     model trained on all rows. All of them count alike
-manifest.json       sha256 and bytes of each file, scores and row counts of each model, versions
+manifest.json       sha256 and bytes of each file, scores and row counts of each model, versions, how it was trained
 """
 
 import hashlib
@@ -13,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from common.config import Experiment, parse_experiment
 from common.errors import KitError, other_regions
 from common.files import sha256_of
 from common.inputs.base import Constants, with_constants
 from common.models.build import build_model
+from common.recipe import Recipe, parse_recipe
 from common.schema import FORMER_REGIONS, REGIONS
 from common.strict import ConfigError, Strict, explain
 
 CONFIG_FILE, MANIFEST_FILE = "config.json", "manifest.json"
+OF_TRAINING = ("training", "published")  # keys that config.json had in exports of earlier versions of the kit
 FORMAT = 1  # of a weights folder; another one is refused, not guessed at
 
 
@@ -56,16 +58,17 @@ class Manifest(Strict):
     folds: tuple[FoldEntry, ...]
     versions: dict[str, str]
     regions: tuple[str, ...] = FORMER_REGIONS  # the order in which the nets saw them
+    training: dict[str, Any] = Field(default={})  # how, for people: what differs from the defaults; nothing reads it
 
 
 @dataclass(frozen=True)
 class ModelFolds:
-    """An experiment and its fold models in evaluation mode, each with the input that it sees; `dropped` says
+    """A recipe and its fold models in evaluation mode, each with the input that it sees; `dropped` says
     which files were left out and why."""
 
-    experiment: Experiment
+    experiment: Recipe
     models: tuple[nn.Module, ...]
-    inputs: tuple[Any, ...]  # the experiment's, with the fold's measured constants
+    inputs: tuple[Any, ...]  # the recipe's, with the fold's measured constants
     entries: tuple[FoldEntry, ...]  # the manifest's, of each model
     dropped: tuple[str, ...] = ()
 
@@ -90,8 +93,8 @@ def find_weights(folders: list[Path]) -> list[Path]:
     return found
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
-    """The manifest and the experiment it vouches for. Raises WeightsError."""
+def read_manifest(folder: Path) -> tuple[Manifest, Recipe]:
+    """The manifest and the recipe it vouches for. Raises WeightsError."""
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
         config = (folder / CONFIG_FILE).read_bytes()
@@ -110,17 +113,18 @@ def read_manifest(folder: Path) -> tuple[Manifest, Experiment]:
     if hashlib.sha256(config).hexdigest() != manifest.config_sha256:
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} is not the one these weights were made with; export again")
     try:
-        experiment = parse_experiment(json.loads(config), CONFIG_FILE)
-    except (ValueError, RecursionError) as error:  # no text, no JSON, or one that is nested endlessly
+        values = {key: value for key, value in json.loads(config).items() if key not in OF_TRAINING}
+        recipe = parse_recipe(values, CONFIG_FILE, Recipe)
+    except (ValueError, AttributeError, RecursionError) as error:  # no text, no JSON, no object, or nested endlessly
         raise WeightsError(f"{folder.name}/{CONFIG_FILE} cannot be read ({error}); export it again") from error
     except ConfigError as error:
         raise WeightsError(f"{folder.name}: {error}\n(written by another version of the kit?)") from error
-    if experiment.name != manifest.name:
-        raise WeightsError(f"{folder.name}: {CONFIG_FILE} is of {experiment.name}, {MANIFEST_FILE} of {manifest.name}")
-    return manifest, experiment
+    if recipe.name != manifest.name:
+        raise WeightsError(f"{folder.name}: {CONFIG_FILE} is of {recipe.name}, {MANIFEST_FILE} of {manifest.name}")
+    return manifest, recipe
 
 
-def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> tuple[nn.Module, Any]:
+def load_fold(folder: Path, entry: FoldEntry, recipe: Recipe) -> tuple[nn.Module, Any]:
     """One fold's model, checked against the manifest, and its input. Raises WeightsError."""
     path = folder / entry.file
     label = f"{folder.name}/{entry.file}"
@@ -131,21 +135,21 @@ def load_fold(folder: Path, entry: FoldEntry, experiment: Experiment) -> tuple[n
     if sha256_of(path) != entry.sha256:
         raise WeightsError(f"{label} does not have the manifest's sha256: damaged or swapped with another file")
     try:
-        seen = with_constants(experiment.input, entry.constants)
+        input_config = with_constants(recipe.input, entry.constants)
     except ValueError as error:
         raise WeightsError(f"{label}: {error} in {MANIFEST_FILE}; export it again") from error
-    model = build_model(experiment)
+    model = build_model(recipe)
     try:
         tensors = load_file(path)
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
-        raise WeightsError(f"{label} does not fit {experiment.name}: {error}") from error
+        raise WeightsError(f"{label} does not fit {recipe.name}: {error}") from error
     for name, kept in model.state_dict().items():
         if (values := tensors[name]).dtype != kept.dtype:
             raise WeightsError(f"{label} holds {name} as {values.dtype} instead of {kept.dtype}: export it again")
         if not values.isfinite().all():
             raise WeightsError(f"{label} holds numbers that are not finite, in {name}: train that fold again")
-    return model.eval(), seen
+    return model.eval(), input_config
 
 
 def load_weights(folder: Path, device: torch.device, forgiving: bool = False) -> ModelFolds:
@@ -154,7 +158,7 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
     Strict: the first fault raises WeightsError with its name. Forgiving: a faulty fold is left out
     and named in `dropped`; WeightsError only when no fold is left or the recipe itself is unusable.
     """
-    manifest, experiment = read_manifest(folder)
+    manifest, recipe = read_manifest(folder)
     entries: list[FoldEntry] = []
     models, inputs, dropped = [], [], []
     for entry in manifest.folds:
@@ -162,9 +166,9 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
             if any((entry.fold, entry.seed) == (other.fold, other.seed) for other in entries):
                 which = f"fold {entry.fold}, seed {entry.seed}"
                 raise WeightsError(f"{folder.name}/{entry.file}: {which} twice in {MANIFEST_FILE}; export it again")
-            model, seen = load_fold(folder, entry, experiment)
+            model, input_config = load_fold(folder, entry, recipe)
             models.append(model.to(device))
-            inputs.append(seen)
+            inputs.append(input_config)
             entries.append(entry)
         except Exception as error:  # also what is no damage: a backbone that timm lacks, a disk that fails
             if not forgiving:
@@ -172,4 +176,4 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
             dropped.append(named(f"{folder.name}/{entry.file}", error))
     if not models:
         raise WeightsError(f"{folder.name}: no usable fold: {'; '.join(dropped) or 'the manifest lists none'}")
-    return ModelFolds(experiment, tuple(models), tuple(inputs), tuple(entries), tuple(dropped))
+    return ModelFolds(recipe, tuple(models), tuple(inputs), tuple(entries), tuple(dropped))

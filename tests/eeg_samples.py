@@ -9,12 +9,12 @@ import pytest
 import scipy.signal
 import torch
 
-from common.config import load_experiment
 from common.inputs.base import Constants, Windows, constants_wanted, needs_eeg, needs_spectrogram, with_constants
 from common.inputs.build import build_input
 from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
 from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Mel, Morlet, Multitaper, Stft
+from train.experiment import load_experiment
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 # Written out here and not taken from common.schema: the tables there are under test as well.

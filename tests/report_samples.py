@@ -13,8 +13,8 @@ from scipy.special import rel_entr
 
 import train.__main__
 from common.schema import VOTES
-from train.run import merge_folds
-from train.run_folder import read_run
+from train.engine.run import merge_folds
+from train.engine.run_folder import read_run
 
 EPOCHS = """stage,epoch,batches,train_loss,validation_kl,validation_kl_many,selected_by,learning_rate,seconds
 0,0,9,1.44,1.38,1.20,1.38,0.003,1.5

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from common.config import Experiment
 from common.schema import PATTERNS, VOTES
+from train.experiment import Experiment
 
 LAST, BEST = ([f"{pattern}_{which}" for pattern in PATTERNS] for which in ("last", "best"))
 

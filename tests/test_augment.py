@@ -12,8 +12,17 @@ from common.inputs.build import build_input
 from common.inputs.config import KaggleImage
 from common.schema import REGIONS
 from common.signal.montage import electrode_sources, mirror_eeg, mirror_spectrogram, reverse_time
-from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
-from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes, pass_band
+from train.augment.signal import (
+    DropElectrodes,
+    NarrowBand,
+    RandomGaps,
+    SignalChanges,
+    change_signals,
+    draw_shifts,
+    draw_signal_changes,
+    pass_band,
+)
+from train.experiment import Augment
 
 ALL = Augment(
     mirror=0.5,

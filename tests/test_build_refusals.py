@@ -29,8 +29,8 @@ REFUSALS = {
         r"common\.records does not define ELECTRODES",
     ),
     "other room": (
-        {"train/loop.py": ""},
-        "from train.loop import x",
+        {"train/engine/loop.py": ""},
+        "from train.engine.loop import x",
         r"train\.loop, which is in the project",
     ),
     "missing module": (

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Experiment, load_experiment, parse_experiment
 from common.schema import ELECTRODES, FREQUENCIES, SPECTROGRAM_FIELDS, VOTES
 from common.strict import ConfigError
+from train.experiment import Experiment, load_experiment, parse_experiment
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))

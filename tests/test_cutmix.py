@@ -5,8 +5,8 @@ import pytest
 import torch
 from test_mixing import WHOLE, drawing, some_votes
 
-from common.training import Augment, CutMix
-from train.mixing import cut_bands, draw_cuts, mix_images
+from train.augment.mixing import CutMix, cut_bands, draw_cuts, mix_images
+from train.experiment import Augment
 
 
 def numbered_images(n_rows, height=400, width=300, channels=1):

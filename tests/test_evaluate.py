@@ -11,8 +11,8 @@ from scipy.special import rel_entr
 
 from common.schema import VOTES
 from train import __main__ as commands
+from train.engine.run_folder import RunError
 from train.evaluate import as_values, evaluate
-from train.run_folder import RunError
 from train.score_text import as_text
 from train.scores import mean_over
 

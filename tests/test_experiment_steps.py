@@ -8,12 +8,13 @@ import torch
 from eeg_samples import ready
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from common.config import load_experiment
 from common.inputs.base import Windows
 from common.models.build import build_model
-from train.loop import Batch, Fit, FoldData, train_batch
-from train.optimisation import make_optimisation
-from train.team import Team
+from train.engine.distributed import Distributed
+from train.engine.loop import train_batch
+from train.engine.optim import make_optimizer
+from train.engine.state import Batch, FoldData, TrainState
+from train.experiment import load_experiment
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
 VOTES = np.array([[0, 3, 0, 0, 0, 9], [0, 4, 0, 0, 0, 8]])  # of one class: CutMix has whom to exchange
@@ -43,10 +44,10 @@ def test_one_step_of_every_config_moves_its_weights(path):
     n = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
     rows = np.arange(n)
     data = FoldData(windows=None, sampler=None, votes=VOTES, train=rows, validation=rows[:0])
-    fit = Fit(experiment, data, model, Path(), 0, path.stem, Team(0, 1, torch.device("cpu")), None)
+    fit = TrainState(experiment, data, model, Path(), 0, path.stem, Distributed(0, 1, torch.device("cpu")), None)
     batch = Batch(0, rows, np.ones(n, np.float32), rows, n, n, True)
     for stage in distinct(experiment.training.stages):
-        tools = make_optimisation(model, stage, steps=10, precision=None)
+        tools = make_optimizer(model, stage, steps=10, precision=None)
         model.train()
         before = {name: values.detach().clone() for name, values in model.named_parameters()}
         loss = train_batch(model, batch, windows_like(n), fit, stage, (1, 0, 0, 0), 0.0)

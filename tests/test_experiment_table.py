@@ -8,11 +8,11 @@ import pytest
 from scipy.special import rel_entr
 
 from common.blend import load_blend
-from common.config import load_experiment
 from common.schema import PATTERNS, VOTES
+from train.engine.published import as_published
+from train.engine.run_folder import RunError
+from train.experiment import load_experiment
 from train.experiments import FLOOR_HEADS, HEADS, LOCAL_HEADS, as_markdown, as_text, other_runs, table_of
-from train.published import as_published
-from train.run_folder import RunError
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: load_experiment(path) for path in sorted((PROJECT / "train" / "configs").glob("*.toml"))}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from common.blend import load_blend
-from common.config import load_experiment, parse_experiment
 from common.inputs.build import input_shape
 from common.strict import ConfigError
+from train.engine.published import as_published
+from train.experiment import load_experiment, parse_experiment
 from train.labels import select_rows
-from train.published import as_published
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: load_experiment(path) for path in sorted((PROJECT / "train" / "configs").glob("*.toml"))}
@@ -144,7 +144,8 @@ def test_as_published_brings_back_what_was_and_nothing_else(name):
     wanted = {".name": f"{name}-as-published", ".training.selection": "as-published", ".training.checkpoint": "best"}
     wanted[".training.window"] = "middle"
     for k, stage in enumerate(config.training.stages):
-        wanted[f".training.stages.{k}.schedule"] = "never-stepped"
+        wanted[f".training.stages.{k}.schedule"] = "constant"
+        wanted[f".training.stages.{k}.beta"] = 0.85
         if k and not stage.carry_on:
             wanted[f".training.stages.{k}.start"] = "best"
     if name in CUTMIX:
@@ -168,7 +169,9 @@ def test_what_has_no_faults_has_one_flavour(name):
 @pytest.mark.parametrize("bug", ["cutmix-axis", "stat-constants"])
 def test_a_fault_that_the_config_cannot_have_is_refused(bug):
     config = parse_experiment({"name": "plain", "published": {"source": "nowhere", "bugs": [bug]}}, "plain.toml")
-    with pytest.raises(ConfigError, match=f"plain: published.bugs names '{bug}', which nothing in this config mends"):
+    with pytest.raises(
+        ConfigError, match=f"plain: published.bugs names '{bug}', which nothing in this config corrects"
+    ):
         as_published(config)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import load_experiment
+from train.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("common", "infer", "train", "kernels")
@@ -127,7 +127,7 @@ def test_commands_that_need_no_net_do_not_wait_for_torch(command):
 
 def test_importing_does_nothing(tmp_path):
     modules = [module_name(path) for path in PACKAGED]
-    assert {"common.inputs.build", "train.loop", "infer.submit"} <= set(modules)
+    assert {"common.inputs.build", "train.engine.loop", "infer.submit"} <= set(modules)
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{PROBE}", *modules]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (ran.stdout, ran.stderr, ran.returncode) == ("done\n", "", 0)

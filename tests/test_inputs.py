@@ -8,15 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from eeg_samples import (
-    INPUTS,
-    broken_eegs,
-    broken_spectrograms,
-    eeg_like,
-    every_input,
-    rows_of,
-    windows_for,
-)
+from eeg_samples import INPUTS, broken_eegs, broken_spectrograms, eeg_like, every_input, rows_of, windows_for
 
 from common.inputs.base import Windows
 from common.inputs.build import build_input, in_groups, input_shape

@@ -9,12 +9,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from common.config import Experiment
 from common.models.build import build_model
 from common.schema import MANY_VOTES, VOTES
-from common.training import RowSelection
+from train.data.row_selection import RowSelection
+from train.engine.pretrained import PretrainedError, initialise
+from train.experiment import Experiment
 from train.labels import ROW_KEYS, LabelError, label_rows, prior_shares, select_rows, vote_totals
-from train.pretrained import PretrainedError, initialise
 
 HEAD = (
     "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"

@@ -8,8 +8,8 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from common.metric import kl_divergence
-from common.training import FewVotes, Stage
-from train.losses import few_votes_weight, kl_loss, row_loss, soft_target, vote_weight
+from train.engine.losses import FewVotes, few_votes_weight, kl_loss, row_loss, soft_target, vote_weight
+from train.experiment import Stage
 
 LOSSES = ["kl", "vote-log", "xloss", "modified", "vote-share"]
 

@@ -11,14 +11,15 @@ import torch
 from eeg_samples import real
 from torch import nn
 
-from common.config import Experiment, load_experiment
 from common.schema import VOTES
-from common.training import RowSelection
-from train import cost, loop, measure
+from train import cost, measure
 from train.__main__ import parser
 from train.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of, training_hours, validation_hours
+from train.data.row_selection import RowSelection
+from train.engine import loop
+from train.engine.state import TrainingError
+from train.experiment import Experiment, load_experiment
 from train.labels import label_rows
-from train.loop import TrainingError
 from train.measure import MeasureError, Measurement, SavedBytes, StepTime, measure_experiment
 
 CPU = torch.device("cpu")
@@ -163,8 +164,8 @@ def test_measured_numbers_fit_each_other(measured):
 
 def test_engine_takes_the_steps_that_are_measured(small, monkeypatch):
     taken, seen = [], []
-    step, batch = measure.Optimisation.step, loop.train_batch
-    monkeypatch.setattr(measure.Optimisation, "step", lambda tools: (taken.append(tools), step(tools)))
+    step, batch = measure.ModelOptimizer.step, loop.train_batch
+    monkeypatch.setattr(measure.ModelOptimizer, "step", lambda tools: (taken.append(tools), step(tools)))
     monkeypatch.setattr(loop, "train_batch", lambda *given: (seen.append(given[1].size), batch(*given))[1])
     measured = measure_experiment(load_experiment(small), 2, 5, CPU)
     assert len(taken) == (1 + 2) + (1 + 2)  # of each kind one that counts activations, and two measured

@@ -23,11 +23,11 @@ from common.records import read_eeg
 from common.schema import PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
+from train.engine.run import RunOptions, run_experiment
+from train.engine.run_folder import FoldModel, RunError, finished_models, model_of, read_oof
 from train.evaluate import evaluate
 from train.export import export
 from train.labels import label_rows
-from train.run import RunOptions, run_experiment
-from train.run_folder import Member, RunError, finished_members, member_of, read_oof
 from train.simulate.recording_files import write_eeg
 from train.store_build import hold_half
 from train.store_index import EEGS
@@ -59,30 +59,30 @@ def run(competition, tmp_path_factory):
 
 def test_names_of_members_and_back():
     names = {
-        "fold0": Member((0,)),
-        "fold11-seed3": Member((11,), 3),
-        "full": Member(()),
-        "full-seed1": Member((), 1),
-        "fold0and2": Member((0, 2)),
-        "fold0and2-seed1": Member((0, 2), 1),
+        "fold0": FoldModel((0,)),
+        "fold11-seed3": FoldModel((11,), 3),
+        "full": FoldModel(()),
+        "full-seed1": FoldModel((), 1),
+        "fold0and2": FoldModel((0, 2)),
+        "fold0and2-seed1": FoldModel((0, 2), 1),
     }
     for name, member in names.items():
-        assert member.name == name and member_of(name) == member
+        assert member.name == name and model_of(name) == member
         assert member.exported == ("and" not in name)
     for other in ("fold", "folds", "fold0-seed", "full0", "fold0and", "tensorboard", "fold0.partial", "xfold0"):
-        assert member_of(other) is None
+        assert model_of(other) is None
 
 
 def test_members_are_what_was_asked_for_each_with_draws_of_its_own(run):
     names = {*EXPORTED, "fold0and1", "fold0and2", "fold1and2"}
-    assert {member.name for member in finished_members(run)} == names
+    assert {member.name for member in finished_models(run)} == names
     assert {path.name for path in run.iterdir() if path.is_dir()} == names
     for name in names:
         files = {path.name for path in (run / name).iterdir()}
-        scored = {"best.safetensors", "oof.parquet"} if member_of(name).held_out else set()
+        scored = {"best.safetensors", "oof.parquet"} if model_of(name).held_out else set()
         assert files == {"fold.json", "epochs.csv", "last.safetensors"} | scored
         facts = json.loads((run / name / "fold.json").read_text())
-        assert facts["train_rows"] == 16 - sum(SIZES[fold] for fold in member_of(name).held_out)
+        assert facts["train_rows"] == 16 - sum(SIZES[fold] for fold in model_of(name).held_out)
     stems = [load_file(run / name / "last.safetensors")["stem.weight"] for name in names]
     assert all(not torch.equal(stems[i], stems[j]) for i in range(len(stems)) for j in range(i))
 
@@ -142,10 +142,10 @@ def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, 
 
 def test_pairs_alone_are_neither_exported_nor_evaluated(run, tmp_path):
     pairs = shutil.copytree(run, tmp_path / run.name)
-    for member in finished_members(pairs):
+    for member in finished_models(pairs):
         if len(member.held_out) != 2:
             shutil.rmtree(pairs / member.name)
-    assert [member.name for member in finished_members(pairs)] == ["fold0and1", "fold0and2", "fold1and2"]
+    assert [member.name for member in finished_models(pairs)] == ["fold0and1", "fold0and2", "fold1and2"]
     assert set(pl.read_parquet(pairs / "fold0and2/oof.parquet")["fold"]) == {0, 2}
     with pytest.raises(RunError, match="no fold and no full fit is finished"):
         export(pairs, tmp_path / "weights")

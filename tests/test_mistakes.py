@@ -16,10 +16,10 @@ from common.errors import KitError
 from common.records import RecordingError
 from infer.__main__ import parser as infer_parser
 from infer.validate import SubmissionError, score
+from train.engine.run import RunOptions, run_experiment, train_model
+from train.engine.run_folder import RunError, read_run, read_table
 from train.export import export
 from train.labels import label_rows
-from train.run import RunOptions, run_experiment, run_member
-from train.run_folder import RunError, read_run, read_table
 from train.windows import TrainingWindows
 
 
@@ -122,9 +122,9 @@ def test_a_finished_fold_can_be_blended_though_the_next_one_fails(road, tmp_path
     def fail_in_fold_1(experiment, data, rows, run, member, *rest):
         if member.held_out == (1,):
             raise KeyboardInterrupt
-        return run_member(experiment, data, rows, run, member, *rest)
+        return train_model(experiment, data, rows, run, member, *rest)
 
-    monkeypatch.setattr("train.run.run_member", fail_in_fold_1)
+    monkeypatch.setattr("train.engine.run.train_model", fail_in_fold_1)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_run(road.runs[1]), road.competition, tmp_path, RunOptions())
     table = read_table(tmp_path / road.runs[1].name / "oof.parquet")

@@ -7,8 +7,8 @@ import torch
 from eeg_samples import eeg_like
 
 from common.inputs.base import Windows
-from common.training import Augment, CutMix, MixUp, XYMask
-from train.mixing import draw_bands, mix_images, mix_windows
+from train.augment.mixing import CutMix, MixUp, XYMask, draw_bands, mix_images, mix_windows
+from train.experiment import Augment
 
 WHOLE = torch.eye(6)[0]  # all votes for one class
 

@@ -7,7 +7,6 @@ import pytest
 import timm
 import torch
 
-from common.config import Experiment, load_experiment, parse_experiment
 from common.inputs.base import Windows
 from common.inputs.build import build_input, input_shape
 from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage
@@ -20,6 +19,7 @@ from common.models.wavenet import WaveNet, WaveNetConfig
 from common.predict import predict
 from common.signal.montage import mirror_eeg
 from common.strict import ConfigError
+from train.experiment import Experiment, load_experiment, parse_experiment
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
 

@@ -12,17 +12,17 @@ from test_cutmix import cutmix_by_loops, mosaic_by_loops
 from test_kaggle_images import PUBLISHED, by_extremes, by_percentiles, clipped_log, stacked, standardised
 from test_mixing import drawing
 
-from common.config import load_experiment
 from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.metric import vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import VOTES
+from train.augment.mixing import cut_bands, draw_cuts, mosaic
+from train.engine.losses import row_loss
+from train.engine.published import as_published
+from train.experiment import load_experiment
 from train.folds import published_folds
 from train.labels import label_rows, select_rows
-from train.losses import row_loss
-from train.mixing import cut_bands, draw_cuts, mosaic
-from train.published import as_published
 from train.windows import TrainingWindows
 
 CONFIGS = Path(__file__).resolve().parents[1] / "train" / "configs"
@@ -232,4 +232,4 @@ def test_the_schedule_of_the_notebooks_never_moves():
     for name in (*KAGGLE, *EEG):
         experiment = published(name)
         assert experiment.training.selection == "as-published" and experiment.training.window == "middle"
-        assert all(stage.schedule == "never-stepped" for stage in experiment.training.stages)
+        assert all(stage.schedule == "constant" for stage in experiment.training.stages)

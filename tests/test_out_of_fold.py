@@ -11,8 +11,8 @@ from blend_samples import PATTERNS, dirichlet
 from run_samples import make_rows, write_run
 
 from common.schema import VOTES
-from train.kit_commit import kit_commit
 from train.out_of_fold import BlendInputError, read_out_of_fold
+from train.provenance import kit_commit
 
 
 def table(seed=0):
@@ -82,7 +82,7 @@ def test_where_it_comes_from(tmp_path):
 
 
 def test_the_commit_is_that_of_the_kit(monkeypatch, tmp_path):
-    monkeypatch.setattr("train.kit_commit.KIT", tmp_path)
+    monkeypatch.setattr("train.provenance.KIT", tmp_path)
     assert kit_commit() is None  # no checkout
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     for words in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "one"]):
@@ -94,7 +94,7 @@ def test_the_commit_is_that_of_the_kit(monkeypatch, tmp_path):
     subprocess.run(["git", "add", "file"], cwd=tmp_path, check=True)
     assert kit_commit() == f"{commit}+changes"
     (tmp_path / "inside").mkdir()
-    monkeypatch.setattr("train.kit_commit.KIT", tmp_path / "inside")
+    monkeypatch.setattr("train.provenance.KIT", tmp_path / "inside")
     assert kit_commit() is None  # another's checkout
     monkeypatch.setenv("PATH", "")
     assert kit_commit() is None

@@ -7,10 +7,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from common.config import Experiment
 from common.models.build import build_model
 from common.models.transformer import resample_positions
-from train.pretrained import PretrainedError, initialise
+from train.engine.pretrained import PretrainedError, initialise
+from train.experiment import Experiment
 
 DEEP = {
     "kind": "eeg-spectra",

@@ -7,11 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from common.config import Experiment
 from common.schema import VOTES
-from common.training import Stage
-from train.loop import FoldData, targets_of
-from train.pseudo import (
+from train.engine.loop import targets_of
+from train.engine.pseudo_labels import (
     PseudoError,
     Teacher,
     choose_teachers,
@@ -21,7 +19,9 @@ from train.pseudo import (
     refuse_leaks,
     rows_with_pseudo,
 )
-from train.run_folder import Member, RunError, probability_columns
+from train.engine.run_folder import FoldModel, RunError, probability_columns
+from train.engine.state import FoldData
+from train.experiment import Experiment, Stage
 
 # ---- targets
 
@@ -105,8 +105,8 @@ def make_up(run, rows, members, experiment=None):
     return said
 
 
-SINGLES = [Member((k,)) for k in range(3)]
-PAIRS = [Member((0, 1)), Member((0, 2)), Member((1, 2))]
+SINGLES = [FoldModel((k,)) for k in range(3)]
+PAIRS = [FoldModel((0, 1)), FoldModel((0, 2)), FoldModel((1, 2))]
 PATIENTS = np.repeat(np.arange(6), 2)
 ROWS = made_up_rows(PATIENTS, [0, 0, 1, 1, 2, 2])
 
@@ -117,7 +117,7 @@ def labels_of(run, rows, held_out, experiment=None):
 
 
 def test_folds_learn_from_pairs_and_the_full_fit_from_folds(tmp_path):
-    said = make_up(tmp_path / "source", ROWS, [*SINGLES, *PAIRS, Member((1, 2), 1), Member((), 0)])
+    said = make_up(tmp_path / "source", ROWS, [*SINGLES, *PAIRS, FoldModel((1, 2), 1), FoldModel((), 0)])
     labels, fold = labels_of(tmp_path / "source", ROWS, (1,)), ROWS["fold"].to_numpy()
     assert np.isnan(labels.probabilities[fold == 1]).all()
     np.testing.assert_array_equal(labels.probabilities[fold == 0], said["fold0and1"][fold == 0])
@@ -173,14 +173,14 @@ def test_every_choice_agrees_with_a_search_over_patients(tmp_path, seed):
     coarse = rng.permutation(np.arange(16) % 4)
     finer = rng.permutation(8)[coarse + 4 * rng.integers(0, 2, 16)]
     theirs, rows = made_up_rows(patients, coarse), made_up_rows(patients, finer)
-    everyone = [Member((a,), s) for a in range(4) for s in (0, 1)]
-    everyone += [Member((a, b), s) for a in range(4) for b in range(a + 1, 4) for s in (0, 1)]
+    everyone = [FoldModel((a,), s) for a in range(4) for s in (0, 1)]
+    everyone += [FoldModel((a, b), s) for a in range(4) for b in range(a + 1, 4) for s in (0, 1)]
     lacking = rng.permutation([one for one in range(len(everyone)) if everyone[one].seed])[:5]
     members = [one for number, one in enumerate(everyone) if number not in lacking]
     said = make_up(tmp_path / "source", theirs, members)
     teachers = read_teachers(tmp_path / "source", rows)
     for held_out in [(), *((k,) for k in np.unique(finer).tolist())]:
-        labels = make_pseudo(tmp_path / "source", teachers, rows, np.full(rows.height, True), Member(held_out))
+        labels = make_pseudo(tmp_path / "source", teachers, rows, np.full(rows.height, True), FoldModel(held_out))
         hidden, used = {p for p in range(16) if finer[p] in held_out}, set()
         for row, patient in enumerate(patients.tolist()):
             if patient in hidden:
@@ -199,7 +199,7 @@ def test_nobody_is_chosen_where_nobody_may(tmp_path):
     nothing = choose_teachers([], np.full(4, True), np.full(4, False))
     assert nothing.shape == (0, 4)
     held_out, predicted = np.array([True, False, False]), np.array([True, True, False])
-    teacher = Teacher(Member((0, 1)), frozenset({2}), predicted, np.zeros((3, 6)))
+    teacher = Teacher(FoldModel((0, 1)), frozenset({2}), predicted, np.zeros((3, 6)))
     assert choose_teachers([teacher], ~held_out, held_out).tolist() == [[False, True, False]]
 
 

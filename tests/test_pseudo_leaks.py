@@ -15,15 +15,15 @@ from test_pseudo import experiment_of
 
 from common.schema import VOTES
 from train import __main__ as verbs
-from train import loop, stages
-from train.labels import label_rows
-from train.optimisation import Optimisation
-from train.pseudo import (
+from train.engine import fold_model, loop
+from train.engine.optim import ModelOptimizer
+from train.engine.pseudo_labels import (
     PseudoError,
     plan_pseudo,
 )
-from train.run import RunOptions, run_experiment
-from train.run_folder import probability_columns
+from train.engine.run import RunOptions, run_experiment
+from train.engine.run_folder import probability_columns
+from train.labels import label_rows
 from train.simulate.recording_files import write_eeg
 
 HEAD = (
@@ -151,7 +151,7 @@ def other_source(source, folder):
 
 
 def test_a_run_goes_on_with_the_same_pseudo_labels_only(trained, tmp_path, monkeypatch):
-    step, done = Optimisation.step, []
+    step, done = ModelOptimizer.step, []
 
     def two_steps(self):
         if len(done) == 2:
@@ -160,9 +160,9 @@ def test_a_run_goes_on_with_the_same_pseudo_labels_only(trained, tmp_path, monke
         step(self)
 
     changed = other_source(trained.source, tmp_path / "changed/source")
-    monkeypatch.setattr(stages, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(Optimisation, "step", two_steps)
+        patch.setattr(ModelOptimizer, "step", two_steps)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(STUDENT, trained.competition, tmp_path, RunOptions(folds="0", pseudo=trained.source))
     assert (tmp_path / "student/fold0/state.pt").exists()

@@ -22,10 +22,11 @@ from training_stage import (
     write_config,
 )
 
-from train import stages
-from train.loop import TrainingError
-from train.optimisation import Optimisation
-from train.run import RunOptions, run_experiment
+from train.engine import fold_model
+from train.engine.optim import ModelOptimizer
+from train.engine.published import PublishedSelection
+from train.engine.run import RunOptions, run_experiment
+from train.engine.state import TrainingError
 
 MIXED = {"mixup": {"chance": 0.5}, "cutmix": {"chance": 0.5, "length": 75, "margin": 10, "smallest": 5, "largest": 20}}
 AVERAGED = {"ema": 0.9, "clip_norm": 1.0}
@@ -39,9 +40,9 @@ EVERYTHING = image(
     labels="one-per-eeg",
 )  # fmt: skip
 PUBLISHED = image(
-    stage(epochs=2, batch_size=2, augment={"mosaic": True}, schedule="never-stepped"),
-    stage(batch_size=2, loss="xloss", schedule="never-stepped", carry_on=True),
-    stage(batch_size=1, rows={"min_votes": 10}, schedule="never-stepped", start="best"),
+    stage(epochs=2, batch_size=2, augment={"mosaic": True}, schedule="constant"),
+    stage(batch_size=2, loss="xloss", schedule="constant", carry_on=True),
+    stage(batch_size=1, rows={"min_votes": 10}, schedule="constant", start="best"),
     selection="as-published",
     checkpoint="best",
 )
@@ -140,7 +141,7 @@ def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(competiti
 
 def interrupted(experiment, competition, out, monkeypatch, steps=2):
     """The folder of a model that was interrupted after so many steps."""
-    step, done = Optimisation.step, itertools.count()
+    step, done = ModelOptimizer.step, itertools.count()
 
     def counted(self):
         if next(done) == steps:
@@ -148,8 +149,8 @@ def interrupted(experiment, competition, out, monkeypatch, steps=2):
         step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Optimisation, "step", counted)
-        patch.setattr(stages, "SECONDS_BETWEEN_SAVES", 0.0)
+        patch.setattr(ModelOptimizer, "step", counted)
+        patch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(experiment, competition, out, RunOptions(folds="0"))
     return out / experiment.name / "fold0"
@@ -180,7 +181,7 @@ def test_damaged_states_and_states_of_others_are_refused(competition, tmp_path, 
 
 def test_the_best_score_so_far_is_remembered(competition, tmp_path, monkeypatch):
     scores = iter([0.2, 0.5, 0.4])  # of three epochs, interrupted after two
-    monkeypatch.setattr(stages, "published_loss", lambda *_: next(scores))
+    monkeypatch.setattr(PublishedSelection, "score", lambda *_: next(scores))
     published = image(stage(epochs=3, batch_size=8), selection="as-published")
     folder = interrupted(published, competition, tmp_path, monkeypatch)
     first = (folder / "best-stage0.safetensors").read_bytes()

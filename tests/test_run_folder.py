@@ -10,14 +10,15 @@ import torch
 from run_samples import make_rows, write_run
 from training_stage import image, small, stage, write_competition
 
-from common.training import Augment, CutMix
+from train.augment.mixing import CutMix, mix_images
+from train.engine.loop import train_batch
+from train.engine.run import RunOptions, hold_run, run_experiment
+from train.engine.run_folder import RunError, read_oof
+from train.engine.state import TrainingError
 from train.evaluate import evaluate
+from train.experiment import Augment
 from train.export import export
 from train.labels import LabelError, label_rows
-from train.loop import TrainingError, train_batch
-from train.mixing import mix_images
-from train.run import RunOptions, hold_run, run_experiment
-from train.run_folder import RunError, read_oof
 
 RESUME = RunOptions(resume=True)
 
@@ -167,7 +168,7 @@ def test_the_cpus_memory_is_spoken_of_as_the_gpus(competition, tmp_path, monkeyp
         train_batch(*given)
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
-    monkeypatch.setattr("train.loop.train_batch", fails)
+    monkeypatch.setattr("train.engine.loop.train_batch", fails)
     with pytest.raises(
         TrainingError, match=r"does not fit in the memory of cpu: in training.stages set batch_size = 2"
     ):

@@ -1,5 +1,7 @@
 """Which weights are "best": as it should be, and with each fault of the published runs."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,17 +10,16 @@ from safetensors.torch import load_file
 from torch import nn
 from training_stage import image, same_weights, small, stage, write_competition
 
-from common.config import Experiment
 from common.inputs.base import Windows
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS, VOTES
-from common.training import Stage
-from train import stages
-from train.loop import Epoch, FoldData
-from train.run import RunOptions, run_experiment
-from train.selection import evaluates_after, forgets_best, published_loss
+from train.engine import fold_model
+from train.engine.published import PublishedSelection
+from train.engine.run import RunOptions, run_experiment
+from train.engine.state import Epoch, FoldData, TrainState
+from train.experiment import Experiment
 
-NEVER = {"schedule": "never-stepped"}
+NEVER = {"schedule": "constant"}
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +29,20 @@ def competition(tmp_path_factory):
 
 def written_best(monkeypatch):
     """The best weights of each group of stages, as often as they were written."""
-    written, save = [], stages.save_weights
+    written, save = [], fold_model.save_weights
 
     def watched(model, path):
         written.append(path.name)
         save(model, path)
 
-    monkeypatch.setattr(stages, "save_weights", watched)
+    monkeypatch.setattr(fold_model, "save_weights", watched)
     return written
 
 
 def with_scores(monkeypatch, scores):
     """Published losses that are given, one for each look at the fold."""
     given = iter(scores)
-    monkeypatch.setattr(stages, "published_loss", lambda *_: next(given))
+    monkeypatch.setattr(PublishedSelection, "score", lambda *_: next(given))
 
 
 # ---- as it should be
@@ -81,7 +82,7 @@ def test_best_has_the_lowest_mean_over_the_stages_own_rows(competition, tmp_path
 
 def test_the_published_loop_looked_twice_an_epoch():
     def looks(n_batches):
-        return [k for k in range(1, n_batches + 1) if evaluates_after(k, n_batches)]
+        return [k for k in range(1, n_batches + 1) if PublishedSelection().scores_after(k, n_batches)]
 
     assert looks(519) == [259, 517]  # the seed's first fold: s = 258; two batches more after the second look
     assert looks(10) == [5, 9] and looks(11) == [5, 9] and looks(6) == [3, 5] and looks(7) == [3, 5, 7]
@@ -122,6 +123,11 @@ def experiment_of(**values):
     return Experiment(name="toy", input=plain, training={"selection": "as-published", "stages": [stage(**values)]})
 
 
+def published_loss(model, data, experiment, epoch):
+    state = TrainState(experiment, data, model, Path(), 1, "toy", None, None)
+    return PublishedSelection().score(state, model, epoch, None)
+
+
 def losses_by_hand(rows, votes):
     logits = rows[:, None] / 10 * np.arange(6.0)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -132,10 +138,10 @@ def test_a_published_loss_is_the_mean_of_batch_means():
     model, data, rows = Steady().eval(), fold_of(35), np.arange(35)
     kl = losses_by_hand(rows, data.votes)
     expected = (kl[:32].mean() + kl[32:].mean()) / 2
-    found = published_loss(model, data, experiment_of(), Epoch(0, 0), 1)
+    found = published_loss(model, data, experiment_of(), Epoch(0, 0))
     assert found == pytest.approx(expected, rel=1e-5) and abs(expected - kl.mean()) > 0.01
     own = rows[data.votes.sum(axis=1) >= 10]
-    found = published_loss(model, data, experiment_of(rows={"min_votes": 10}), Epoch(0, 0), 1)
+    found = published_loss(model, data, experiment_of(rows={"min_votes": 10}), Epoch(0, 0))
     assert found == pytest.approx(losses_by_hand(own, data.votes).mean(), rel=1e-5)
 
 
@@ -147,7 +153,7 @@ def test_after_mosaic_epochs_mosaics_of_the_fold_were_scored():
     for name, augment in (("none", {}), ("mosaic", {"mosaic": True}), ("all", everything), ("others", everything)):
         experiment = experiment_of(augment=augment if name != "others" else augment | {"mosaic": False})
         looks = (Epoch(0, 0, 5), Epoch(0, 0, 9), Epoch(0, 0, 5))
-        found[name] = [published_loss(model, data, experiment, look, 1) for look in looks]
+        found[name] = [published_loss(model, data, experiment, look) for look in looks]
     assert found["none"][0] == found["none"][1] == found["others"][0]
     assert found["mosaic"] == found["all"] and found["mosaic"][0] == found["mosaic"][2] != found["mosaic"][1]
     assert found["mosaic"][0] < found["none"][0] - 0.1  # means of four are easier
@@ -159,18 +165,18 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
         stage(batch_size=2, augment={"mosaic": True}, **NEVER),  # 4 batches: looks after 2, 3 and 4
         stage(epochs=2, batch_size=2, carry_on=True, **NEVER),
     ]
-    forgotten = [forgets_best(image(*both).training.stages, Epoch(*at)) for at in ((0, 0), (1, 0), (1, 1))]
-    assert forgotten == [False, True, False]
-    assert not forgets_best((Stage(), Stage()), Epoch(1, 0))
+    state = TrainState(image(*both), None, None, Path(), 1, "toy", None, None, best=0.1)
+    replaced = [PublishedSelection().is_best(state, Epoch(*at), 0.2) for at in ((0, 0), (1, 0), (1, 1))]
+    assert replaced == [False, True, False]
     looks = {"mosaic": [0.3, 0.2, 0.4], "first": [0.9, 0.7, 0.8], "later": [0.85, 0.75, 0.95]}
     with_scores(monkeypatch, [score for scores in looks.values() for score in scores])
-    kept, keep = [], stages.save_weights
+    kept, keep = [], fold_model.save_weights
 
     def watched(model, path):
         kept.append({name: values.clone() for name, values in model.state_dict().items()})
         keep(model, path)
 
-    monkeypatch.setattr(stages, "save_weights", watched)
+    monkeypatch.setattr(fold_model, "save_weights", watched)
     published = image(*both, selection="as-published")
     run = run_experiment(published, competition, tmp_path, RunOptions(folds="0"))
     log = pl.read_csv(run / "fold0/epochs.csv")

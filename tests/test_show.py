@@ -14,12 +14,12 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 import train.__main__
-from common.config import Experiment
 from common.draw import new_figure, place
 from common.draw_eeg import GROUPS, LINES, PAGE_HEIGHT, PAGE_PAIRS, display_traces, eeg_page, sensitivity
 from common.inputs.base import Windows
 from common.inputs.build import input_shape
 from common.inputs.config import KaggleImage
+from train.experiment import Experiment
 from train.show_find import ShowError, find, read_tables
 from train.show_inputs import with_own_constants
 

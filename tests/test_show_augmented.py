@@ -6,9 +6,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from common.config import Experiment, load_experiment
-from common.training import Augment
-from train.augment import SignalChanges
+from train.augment.signal import SignalChanges
+from train.experiment import Augment, Experiment, load_experiment
 from train.show_augmented import Sitter, augmented_rows, describe, draws_of, sit
 from train.show_find import find, read_recordings, read_tables
 

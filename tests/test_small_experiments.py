@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from run_samples import make_rows, write_run
 
-from common.config import load_experiment
-from train.run import merge_folds
-from train.run_folder import read_run
+from train.engine.run import merge_folds
+from train.engine.run_folder import read_run
+from train.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "kernels"))  # it is a folder, not a package

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from common.config import Experiment
 from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.inputs.config import BipolarSequence
 from common.models.build import build_model
 from common.models.squeezeformer import DifferenceStem, RotaryAttention, WaveSqueezeformer, WaveSqueezeformerConfig
 from common.predict import predict
+from train.experiment import Experiment
 
 SMALL = WaveSqueezeformerConfig(width=16, filters=4, layers=1, heads=2, kernel=7)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from store_stage import LENGTHS, decoded, hold, store_files, whole_file, write_competition, write_eeg
 
-from common.config import KaggleImage
 from common.inputs.config import BipolarSequence
+from common.inputs.kaggle_image import KaggleImage
 from common.records import cut
 from train import __main__ as train_main
 from train.labels import label_rows

@@ -14,7 +14,7 @@ import pytest
 import torch
 from store_stage import LENGTHS, contents, decoded, hold, whole_file, write_competition, write_eeg
 
-from common.config import KaggleImage
+from common.inputs.kaggle_image import KaggleImage
 from common.records import Recording, read_eeg
 from train import __main__ as train_main
 from train import store_build

@@ -25,11 +25,12 @@ from training_stage import (
 
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
-from common.training import Stage
-from train import stages
+from train.engine import fold_model
+from train.engine.distributed import Distributed
+from train.engine.loop import cut_batches, predict_rows
+from train.engine.state import FoldData
+from train.experiment import Stage
 from train.labels import label_rows
-from train.loop import FoldData, cut_batches, predict_rows
-from train.team import Team
 from train.windows import TrainingWindows
 
 CPU = torch.device("cpu")
@@ -90,8 +91,8 @@ def test_parts_of_a_batch_are_all_of_it_and_weigh_alike():
     rng, stage_ = np.random.default_rng(0), Stage(batch_size=7, accumulate=3)
     for n_rows, size in ((1, 2), (8, 2), (50, 3), (50, 8)):
         order = rng.permutation(n_rows)
-        teams = [cut_batches(order, stage_, Team(rank, size, CPU)) for rank in range(size)]
-        single = cut_batches(order, stage_, Team(0, 1, CPU))
+        teams = [cut_batches(order, stage_, Distributed(rank, size, CPU)) for rank in range(size)]
+        single = cut_batches(order, stage_, Distributed(0, 1, CPU))
         for whole, *parts in zip(single, *teams, strict=True):
             assert (whole.counted == 1).all() and len({len(part.rows) for part in parts}) == 1
             counted = np.concatenate([part.rows[part.counted > 0] for part in parts])
@@ -109,7 +110,7 @@ def test_predictions_are_the_same_however_many_processes_make_them(competition):
     windows, votes = TrainingWindows(competition, rows, EQUAL.input), rows.select(VOTES).to_numpy()
     data, model = FoldData(windows, None, votes, np.arange(0), np.arange(16)), build_model(EQUAL)
 
-    class Remembering(Team):
+    class Remembering(Distributed):
         """Gathers what the processes asked so far have given."""
 
         def gather(self, values):
@@ -119,7 +120,7 @@ def test_predictions_are_the_same_however_many_processes_make_them(competition):
     for chosen in (np.array([5, 0, 9, 3, 11]), np.array([7])):  # two of the processes have no row of the second
         parts.clear()
         asked = [predict_rows(model, data, chosen, EQUAL, Remembering(rank, 3, CPU)) for rank in (0, 1, 2)]
-        whole = predict_rows(model, data, chosen, EQUAL, Team(0, 1, CPU))
+        whole = predict_rows(model, data, chosen, EQUAL, Distributed(0, 1, CPU))
         np.testing.assert_allclose(asked[-1], whole, atol=1e-6)
         assert whole.shape == (len(chosen), 6) and len({tuple(row) for row in whole}) == len(chosen)
 
@@ -184,8 +185,8 @@ def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(comp
 
 def save_slowly(*given):
     """The command, where the process that writes needs a while for it."""
-    save = stages.save_weights
-    stages.save_weights = lambda *what: time.sleep(1) or save(*what)
+    save = fold_model.save_weights
+    fold_model.save_weights = lambda *what: time.sleep(1) or save(*what)
     run_command(*given)
 
 

@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 
 from common.schema import VOTES
-from train import stages
+from train.engine import fold_model
+from train.engine.optim import ModelOptimizer
+from train.engine.plan import parse_folds
+from train.engine.run import RunOptions, run_experiment
+from train.engine.run_folder import RunError
 from train.labels import label_rows
-from train.optimisation import Optimisation
-from train.run import RunOptions, parse_folds, run_experiment
-from train.run_folder import RunError
 from train.store_index import MissingRecordings
 from train.windows import TrainingWindows
 
@@ -92,7 +93,7 @@ def test_a_run_is_not_continued_on_other_labels(run, competition, tmp_path):
 
 
 def test_training_interrupted_after_every_step_ends_the_same(run, competition, tmp_path, monkeypatch):
-    step, done = Optimisation.step, []
+    step, done = ModelOptimizer.step, []
 
     def two_steps(self):
         if len(done) == 2:
@@ -100,8 +101,8 @@ def test_training_interrupted_after_every_step_ends_the_same(run, competition, t
         done.append(1)
         step(self)
 
-    monkeypatch.setattr(Optimisation, "step", two_steps)
-    monkeypatch.setattr(stages, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(ModelOptimizer, "step", two_steps)
+    monkeypatch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", 0.0)
     for interruptions in itertools.count():
         done.clear()
         try:

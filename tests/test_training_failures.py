@@ -20,14 +20,14 @@ from training_stage import (
     write_config,
 )
 
-from common.config import load_experiment
 from common.errors import KitError
 from common.strict import ConfigError
-from train import loop, stages
 from train.__main__ import parser
-from train.loop import TrainingError
-from train.optimisation import Optimisation
-from train.run import RunOptions, run_experiment
+from train.engine import fold_model, loop
+from train.engine.optim import ModelOptimizer
+from train.engine.run import RunOptions, run_experiment
+from train.engine.state import TrainingError
+from train.experiment import load_experiment
 
 # ---- before anything is read or written
 
@@ -75,7 +75,7 @@ REFUSED = {
 def test_refused_before_data_is_read_or_anything_written(only_labels, tmp_path, monkeypatch, case):
     experiment, options, message = REFUSED[case]
     write_tables(tmp_path)
-    monkeypatch.setattr("train.run.find_spec", lambda name: None)
+    monkeypatch.setattr("train.engine.plan.find_spec", lambda name: None)
     paths = {key: tmp_path / value for key, value in options.items() if key in ("pretrained", "fold_table")}
     with pytest.raises(KitError) as caught:
         run_experiment(experiment, only_labels, tmp_path / "runs", RunOptions(**options | paths))
@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_a_number_names_its_batch(competition, tmp_path, monk
     calls, row_loss, seen = itertools.count(), loop.row_loss, rows_seen(monkeypatch)
     broken = lambda *given: row_loss(*given) * (torch.nan if next(calls) == 5 else 1)  # noqa: E731
     monkeypatch.setattr(loop, "row_loss", broken)
-    monkeypatch.setattr(stages, "SECONDS_BETWEEN_SAVES", saves)
+    monkeypatch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", saves)
     with pytest.raises(TrainingError, match="stage 0, epoch 1, batch 1: the loss is nan in the batch with") as caught:
         run_experiment(small(stages=[stage(epochs=2, batch_size=2)]), competition, tmp_path, RunOptions(folds="0"))
     table = pl.read_parquet(tmp_path / "tiny-wave/rows.parquet")
@@ -127,13 +127,13 @@ def test_a_loss_that_is_not_a_number_names_its_batch(competition, tmp_path, monk
 
 def test_weights_that_have_run_away_are_not_kept(competition, tmp_path, monkeypatch):
     """Also where nothing is held out, and no loss follows that would tell."""
-    step = Optimisation.step
+    step = ModelOptimizer.step
 
     def too_far(self):
         step(self)
         self.model.classifier.bias.data.fill_(torch.inf)
 
-    monkeypatch.setattr(Optimisation, "step", too_far)
+    monkeypatch.setattr(ModelOptimizer, "step", too_far)
     for folds, message in (("0", "no finite prediction for label_id"), ("full", "full: weights are not numbers")):
         with pytest.raises(TrainingError, match=f"{message}.*: lower (the )?learning.rate"):
             run_experiment(small(stages=[stage(batch_size=16)]), competition, tmp_path, RunOptions(folds, resume=True))
@@ -144,7 +144,7 @@ def test_memory_that_does_not_suffice_says_which_setting_to_change(competition, 
     def too_large(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    for place in ("train.loop.build_input", "train.optimisation.Optimisation.step"):
+    for place in ("train.engine.loop.build_input", "train.engine.optim.ModelOptimizer.step"):
         with monkeypatch.context() as patch:
             patch.setattr(place, too_large)
             with pytest.raises(TrainingError, match="set batch_size = 2 and accumulate = 2") as caught:

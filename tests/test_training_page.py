@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.config import parse_experiment
-from common.training import Augment, Stage
-from train.losses import vote_weight
+from train.engine.losses import vote_weight
+from train.experiment import Augment, Stage, parse_experiment
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```toml\n(.*?)```", PAGE, re.S)

@@ -19,9 +19,9 @@ from common.schema import PATTERNS, VOTES
 from common.signal.montage import mirror_spectrogram, shift_time
 from common.views import PLAIN, View
 from train.__main__ import parser
+from train.engine.run import RunOptions, run_experiment
+from train.engine.run_folder import RunError
 from train.out_of_fold import read_out_of_fold
-from train.run import RunOptions, run_experiment
-from train.run_folder import RunError
 from train.views import predict_views
 from train.windows import TrainingWindows
 

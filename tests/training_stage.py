@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from common.config import Experiment
+from train.experiment import Experiment
 from train.simulate.recording_files import write_eeg, write_spectrogram
 
 HEAD = (
@@ -19,7 +19,7 @@ HEAD = (
 EPOCHS, BATCH, RATE = 3, 4, 4e-3
 # A server that has imported what training needs and done nothing yet: its forks start at once.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["train.__main__", "train.run", "train.published"])
+PROCESSES.set_forkserver_preload(["train.__main__", "train.engine.run", "train.engine.published"])
 
 # ---- what is trained
 
@@ -98,15 +98,15 @@ def write_config(experiment, folder):
 
 def run_command(words, environment, output, seconds_between_saves):
     """What a process of its own does: the command, with its output in a file."""
-    from train import stages
     from train.__main__ import main
+    from train.engine import fold_model
 
     os.environ.update(environment)
     number = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(number, 1)
     os.dup2(number, 2)
     torch.set_num_threads(1)
-    stages.SECONDS_BETWEEN_SAVES = seconds_between_saves
+    fold_model.SECONDS_BETWEEN_SAVES = seconds_between_saves
     sys.argv = ["train", *map(str, words)]
     sys.exit(main())
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from common.config import Experiment, load_experiment
 from common.errors import KitError
 from common.memory import keep_freed_memory
 from common.predict import pick_device
 from common.schema import PATTERNS
-from common.training import RowSelection, Training
+from train.data.row_selection import RowSelection
+from train.engine.published import SELECTIONS
+from train.experiment import Experiment, Training, load_experiment
 from train.labels import ROW_KEYS, select_rows
 from train.measure import MeasureError, Measurement, measure_experiment
 
@@ -31,7 +32,6 @@ LABEL_ROWS = {
 # How many samples an epoch takes of all rows, by training.labels; all are taken to have the votes of rows by votes.
 SAMPLES_BY = {"votes": 20_183, "eeg": 17_089, "window": 106_800, "one-per-eeg": 17_089, "one-per-stretch": 21_490}
 LAST_LOOKS = 2  # the held-out rows are predicted after each epoch, and in the end by the last and the best weights
-PUBLISHED_LOOKS = 4  # in an epoch of selection = "as-published": twice, and each time once more for the published loss
 HEADS = [
     *("config", "parameters", "rows a step", "s a step", "rows/s", "outside the net", "peak"),
     *("own step, at least", "hours", "published CV", "read on"),
@@ -88,7 +88,7 @@ def training_hours(training: Training, measured: Measurement) -> list[float]:
 
 def validation_hours(training: Training, predict_seconds: float) -> float:
     """Hours of predicting held-out rows, which are all label rows once over the folds."""
-    looks = PUBLISHED_LOOKS if training.selection == "as-published" else 1
+    looks = SELECTIONS[training.selection].passes
     passes = looks * sum(stage.epochs for stage in training.stages) + LAST_LOOKS
     rows = SAMPLES_BY["votes" if ROW_KEYS[training.labels] == ROW_KEYS["votes"] else training.labels]
     return passes * rows * predict_seconds / 3600

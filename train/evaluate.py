@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.config import Experiment
 from common.metric import kl_divergence, refusals, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
+from train.engine.run_folder import ROWS, RunError, finished_models, probability_columns, read_oof, read_run, read_table
+from train.experiment import Experiment
 from train.labels import ROW_KEYS, prior_shares
-from train.run_folder import ROWS, RunError, finished_members, probability_columns, read_oof, read_run, read_table
 from train.scores import interval, many_votes, mean_over, resampled_means, row_choices
 
 FLOOR, PRIOR = "floor (the generating probabilities)", "class prior"
@@ -88,7 +88,7 @@ def names_of(runs: list[Path], experiments: list[Experiment]) -> list[str]:
 
 def seeds_of(run: Path) -> str:
     """Words for several models of a fold: their mean is a small blend, which scores better than one of them."""
-    counts = Counter(member.held_out for member in finished_members(run) if len(member.held_out) == 1).values()
+    counts = Counter(member.held_out for member in finished_models(run) if len(member.held_out) == 1).values()
     fewest, most = min(counts, default=1), max(counts, default=1)
     return "" if most == 1 else f", mean of {most if fewest == most else f'{fewest} to {most}'} seeds"
 

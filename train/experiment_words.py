@@ -1,7 +1,7 @@
 """Experiments in few words: the cells of the table of experiments."""
 
-from common.config import Experiment
-from common.training import Augment, Published, Stage
+from common.blend import Published
+from train.experiment import Augment, Experiment, Stage
 
 ALL_ROWS = Published.model_fields["rows"].default
 
@@ -46,7 +46,8 @@ def published_words(published: Published | None) -> list[str]:
     star = "" if published.rows == ALL_ROWS else "*"
     cv = "-" if published.cv is None else f"{published.cv:.4f}{star}"
     leaderboard = "-" if published.leaderboard is None else f"{published.leaderboard:.3f}".removesuffix("0")
-    return [cv, leaderboard, once(list(published.bugs))]
+    bugs = list(getattr(published, "bugs", ()))  # of a blend there are none
+    return [cv, leaderboard, once(bugs)]
 
 
 def recipe_words(experiment: Experiment) -> list[str]:

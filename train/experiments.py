@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from common.blend import Blend, combine, load_blend
-from common.config import Experiment, load_experiment
+from common.blend import Blend, Published, combine, load_blend
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, VOTES
-from common.training import Published, Training
+from train.engine.published import SUFFIX, as_published
+from train.engine.run_folder import ROWS, RunError, finished_models, probability_columns, read_oof, read_run, read_table
 from train.evaluate import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
+from train.experiment import Experiment, Training, load_experiment
 from train.experiment_words import published_words, recipe_words
 from train.labels import select_rows
-from train.published import SUFFIX, as_published
-from train.run_folder import ROWS, RunError, finished_members, probability_columns, read_oof, read_run, read_table
 
 CONFIGS, BLENDS = Path(__file__).parent / "configs", Path(__file__).parent / "blends"
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
@@ -74,7 +73,7 @@ def lines_of(configs: Path, blends: Path, runs: Path | None) -> list[Line]:
 
 def is_started(run: Path) -> bool:
     """Whether it has a finished fold, so that there is something to show."""
-    return any(len(member.held_out) == 1 for member in finished_members(run))
+    return any(len(member.held_out) == 1 for member in finished_models(run))
 
 
 def number(value: float) -> str:

@@ -5,22 +5,22 @@ import os
 import shutil
 from pathlib import Path
 
-from common.files import sha256_of
+from common.files import sha256_of, write_text
+from common.recipe import as_json
 from common.schema import REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
-from train.evaluate import kl_columns
-from train.run_folder import (
-    CONFIG,
+from train.engine.run_folder import (
     OOF,
-    Member,
+    FoldModel,
     RunError,
-    check_member,
-    finished_members,
+    check_model,
+    finished_models,
     probability_columns,
     read_facts,
     read_run,
     read_table,
 )
+from train.evaluate import kl_columns
 
 METADATA = "dataset-metadata.json"
 DATASETS_META = Path(__file__).parent.parent / "datasets_meta"
@@ -44,11 +44,11 @@ def owner_of(file: Path) -> str:
     return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
 
 
-def fold_entry(run: Path, member: Member, file: Path) -> FoldEntry:
+def fold_entry(run: Path, model: FoldModel, file: Path) -> FoldEntry:
     """The manifest's entry of one model; the full fit has no score."""
-    facts, scores = read_facts(run, member), {}
-    if member.held_out:
-        oof = read_table(run / member.name / OOF)
+    facts, scores = read_facts(run, model), {}
+    if model.held_out:
+        oof = read_table(run / model.name / OOF)
         votes = oof.select(VOTES).to_numpy()
         for checkpoint in ("last", "best"):
             kl = kl_columns(votes, oof.select(probability_columns(checkpoint)).to_numpy())[0]
@@ -58,23 +58,23 @@ def fold_entry(run: Path, member: Member, file: Path) -> FoldEntry:
         file=file.name,
         sha256=sha256_of(file),
         bytes=file.stat().st_size,
-        fold=member.held_out[0] if member.held_out else None,
-        seed=member.seed,
+        fold=model.held_out[0] if model.held_out else None,
+        seed=model.seed,
         train_rows=facts["train_rows"],
         constants=facts["constants"],
         **scores,
     )
 
 
-def weights_of(run: Path, checkpoint: str) -> dict[Member, Path]:
+def weights_of(run: Path, checkpoint: str) -> dict[FoldModel, Path]:
     """The file of each finished model that is exported: the full fit's after its last epoch, for it has no rows to
     choose the best by. Raises RunError."""
-    members = [member for member in finished_members(run) if member.exported]
-    files = {m: run / m.name / f"{checkpoint if m.held_out else 'last'}.safetensors" for m in members}
+    models = [model for model in finished_models(run) if model.exported]
+    files = {m: run / m.name / f"{checkpoint if m.held_out else 'last'}.safetensors" for m in models}
     if not files:
         raise RunError(f"{run}: no fold and no full fit is finished; `python -m train run ... --resume` goes on")
-    for member in files:
-        check_member(run, member)
+    for model in files:
+        check_model(run, model)
     return files
 
 
@@ -87,12 +87,12 @@ def export(run: Path, out: Path) -> Path:
     folder, temporary = out / slug, out / f".{slug}.partial"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    shutil.copyfile(run / CONFIG, temporary / CONFIG_FILE)
+    write_text(temporary / CONFIG_FILE, as_json(experiment.recipe))
     entries = []
-    for member, source in files.items():
-        file = temporary / f"{member.name}.safetensors"
+    for model, source in files.items():
+        file = temporary / f"{model.name}.safetensors"
         shutil.copyfile(source, file)
-        entries.append(fold_entry(run, member, file))
+        entries.append(fold_entry(run, model, file))
     facts = read_facts(run, next(iter(files)))
     manifest = Manifest(
         name=experiment.name,
@@ -102,6 +102,7 @@ def export(run: Path, out: Path) -> Path:
         folds=tuple(entries),
         versions=facts["versions"],
         regions=REGIONS,
+        training=experiment.training.model_dump(mode="json", exclude_defaults=True),
     )
     (temporary / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     owner = owner_of(folder / METADATA)

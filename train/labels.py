@@ -7,7 +7,7 @@ import polars as pl
 
 from common.errors import KitError
 from common.schema import CONSENSUS, SFREQ, SPECTROGRAM_STEP_SECONDS, TRAIN_TABLE, VOTES
-from common.training import RowSelection
+from train.data.row_selection import RowSelection
 
 IDS = ("eeg_id", "spectrogram_id", "patient_id", "label_id")
 OFFSETS = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")

@@ -15,16 +15,17 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from common.config import Experiment
 from common.errors import KitError
 from common.inputs.base import Windows, needs_eeg, needs_spectrogram, with_constants
 from common.models.build import build_model
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
-from train.loop import VALIDATION_BATCH, Epoch, Fit, FoldData, predict_rows, train_epoch
-from train.member import training_constants
-from train.optimisation import Optimisation, make_optimisation, pick_precision
+from train.engine.begin import training_constants
+from train.engine.distributed import Distributed
+from train.engine.loop import VALIDATION_BATCH, predict_rows, train_epoch
+from train.engine.optim import ModelOptimizer, make_optimizer, pick_precision
+from train.engine.state import Epoch, FoldData, TrainState
+from train.experiment import Experiment
 from train.sampling import Sampler, Samples
-from train.team import Team
 
 NOISE_WINDOWS = 64  # different ones, used again and again
 MICROVOLTS = 50.0  # their deviation
@@ -129,8 +130,8 @@ def with_batch_size(experiment: Experiment, batch_size: int | None) -> Experimen
     return experiment.model_copy(update={"training": training})
 
 
-def prepare(experiment: Experiment, device: torch.device) -> Fit:
-    """A model about to be trained, as train.run begins one, but from random weights and on noise."""
+def prepare(experiment: Experiment, device: torch.device) -> TrainState:
+    """A model about to be trained, as train.engine.run begins one, but from random weights and on noise."""
     windows = NoiseWindows(experiment.input, device)
     rows = np.arange(NOISE_WINDOWS)
     votes = np.random.default_rng(0).multinomial(VOTES_EACH, np.full(6, 1 / 6), NOISE_WINDOWS)
@@ -142,7 +143,7 @@ def prepare(experiment: Experiment, device: torch.device) -> Fit:
     seen = experiment.model_copy(update={"input": with_constants(experiment.input, constants)})
     model = model.to(device).to(memory_format=torch.channels_last)
     precision = pick_precision(experiment.training.precision, device)
-    return Fit(seen, data, model, Path(), 0, experiment.name, Team(0, 1, device), precision)
+    return TrainState(seen, data, model, Path(), 0, experiment.name, Distributed(0, 1, device), precision)
 
 
 def step_kinds(experiment: Experiment) -> list[tuple[int, ...]]:
@@ -154,7 +155,7 @@ def step_kinds(experiment: Experiment) -> list[tuple[int, ...]]:
     return [tuple(stages) for stages in kinds.values()]
 
 
-def train_on(fit: Fit, stage: int, n_rows: int, tools: Optimisation) -> None:
+def train_on(fit: TrainState, stage: int, n_rows: int, tools: ModelOptimizer) -> None:
     """The engine's own pass over n_rows rows."""
     samples = Samples(np.arange(n_rows) % NOISE_WINDOWS, None)
     for _ in train_epoch(fit.model, fit, samples, Epoch(stage, 0), tools):
@@ -176,7 +177,7 @@ class SavedBytes:
         return tensor.detach()  # itself would refer to the graph that it is kept by
 
 
-def activation_bytes(fit: Fit, number: int, tools: Optimisation) -> float:
+def activation_bytes(fit: TrainState, number: int, tools: ModelOptimizer) -> float:
     """Bytes a row of one batch, which is trained on."""
     saved, rows = SavedBytes(fit.model), fit.stages[number].batch_size
     with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
@@ -184,12 +185,12 @@ def activation_bytes(fit: Fit, number: int, tools: Optimisation) -> float:
     return saved.bytes / rows
 
 
-def time_steps(fit: Fit, kind: tuple[int, ...], steps: int) -> tuple[StepTime, float]:
+def time_steps(fit: TrainState, kind: tuple[int, ...], steps: int) -> tuple[StepTime, float]:
     """A kind of step, and the bytes of activations that a row of it takes. Raises TrainingError."""
-    number, device, windows = kind[0], fit.team.device, fit.data.windows
+    number, device, windows = kind[0], fit.distributed.device, fit.data.windows
     rows = fit.stages[number].batch_size * fit.stages[number].accumulate
     warm_up = MORE_WARM_UP[device.type]
-    tools = make_optimisation(fit.model, fit.stages[number], 1 + warm_up + steps, fit.precision)
+    tools = make_optimizer(fit.model, fit.stages[number], 1 + warm_up + steps, fit.precision)
     activations = activation_bytes(fit, number, tools)
     train_on(fit, number, warm_up * rows, tools)
     clock = Clock(device)
@@ -203,14 +204,14 @@ def time_steps(fit: Fit, kind: tuple[int, ...], steps: int) -> tuple[StepTime, f
     return StepTime(kind, rows, sum(seconds) / steps, sum(seconds[::2]) / sum(seconds)), activations
 
 
-def time_prediction(fit: Fit, steps: int) -> float:
+def time_prediction(fit: TrainState, steps: int) -> float:
     """Seconds a held-out row."""
     batch = min(VALIDATION_BATCH, fit.stages[0].batch_size)
     rows = np.arange(batch * steps) % NOISE_WINDOWS
-    clock = Clock(fit.team.device)
-    predict_rows(fit.model, fit.data, rows[:batch], fit.experiment, fit.team)
+    clock = Clock(fit.distributed.device)
+    predict_rows(fit.model, fit.data, rows[:batch], fit.experiment, fit.distributed)
     clock.mark()
-    predict_rows(fit.model, fit.data, rows, fit.experiment, fit.team)
+    predict_rows(fit.model, fit.data, rows, fit.experiment, fit.distributed)
     clock.mark()
     return clock.seconds()[0] / len(rows)
 

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from common.schema import TRAIN_EEGS, TRAIN_SPECTROGRAMS
+from train.engine.run_folder import RunError
 from train.report_charts import circle, text
-from train.run_folder import RunError
 
 FORMAT = 1
 NEEDED = ("can_start", "counts", "findings", "tables", "reading", "recordings", "electrodes")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.config import Experiment
 from common.schema import VOTES
+from train.engine.run_folder import FOLD, LAST, LOG, ROWS, FoldModel, RunError, finished_models, read_facts, read_table
 from train.evaluate import LABELS
+from train.experiment import Experiment
 from train.experiment_words import published_words, recipe_words
 from train.report_charts import curves
 from train.report_read import Material
-from train.run_folder import FOLD, LAST, LOG, ROWS, Member, RunError, finished_members, read_facts, read_table
 from train.scores import many_votes
 
 LEDGER_COLUMNS = ("time", "nested_cv", "public_score", "private_score", "message", "status")
@@ -32,7 +32,7 @@ def one_line(error: Exception) -> str:
 # ---- training
 
 
-def read_history(run: Path, member: Member) -> list[dict[str, Any]]:
+def read_history(run: Path, member: FoldModel) -> list[dict[str, Any]]:
     """epochs.csv as lines; none where it is missing. Raises RunError."""
     path = run / member.name / LOG
     if not path.is_file():
@@ -45,7 +45,7 @@ def read_history(run: Path, member: Member) -> list[dict[str, Any]]:
 
 def training_of(name: str, run: Path) -> dict[str, Any]:
     """Curves of every finished model of a run, and how long it took."""
-    histories = {member.name: read_history(run, member) for member in finished_members(run)}
+    histories = {member.name: read_history(run, member) for member in finished_models(run)}
     histories = {member: rows for member, rows in histories.items() if rows}
     charts = [(title, curves(histories, column, title, f"{title} of {name}")) for column, title in PANELS]
     return {
@@ -80,7 +80,7 @@ def differences_from_defaults(experiment: Experiment) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in flat(dict(sorted(values.items()))).items()}
 
 
-def facts_of(run: Path, member: Member) -> dict[str, Any]:
+def facts_of(run: Path, member: FoldModel) -> dict[str, Any]:
     """fold.json; empty where it is missing or damaged."""
     try:
         return read_facts(run, member)
@@ -90,7 +90,7 @@ def facts_of(run: Path, member: Member) -> dict[str, Any]:
 
 def made(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
     """Config, seeds, versions and dates of a run."""
-    members = finished_members(run)
+    members = finished_models(run)
     facts = [facts_of(run, member) for member in members]
     versions = sorted({tuple(fact["versions"].items()) for fact in facts if fact.get("versions")})
     weights = [path for member in members if (path := run / member.name / LAST).is_file()]

@@ -8,15 +8,15 @@ import numpy as np
 import polars as pl
 
 from common.blend import Blend, combine, load_blend
-from common.config import Experiment
 from common.files import sha256_of
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
 from train.blend import fit_blend
+from train.engine.run_folder import OOF, RunError, read_run, read_table
 from train.evaluate import FLOOR, PRIOR, Evaluation, evaluate, names_of, read_predictions
+from train.experiment import Experiment
 from train.judge import judge
 from train.out_of_fold import read_out_of_fold
-from train.run_folder import OOF, RunError, read_run, read_table
 from train.scores import many_votes
 
 # What kind of number a score is: its label, what that means, and whether it is honest.

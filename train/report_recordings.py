@@ -39,8 +39,8 @@ from common.draw_eeg import (
 )
 from common.records import RecordingError
 from common.schema import FREQUENCIES, REGIONS, SPECTROGRAM_SECONDS, TRAIN_EEGS
+from train.engine.run_folder import ROWS, RunError, read_table
 from train.report_read import Material
-from train.run_folder import ROWS, RunError, read_table
 from train.show_find import Found, read_recordings
 from train.show_pages import EEG_IN_SPECTROGRAM, LABELLED, SPAN
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from common.config import load_experiment
 from common.files import write_via
 from common.schema import PATTERNS, SFREQ, VOTES, WINDOW_SECONDS
-from train.run_folder import read_run
+from train.engine.run_folder import read_run
+from train.experiment import load_experiment
 from train.show_augmented import augmented_rows, sit
 from train.show_find import (
     Found,

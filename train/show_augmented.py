@@ -10,13 +10,12 @@ import polars as pl
 import torch
 from torch import Generator, Tensor
 
-from common.config import Experiment
 from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.schema import ELECTRODES, SFREQ, VOTES
-from common.training import Augment
-from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes
-from train.mixing import mix_images, mix_windows
+from train.augment.mixing import mix_images, mix_windows
+from train.augment.signal import SignalChanges, change_signals, draw_shifts, draw_signal_changes
+from train.experiment import Augment, Experiment
 from train.show_find import Found, Recordings, find, read_recordings
 from train.show_inputs import built, with_own_constants
 from train.show_pages import Drawing, drawing_of

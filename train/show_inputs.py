@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from common.config import Experiment
 from common.inputs.base import Windows, constants_wanted, with_constants
 from common.inputs.build import build_input
 from train.data.constants import measure_constants
+from train.experiment import Experiment
 from train.show_find import ShowError
 from train.show_pages import Drawing, drawing_of
 

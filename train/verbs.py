@@ -30,10 +30,10 @@ def run_store(arguments: argparse.Namespace) -> None:
 
 
 def run_doctor(arguments: argparse.Namespace) -> None:
+    from common.files import write_json
     from train.doctor import doctor
     from train.doctor_findings import DoctorError
     from train.doctor_text import as_text
-    from train.run_folder import write_json
 
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be is named before the work
@@ -53,9 +53,9 @@ def run_folds(arguments: argparse.Namespace) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    from common.config import load_experiment
-    from train.published import as_published
-    from train.run import RunOptions, run_experiment
+    from train.engine.published import as_published
+    from train.engine.run import RunOptions, run_experiment
+    from train.experiment import load_experiment
 
     experiment = load_experiment(arguments.config)
     if arguments.as_published:
@@ -102,9 +102,9 @@ def run_experiments(arguments: argparse.Namespace) -> None:
 
 
 def run_measure(arguments: argparse.Namespace) -> None:
+    from common.files import write_json
     from train.cost import as_markdown, as_text, as_values, measure_costs
     from train.measure import MeasureError
-    from train.run_folder import write_json
 
     costs, failed = measure_costs(arguments.configs, arguments.steps, arguments.batch_size)
     if costs:
@@ -118,8 +118,8 @@ def run_measure(arguments: argparse.Namespace) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
+    from common.files import write_json
     from train.evaluate import as_values, evaluate
-    from train.run_folder import write_json
     from train.score_text import as_text
 
     evaluation = evaluate(arguments.runs, arguments.truth)
@@ -131,12 +131,11 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def run_blend(arguments: argparse.Namespace) -> None:
-    from common.files import write_via
+    from common.files import write_json, write_via
     from train.blend import fit_blend
     from train.judge import judge
     from train.judge_text import as_text
     from train.out_of_fold import read_out_of_fold
-    from train.run_folder import write_json
 
     oof = read_out_of_fold(arguments.sources, arguments.labels, arguments.group)
     fitted = fit_blend(oof, tuple(arguments.views), arguments.hours)
@@ -157,9 +156,9 @@ def run_blend(arguments: argparse.Namespace) -> None:
 
 
 def run_views(arguments: argparse.Namespace) -> None:
+    from common.files import write_json
     from common.views import PLAIN
-    from train.run_folder import write_json
-    from train.stages import write_whole
+    from train.engine.checkpoint import write_whole
     from train.views import as_oof, as_text, predict_views, views_worth
 
     views = (PLAIN, *(view for view in dict.fromkeys(arguments.views) if view != PLAIN))
@@ -176,7 +175,7 @@ def run_views(arguments: argparse.Namespace) -> None:
 
 def chosen_on_the_fold(sources: list[Path]) -> list[str]:
     """Those run folders whose predictions are of their best epoch."""
-    from train.run_folder import CONFIG, read_run
+    from train.engine.run_folder import CONFIG, read_run
 
     runs = [read_run(source) for source in sources if (source / CONFIG).is_file()]
     return [run.name for run in runs if run.training.checkpoint == "best"]

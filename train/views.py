@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from torch import device, nn
 from tqdm import tqdm
 
-from common.config import Experiment
 from common.inputs.base import Constants, with_constants
 from common.inputs.build import build_input
 from common.metric import kl_divergence, vote_shares
@@ -25,19 +24,20 @@ from common.predict import pick_device, predict, seen_as
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from common.views import PLAIN, View
 from train.blend import bounds
-from train.loop import VALIDATION_BATCH
-from train.run_folder import (
+from train.engine.loop import VALIDATION_BATCH
+from train.engine.run_folder import (
     ROWS,
-    Member,
+    FoldModel,
     RunError,
-    check_member,
-    finished_members,
+    check_model,
+    finished_models,
     probability_columns,
     read_facts,
     read_oof,
     read_run,
     read_table,
 )
+from train.experiment import Experiment
 from train.score_text import aligned, between, number
 from train.scores import RESAMPLES, many_votes, resampled_means
 from train.windows import TrainingWindows
@@ -45,9 +45,9 @@ from train.windows import TrainingWindows
 SAME = 0.01  # between a probability predicted again and the run's own, on whatever device
 
 
-def load_member(run: Path, member: Member, experiment: Experiment, where: device) -> tuple[nn.Module, Any]:
+def load_member(run: Path, member: FoldModel, experiment: Experiment, where: device) -> tuple[nn.Module, Any]:
     """The net that predicted the fold, and its input with the fold's constants. Raises RunError."""
-    check_member(run, member)
+    check_model(run, member)
     net = build_model(experiment)
     net.load_state_dict(load_file(run / member.name / f"{experiment.training.checkpoint}.safetensors"))
     constants = tuple(Constants.model_validate(values) for values in read_facts(run, member)["constants"])
@@ -69,7 +69,7 @@ def predict_views(
         rows = rows.filter(pl.Series(many_votes(rows.select(VOTES).to_numpy())))
     if not rows.height:
         raise RunError(f"{run}: no held-out row has at least {MANY_VOTES} votes: there is nothing to score")
-    members = [member for member in finished_members(run) if len(member.held_out) == 1]
+    members = [member for member in finished_models(run) if len(member.held_out) == 1]
     said, models = np.zeros((len(views), rows.height, len(PATTERNS))), np.zeros(rows.height)
     fold = rows["fold"].to_numpy()
     with (

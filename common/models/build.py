@@ -2,12 +2,12 @@
 
 from torch import nn
 
-from common.config import Experiment
 from common.inputs.build import input_shape
+from common.recipe import Recipe
 from common.strict import ConfigError
 
 
-def build_model(experiment: Experiment) -> nn.Module:
+def build_model(experiment: Recipe) -> nn.Module:
     """The experiment's net with random weights: forward(model input) -> (batch, 6) logits.
 
     Raises ConfigError when the parts of the input do not fit each other, or the net does not fit the input.

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from samples import cut_windows, simulate_recording
 
-from common.config import Experiment
 from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.inputs.config import BipolarSequence, EegMelImage, EegSpectra
@@ -15,6 +14,7 @@ from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Stft
 from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
+from train.experiment import Experiment
 from train.measure import measure_experiment
 
 BATCH, WARM_UP, REPEATS = 32, 5, 20

@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from samples import write_test_set
 
 from common.blend import Blend
-from common.config import Experiment
 from common.files import sha256_of
 from common.inputs.config import BipolarSequence, EegMelImage
 from common.models.build import build_model
@@ -28,6 +27,7 @@ from common.models.cnn import SpectrogramCnnConfig
 from common.models.wavenet import WaveNetConfig
 from common.schema import PATTERNS, REGIONS
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
+from train.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = (

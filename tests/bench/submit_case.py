@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from samples import cut_windows, simulate_recording, write_test_set
 
 from common.blend import Blend
-from common.config import Experiment
 from common.files import sha256_of
 from common.inputs.base import Windows
 from common.inputs.build import build_input
@@ -25,6 +24,7 @@ from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
 from common.schema import PATTERNS, REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
+from train.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = Path(__file__).resolve().parent

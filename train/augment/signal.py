@@ -7,16 +7,18 @@ strongest solutions did to the signal (mirrored, silenced and narrowed channels,
 
 import itertools
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Generator, Tensor
 
 from common.inputs.base import Windows
 from common.schema import ELECTRODES, REGIONS, SFREQ, WINDOW_SAMPLES
 from common.signal.filters import fill_gaps
 from common.signal.montage import electrode_sources, reverse_time
-from common.training import Augment, DropElectrodes, NarrowBand, RandomGaps
+from common.strict import Strict
 
 # Which chains stand in the places of REGIONS (LL, RL, LP, RP), by (mirrored, left swapped, right swapped).
 ARRANGEMENTS = tuple(
@@ -30,10 +32,54 @@ WIDEST = (0.5, 20.0)  # Hz; narrower bands lie inside
 MARGIN = 5 * SFREQ  # samples; longer than a filter with an edge at 0.5 Hz rings
 
 
+# ---- options
+
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
+class DropElectrodes(Strict):
+    """Some electrodes are missing, as NaN."""
+
+    chance: Chance = 0.5  # of a window
+    most: int = Field(default=4, ge=1, le=19)  # 1 to so many electrodes
+
+
+class NarrowBand(Strict):
+    """Some electrodes pass only a part of the band."""
+
+    chance: Chance = 0.2  # of a window
+    most: int = Field(default=8, ge=1, le=19)  # 1 to so many electrodes
+    low: float = Field(default=2.0, ge=0.5, le=5)  # Hz; the lower edge lies between 0.5 Hz and here
+    high: float = Field(default=10.0, ge=6, le=40)  # Hz; the upper edge lies between here and 20 Hz (or here, if above)
+
+
+class RandomGaps(Strict):
+    """A stretch of some electrodes is missing, as NaN."""
+
+    chance: Chance = 0.2  # of a window
+    most: int = Field(default=4, ge=1, le=19)  # 1 to so many electrodes
+    seconds: float = Field(default=5.0, gt=0, le=50)  # the longest stretch
+
+
+class SignalAugment(Strict):
+    # the window's place
+    shift: float = Field(default=0.0, ge=0, le=20)  # seconds; windows start up to so much earlier or later
+    any_window: bool = False  # any of the windows that experts labelled with the row's votes, not always the same
+    # the signal
+    mirror: Chance = 0.0  # of exchanging the hemispheres
+    swap_chains: Chance = 0.0  # of exchanging the lateral and the parasagittal chain, each side by itself
+    reverse: Chance = 0.0  # of time running backwards
+    drop_electrodes: DropElectrodes | None = None
+    narrow_band: NarrowBand | None = None
+    gaps: RandomGaps | None = None
+
+
+OF_EEG = ("drop_electrodes", "narrow_band", "gaps")  # these change the EEG and not the competition's spectrogram
+
 # ---- where windows start
 
 
-def draw_shifts(augment: Augment, n_rows: int, generator: Generator) -> np.ndarray | None:
+def draw_shifts(augment: SignalAugment, n_rows: int, generator: Generator) -> np.ndarray | None:
     """Seconds by which windows start later, (n_rows,), uniform within +-shift; None when nothing moves."""
     if not augment.shift:
         return None
@@ -103,7 +149,7 @@ def draw_gap(option: RandomGaps | None, n_rows: int, generator: Generator) -> Te
     return torch.stack([first, first + length], dim=1)
 
 
-def draw_signal_changes(augment: Augment, n_rows: int, generator: Generator) -> SignalChanges:
+def draw_signal_changes(augment: SignalAugment, n_rows: int, generator: Generator) -> SignalChanges:
     """What to change in a batch of n_rows windows. Several processes draw alike, and take their parts."""
     arrangement = torch.zeros(n_rows, dtype=torch.long)
     for weight, chance in ((4, augment.mirror), (2, augment.swap_chains), (1, augment.swap_chains)):

@@ -7,12 +7,12 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from common.config import Experiment
 from common.errors import KitError
 from common.inputs.build import input_shape
 from common.models.cnn import SpectrogramCNN
 from common.models.config import IMAGE_MODELS
 from common.models.transformer import SpectrogramTransformer, place_patches
+from train.experiment import Experiment
 
 
 class PretrainedError(KitError):

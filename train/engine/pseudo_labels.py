@@ -20,25 +20,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.config import Experiment
 from common.errors import KitError
 from common.schema import PATTERNS, VOTES
-from common.training import Stage
-from train.labels import select_rows, vote_totals
-from train.run_folder import (
+from train.engine.run_folder import (
     FOLD,
     FOLD_TABLE,
     LAST,
     OOF,
     ROWS,
     STATE,
-    Member,
-    finished_members,
-    member_of,
+    FoldModel,
+    finished_models,
+    model_of,
     probability_columns,
     read_run,
     read_table,
 )
+from train.experiment import Experiment, Stage
+from train.labels import select_rows, vote_totals
 
 SAME_ROWS = ("label_id", "eeg_id", "patient_id", *VOTES)  # of label rows; windows may differ
 
@@ -51,8 +50,8 @@ class PseudoError(KitError):
 class Teacher:
     """A finished model of the other run and its predictions after the last epoch."""
 
-    member: Member
-    seen: frozenset[int]  # patients of the rows that it was trained on
+    model: FoldModel
+    trained_on: frozenset[int]  # patients of its training rows
     predicted: np.ndarray  # (rows,) of bool: those that it held out
     probabilities: np.ndarray  # (rows, 6), NaN where it did not predict
 
@@ -96,24 +95,24 @@ def read_teachers(source: Path, rows: pl.DataFrame) -> list[Teacher]:
             f"{source / ROWS} has other label rows ({theirs.height}, training.labels = {experiment.training.labels!r}) "
             f"than this run ({rows.height}): pseudo labels need a run with the same train.csv and training.labels"
         )
-    return [read_teacher(source, member, theirs) for member in finished_members(source) if member.held_out]
+    return [read_teacher(source, model, theirs) for model in finished_models(source) if model.held_out]
 
 
-def read_teacher(source: Path, member: Member, rows: pl.DataFrame) -> Teacher:
+def read_teacher(source: Path, model: FoldModel, rows: pl.DataFrame) -> Teacher:
     """`rows` are the label rows of the run `source` with its folds. Raises PseudoError and RunError."""
-    path, names = source / member.name / OOF, probability_columns("last")
-    held_out = np.isin(rows["fold"].to_numpy(), member.held_out)
+    path, names = source / model.name / OOF, probability_columns("last")
+    held_out = np.isin(rows["fold"].to_numpy(), model.held_out)
     table, keys = read_table(path), ["label_id", "patient_id", *VOTES]
     whole = {*keys, *names} <= set(table.columns)
     if not whole or not table.select(keys).equals(rows.filter(held_out).select(keys)):
         raise PseudoError(
-            f"{path} does not have the rows that {member.name} holds out by {source / ROWS}: which patients this model "
+            f"{path} does not have the rows that {model.name} holds out by {source / ROWS}: which patients this model "
             f"saw is not known; remove {path.parent} and train it again (--resume)"
         )
     probabilities = np.full((rows.height, len(PATTERNS)), np.nan)
     probabilities[held_out] = table.select(names).to_numpy()
-    seen = frozenset(rows.filter(~held_out)["patient_id"].to_list())
-    return Teacher(member, seen, held_out, probabilities)
+    trained_on = frozenset(rows.filter(~held_out)["patient_id"].to_list())
+    return Teacher(model, trained_on, held_out, probabilities)
 
 
 # ---- who teaches whom
@@ -137,7 +136,7 @@ def choose_teachers(teachers: Sequence[Teacher], wanted: np.ndarray, held_out: n
     """
     predicted = np.array([teacher.predicted for teacher in teachers], dtype=bool).reshape(-1, len(wanted))
     fitting = predicted & wanted & predicted[:, held_out].all(axis=1, keepdims=True)
-    n_folds = np.array([len(teacher.member.held_out) for teacher in teachers])[:, None]
+    n_folds = np.array([len(teacher.model.held_out) for teacher in teachers])[:, None]
     fewest = np.where(fitting, n_folds, np.inf).min(axis=0, initial=np.inf)
     return fitting & (n_folds == fewest)
 
@@ -152,23 +151,23 @@ def refuse_leaks(
     """
     hidden = set(patients[held_out].tolist())
     for teacher, rows in zip(teachers, chosen, strict=True):
-        name = f"{source}/{teacher.member.name}"
-        if own := teacher.seen & set(patients[rows].tolist()):
+        name = f"{source}/{teacher.model.name}"
+        if own := teacher.trained_on & set(patients[rows].tolist()):
             raise PseudoError(
                 f"patient {min(own)}: {name} was trained on the votes of this patient and may not make pseudo labels "
                 f"of it ({len(own)} such patients)"
             )
-        if rows.any() and (leaking := teacher.seen & hidden):
+        if rows.any() and (leaking := teacher.trained_on & hidden):
             raise PseudoError(
                 f"patient {min(leaking)} is held out, but {name} was trained on the votes of this patient: its pseudo "
                 f"labels would bring them to the model that is scored on them ({len(leaking)} such patients)"
             )
 
 
-def missing_teacher(source: Path, folds: list[int], n_folds: int, member: Member) -> str:
+def missing_teacher(source: Path, folds: list[int], n_folds: int, model: FoldModel) -> str:
     """What to do when no model of `source` may teach; folds: those of `source` that it must not have seen."""
     needed = f"a model of {source} that never saw its folds {', '.join(map(str, folds))}"
-    if len(member.held_out) > 1 and len(folds) > 2:
+    if len(model.held_out) > 1 and len(folds) > 2:
         return f"that needs {needed}: models of pairs make pseudo labels, they have none; leave 'pairs' out of --folds"
     if len(folds) == n_folds == 2:
         return f"that needs {needed}, and it has only these: train a run with 3 or more folds"
@@ -179,7 +178,7 @@ def missing_teacher(source: Path, folds: list[int], n_folds: int, member: Member
         )
     asked = "pairs" if len(folds) == 2 else str(folds[0])
     return (
-        f"that needs {needed}, {Member(tuple(folds)).name}. Train it: python -m train run {source.name}.toml "
+        f"that needs {needed}, {FoldModel(tuple(folds)).name}. Train it: python -m train run {source.name}.toml "
         f"--competition DIR --out {source.parent} --folds {asked} --fold-table {source / FOLD_TABLE} --resume"
     )
 
@@ -196,26 +195,24 @@ def mean_prediction(teachers: Sequence[Teacher], chosen: np.ndarray) -> np.ndarr
 
 
 def make_pseudo(
-    source: Path, teachers: Sequence[Teacher], rows: pl.DataFrame, wanted: np.ndarray, member: Member
+    source: Path, teachers: Sequence[Teacher], rows: pl.DataFrame, wanted: np.ndarray, model: FoldModel
 ) -> PseudoLabels:
     """The pseudo labels of a new run's model for those of its training rows that are wanted, (rows,) of bool.
 
     rows: the new run's label rows with its folds. Raises PseudoError.
     """
-    held_out = np.isin(rows["fold"].to_numpy(), member.held_out)
+    held_out = np.isin(rows["fold"].to_numpy(), model.held_out)
     wanted = wanted & ~held_out
     chosen = choose_teachers(teachers, wanted, held_out)
     missing = np.flatnonzero(wanted & ~chosen.any(axis=0))
     if len(missing):
         theirs = read_table(source / ROWS)["fold"].to_numpy()
         folds = np.unique(np.append(theirs[held_out], theirs[missing[0]])).tolist()
-        todo = missing_teacher(source, folds, len(np.unique(theirs)), member)
+        todo = missing_teacher(source, folds, len(np.unique(theirs)), model)
         patient = rows["patient_id"][int(missing[0])]
-        raise PseudoError(
-            f"{member.name}: no pseudo labels for {len(missing)} rows, first of patient {patient}: {todo}"
-        )
+        raise PseudoError(f"{model.name}: no pseudo labels for {len(missing)} rows, first of patient {patient}: {todo}")
     refuse_leaks(teachers, chosen, rows["patient_id"].to_numpy(), held_out, source.name)
-    models = tuple(teacher.member.name for teacher, used in zip(teachers, chosen, strict=True) if used.any())
+    models = tuple(teacher.model.name for teacher, used in zip(teachers, chosen, strict=True) if used.any())
     return PseudoLabels(mean_prediction(teachers, chosen), source.name, models)
 
 
@@ -231,19 +228,19 @@ def plan_pseudo(
     if not wanted.any():
         raise PseudoError(f"{experiment.name}: no stage with a share of pseudo labels has rows below its pseudo_below")
     source = source.resolve()  # it is named by its folder, also when given as "."
-    teachers, begun = read_teachers(source, rows), begun_members(run)
-    needed = {*held_out, *(member.held_out for member in begun)}
-    labels = {folds: make_pseudo(source, teachers, rows, wanted, Member(folds)) for folds in sorted(needed)}
-    for member in begun:
-        refuse_others(run / member.name, labels[member.held_out])
+    teachers, begun = read_teachers(source, rows), begun_models(run)
+    needed = {*held_out, *(model.held_out for model in begun)}
+    labels = {folds: make_pseudo(source, teachers, rows, wanted, FoldModel(folds)) for folds in sorted(needed)}
+    for model in begun:
+        refuse_others(run / model.name, labels[model.held_out])
     return labels
 
 
-def begun_members(run: Path) -> list[Member]:
+def begun_models(run: Path) -> list[FoldModel]:
     """Models of a run folder that are finished or can be continued."""
     folders = sorted(run.iterdir()) if run.is_dir() else []
-    begun = [member_of(folder.name) for folder in folders if any((folder / name).is_file() for name in (LAST, STATE))]
-    return [member for member in begun if member]
+    begun = [model_of(folder.name) for folder in folders if any((folder / name).is_file() for name in (LAST, STATE))]
+    return [model for model in begun if model]
 
 
 def refuse_others(folder: Path, labels: PseudoLabels) -> None:

@@ -1,6 +1,6 @@
 """The processes that torchrun started: which one this is, and what they tell each other.
 
-Without torchrun there is one. Gradients are averaged by DistributedDataParallel (train/loop.py).
+Without torchrun there is one.
 """
 
 import os
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from common.errors import KitError
 from common.predict import pick_device
@@ -21,12 +22,12 @@ from common.predict import pick_device
 PATIENCE = timedelta(days=7)  # folds of unequal length wait for each other
 
 
-class TeamError(KitError):
+class DistributedError(KitError):
     """Processes that cannot work together. The message says what to do."""
 
 
 @dataclass(frozen=True)
-class Team:
+class Distributed:
     """Process `rank` of `size` that train one model together, on its own device."""
 
     rank: int
@@ -34,9 +35,13 @@ class Team:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Only one process writes and reports."""
         return self.rank == 0
+
+    def say(self, line: str) -> None:
+        if self.is_main:
+            print(line, flush=True)
 
     def part_of(self, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Which rows of a batch are this process's, and the weight of each: every process gets as many, so that
@@ -53,31 +58,40 @@ class Team:
         dist.all_gather_object(gathered, values)
         return gathered
 
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        self.gather(None)
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """The net whose backward pass averages gradients over the processes."""
+        if self.size == 1:
+            return net
+        return DistributedDataParallel(net, device_ids=[self.device.index] if self.device.type == "cuda" else None)
+
     def share_buffers(self, model: nn.Module) -> None:
         """Batch statistics of the first process to all: on the CPU each gathers those of its own share."""
         for values in model.buffers() if self.size > 1 else ():
             dist.broadcast(values, 0)
 
-
-def alone(team: Team) -> Team:
-    """The same process training a model by itself."""
-    return Team(0, 1, team.device)
+    def alone(self) -> "Distributed":
+        """The same process training a model by itself."""
+        return Distributed(0, 1, self.device)
 
 
 @contextmanager
-def join_team() -> Iterator[Team]:
-    """The team that torchrun's environment names; its process group lives as long as the context.
+def join_processes() -> Iterator[Distributed]:
+    """The processes that torchrun's environment names; their group lives as long as the context.
 
-    Each process takes the GPU of its local rank; without a usable one all work on the CPU. Raises TeamError.
+    Each takes the GPU of its local rank; without a usable one all work on the CPU. Raises DistributedError.
     """
     size, rank, local = (int(os.environ.get(key, "0")) for key in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
     device = pick_device()
     if size < 2:
-        yield Team(0, 1, device)
+        yield Distributed(0, 1, device)
         return
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise TeamError(
+            raise DistributedError(
                 f"process {local} of this machine has no GPU: {torch.cuda.device_count()} are here; "
                 f"start torchrun with --nproc-per-node {torch.cuda.device_count()}"
             )
@@ -85,6 +99,6 @@ def join_team() -> Iterator[Team]:
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Team(rank, size, device)
+        yield Distributed(rank, size, device)
     finally:
         dist.destroy_process_group()

@@ -5,22 +5,79 @@ the seed repository's notebooks (CutMix, mosaic), Zhang et al. 2018 (mixup), Par
 """
 
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import scipy.special
 import torch
+from pydantic import Field, model_validator
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d
 
 from common.inputs.base import Windows
 from common.schema import PATTERNS
-from common.training import Augment, CutMix, MixUp, XYMask
+from common.strict import Strict
+from train.augment.signal import Chance
 
 Mixed = tuple[Tensor, Tensor, Tensor]  # model input, target (batch, 6), number of votes (batch,)
 STRIPS = 4  # of a mosaic
 
 
+# ---- options
+
+
+class MixUp(Strict):
+    """Windows blended with others of the batch, and their votes likewise: lambda from Beta(alpha, alpha)."""
+
+    chance: Chance = 1.0  # of a batch
+    alpha: float = Field(default=0.4, gt=0, le=10)
+    of: Literal["signal", "image"] = "image"  # raw windows (microvolts, power), or finished model input
+
+
+class CutMix(Strict):
+    """Bands exchanged between images of the same class; their votes stay. As published, with the axis right."""
+
+    chance: Chance = 0.4  # of a batch
+    threshold: float = Field(default=0.5, gt=0, le=1)  # share of votes that makes a row one of a class
+    margin: int = Field(default=50, ge=0)  # a band starts in so many steps at either end
+    smallest: int = Field(default=25, ge=1)  # steps
+    largest: int = Field(default=75, ge=1)
+    length: int = Field(default=300, ge=1)  # steps of the axis from which bands are drawn
+    second_cut: bool = False  # the same band again `length` steps later: in the image's other half
+    axis: Literal["time", "frequency"] = "time"  # the published runs cut frequency where time was meant
+
+    @model_validator(mode="after")
+    def band_fits(self) -> Self:
+        if not self.smallest <= self.largest <= self.length - self.margin:
+            raise ValueError(
+                f"bands of {self.smallest} to {self.largest} steps with margin = {self.margin} do not fit {self.length}"
+            )
+        return self
+
+
+class XYMask(Strict):
+    """Bands of time and of frequency set to 0, the mean of a standardised image."""
+
+    chance: Chance = 0.5  # of an image
+    time_masks: int = Field(default=2, ge=0)
+    time_share: float = Field(default=0.1, gt=0, le=1)  # of the width, at most
+    frequency_masks: int = Field(default=2, ge=0)
+    frequency_share: float = Field(default=0.05, gt=0, le=1)  # of the height, at most
+
+
+class MixingAugment(Strict):
+    mixup: MixUp | None = None
+    cutmix: CutMix | None = None
+    mosaic: bool = False  # every image four others of the batch side by side, each thinned to a quarter of its time
+    mask: XYMask | None = None
+
+
+OF_IMAGES = ("cutmix", "mosaic", "mask")  # these need an image
+
+# ---- the order of things
+
+
 def mix_windows(
-    windows: Windows, target: Tensor, n_votes: Tensor, augment: Augment, generator: Generator
+    windows: Windows, target: Tensor, n_votes: Tensor, augment: MixingAugment, generator: Generator
 ) -> tuple[Windows, Tensor, Tensor]:
     """Raw windows mixed up, when that is what `mixup` is of; else what was given.
 
@@ -42,7 +99,7 @@ def mix_images(
     images: Tensor,
     target: Tensor,
     n_votes: Tensor,
-    augment: Augment,
+    augment: MixingAugment,
     generator: Generator,
     cast: Tensor | None = None,
 ) -> Mixed:

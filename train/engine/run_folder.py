@@ -14,6 +14,9 @@ fold0/                    one model: held out fold 0, first seed. Further seeds:
   best.safetensors        of the epoch that scored best on the fold: chosen on it, so its score is optimistic
   oof.parquet             label_id, eeg_id, fold, votes and the probabilities of both
   state.pt                to continue an interrupted run; gone when the model is finished
+
+Runs of earlier versions of the kit are read and continued, finished or not; only those made by `--as-published` are
+not: their config has schedule = "never-stepped", which is "constant" now.
 """
 
 import json
@@ -24,10 +27,10 @@ from typing import Any
 
 import polars as pl
 
-from common.config import Experiment, parse_experiment
 from common.errors import KitError, other_regions
-from common.files import sha256_of, write_via
+from common.files import sha256_of
 from common.schema import FORMER_REGIONS, PATTERNS, REGIONS
+from train.experiment import Experiment, parse_experiment
 
 CONFIG, FOLD, ROWS, OOF, FOLD_TABLE = "config.json", "fold.json", "rows.parquet", "oof.parquet", "folds.csv"
 LOCK = "lock"  # held by the command that writes to the folder
@@ -39,7 +42,7 @@ class RunError(KitError):
 
 
 @dataclass(frozen=True, order=True)
-class Member:
+class FoldModel:
     """One trained model of a run: which folds it never saw (none: the full fit), and which seed."""
 
     held_out: tuple[int, ...]
@@ -56,19 +59,15 @@ class Member:
         return len(self.held_out) < 2
 
 
-MEMBER_NAME = re.compile(r"(?:full|fold(\d+)(?:and(\d+))?)(?:-seed(\d+))?")
+MODEL_NAME = re.compile(r"(?:full|fold(\d+)(?:and(\d+))?)(?:-seed(\d+))?")
 
 
-def member_of(name: str) -> Member | None:
-    """The member whose folder has this name, if it is one's."""
-    if not (found := MEMBER_NAME.fullmatch(name)):
+def model_of(name: str) -> FoldModel | None:
+    """The model whose folder has this name, if it is one's."""
+    if not (found := MODEL_NAME.fullmatch(name)):
         return None
     held_out = tuple(int(fold) for fold in found.groups()[:2] if fold is not None)
-    return Member(held_out, int(found.group(3) or 0))
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    write_via(path, lambda temporary: temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8"))
+    return FoldModel(held_out, int(found.group(3) or 0))
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -87,25 +86,30 @@ def probability_columns(checkpoint: str) -> list[str]:
     return [f"{pattern}_{checkpoint}" for pattern in PATTERNS]
 
 
-def read_run(run: Path) -> Experiment:
-    """The experiment of a run folder with at least one finished model. Raises RunError."""
-    if not (run / CONFIG).is_file() or not finished_members(run):
-        raise RunError(f"{run}: no {CONFIG} and no finished model here; give a folder that `python -m train run` wrote")
+def read_config(run: Path) -> Experiment:
+    """The experiment of a run folder. Raises RunError and ConfigError."""
     try:
         return parse_experiment(json.loads((run / CONFIG).read_bytes()), str(run / CONFIG))
     except ValueError as error:
         raise RunError(f"{run / CONFIG} is damaged ({error}): train this run again") from error
 
 
-def is_finished(run: Path, member: Member) -> bool:
+def read_run(run: Path) -> Experiment:
+    """The experiment of a run folder with at least one finished model. Raises RunError."""
+    if not (run / CONFIG).is_file() or not finished_models(run):
+        raise RunError(f"{run}: no {CONFIG} and no finished model here; give a folder that `python -m train run` wrote")
+    return read_config(run)
+
+
+def is_finished(run: Path, model: FoldModel) -> bool:
     """The last file that training writes is there, and the state, which goes after it, is not."""
-    folder = run / member.name
-    return (folder / (OOF if member.held_out else LAST)).is_file() and not (folder / STATE).is_file()
+    folder = run / model.name
+    return (folder / (OOF if model.held_out else LAST)).is_file() and not (folder / STATE).is_file()
 
 
-def read_facts(run: Path, member: Member) -> dict[str, Any]:
+def read_facts(run: Path, model: FoldModel) -> dict[str, Any]:
     """What training noted of a model: where its first weights came from, versions, constants, checksums."""
-    return json.loads((run / member.name / FOLD).read_text(encoding="utf-8"))
+    return json.loads((run / model.name / FOLD).read_text(encoding="utf-8"))
 
 
 def check_regions(folder: Path, facts: dict[str, Any]) -> None:
@@ -114,16 +118,16 @@ def check_regions(folder: Path, facts: dict[str, Any]) -> None:
         raise RunError(f"{folder}: {other_regions(regions)}")
 
 
-def check_member(run: Path, member: Member) -> None:
+def check_model(run: Path, model: FoldModel) -> None:
     """Raises RunError when a finished model is not this run's, or its weights are not those that training left."""
-    folder, remedy = run / member.name, "remove its folder and train it again with --resume"
+    folder, remedy = run / model.name, "remove its folder and train it again with --resume"
     try:
-        facts = read_facts(run, member)
+        facts = read_facts(run, model)
         belongs, weights = facts["member"], facts["weights_sha256"]
     except (OSError, ValueError, LookupError) as error:
         raise RunError(f"{folder / FOLD} cannot be read ({error}): {remedy}") from error
     check_regions(folder, facts)
-    if belongs != [member.name, sha256_of(run / CONFIG)]:
+    if belongs != [model.name, sha256_of(run / CONFIG)]:
         raise RunError(f"{folder} is {belongs[0]} of another run: {remedy}")
     for file, sha256 in weights.items():
         if not (folder / file).is_file():
@@ -132,10 +136,10 @@ def check_member(run: Path, member: Member) -> None:
             raise RunError(f"{folder / file} is not what training wrote: damaged or swapped; {remedy}")
 
 
-def finished_members(run: Path) -> list[Member]:
+def finished_models(run: Path) -> list[FoldModel]:
     folders = run.iterdir() if run.is_dir() else ()
-    members = (member_of(folder.name) for folder in folders)
-    return sorted(member for member in members if member and is_finished(run, member))
+    models = (model_of(folder.name) for folder in folders)
+    return sorted(model for model in models if model and is_finished(run, model))
 
 
 def read_oof(run: Path) -> pl.DataFrame:
@@ -143,14 +147,14 @@ def read_oof(run: Path) -> pl.DataFrame:
     fold's seeds. Raises RunError, also for predictions of other rows than those a fold held out."""
     folds: dict[int, list[pl.DataFrame]] = {}
     rows = read_table(run / ROWS)
-    for member in finished_members(run):
-        if len(member.held_out) == 1:
-            part = read_table(run / member.name / OOF)
-            if not part["label_id"].equals(rows.filter(fold=member.held_out[0])["label_id"]):
+    for model in finished_models(run):
+        if len(model.held_out) == 1:
+            part = read_table(run / model.name / OOF)
+            if not part["label_id"].equals(rows.filter(fold=model.held_out[0])["label_id"]):
                 raise RunError(
-                    f"{run / member.name / OOF} is not of the rows of fold {member.held_out[0]}: train it again"
+                    f"{run / model.name / OOF} is not of the rows of fold {model.held_out[0]}: train it again"
                 )
-            folds.setdefault(member.held_out[0], []).append(part)
+            folds.setdefault(model.held_out[0], []).append(part)
     if not folds:
         raise RunError(
             f"{run}: no fold is finished; `python -m train run ... --resume` goes on (a full fit has no score)"
