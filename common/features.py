@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.cores import on_each_core
 from common.images import (
     eeg_mel_image,
     eeg_spectra,
@@ -38,6 +37,7 @@ from common.inputs import (
     needs_spectrogram,
     parts_of,
 )
+from common.parallel import on_each_core
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
 from common.sequences import bipolar_sequence
 

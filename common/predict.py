@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.cores import on_each_core
 from common.features import Windows
 from common.montage import mirror_eeg, mirror_spectrogram, shift_time
+from common.parallel import on_each_core
 from common.schema import SFREQ, SPECTROGRAM_STEP_SECONDS
 from common.views import View
 

@@ -7,8 +7,8 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from common.cores import on_each_core
 from common.montage import CHAIN_PAIRS, bipolar
+from common.parallel import on_each_core
 from common.schema import (
     N_FREQUENCIES,
     REGIONS,

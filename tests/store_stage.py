@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
-from train import store_build
+from train.data import store_build
+from train.data.store_index import EEGS, values_file
 from train.simulate import recording_files
-from train.store_index import EEGS, values_file
 
 HEAD = (
     "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"

@@ -12,10 +12,10 @@ from doctor_stage import copy_of, run_doctor, sound_competition
 
 from common.errors import KitError
 from common.schema import ELECTRODES
-from train.folds import make_folds
-from train.labels import label_rows, read_train_table
-from train.store_build import hold_half
-from train.store_index import HALVES
+from train.data.folds import make_folds
+from train.data.labels import label_rows, read_train_table
+from train.data.store_build import hold_half
+from train.data.store_index import HALVES
 
 SEVERITIES = (STOPS, NO_ANSWER, LOST, KNOW)
 

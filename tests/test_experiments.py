@@ -10,7 +10,7 @@ import pytest
 from common.blend import load_blend
 from common.config import ConfigError, load_experiment, parse_experiment
 from common.features import input_shape
-from train.labels import select_rows
+from train.data.labels import select_rows
 from train.published import as_published
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from common.errors import KitError
 from common.schema import CONSENSUS, VOTES
 from train.__main__ import parser
-from train.folds import (
+from train.data.folds import (
     FoldError,
     check_folds,
     fold_table,
@@ -20,7 +20,7 @@ from train.folds import (
     published_folds,
     read_fold_table,
 )
-from train.labels import label_rows
+from train.data.labels import label_rows
 
 
 def patients_table(seed, n_patients=40, n_rows=400, classes=("LPD", "GPD", "Other")):

@@ -13,7 +13,7 @@ from common.config import Experiment
 from common.models.build import build_model
 from common.schema import MANY_VOTES, VOTES
 from common.training import RowSelection
-from train.labels import ROW_KEYS, LabelError, label_rows, prior_shares, select_rows, vote_totals
+from train.data.labels import ROW_KEYS, LabelError, label_rows, prior_shares, select_rows, vote_totals
 from train.pretrained import PretrainedError, initialise
 
 HEAD = (

@@ -17,7 +17,7 @@ from common.training import RowSelection
 from train import cost, loop, measure
 from train.__main__ import parser
 from train.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of, training_hours, validation_hours
-from train.labels import label_rows
+from train.data.labels import label_rows
 from train.loop import TrainingError
 from train.measure import MeasureError, Measurement, SavedBytes, StepTime, measure_experiment
 

@@ -22,15 +22,15 @@ from common.records import read_eeg
 from common.schema import PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
+from train.data.labels import label_rows
+from train.data.store_build import hold_half
+from train.data.store_index import EEGS
+from train.data.windows import TrainingWindows
 from train.evaluate import evaluate
 from train.export import export
-from train.labels import label_rows
 from train.run import RunOptions, run_experiment
 from train.run_folder import Member, RunError, finished_members, member_of, read_oof
 from train.simulate.recording_files import write_eeg
-from train.store_build import hold_half
-from train.store_index import EEGS
-from train.windows import TrainingWindows
 
 ONE = small(folds=3, stages=[stage(batch_size=8)])
 EXPORTED = ["fold0", "fold0-seed1", "fold1", "fold1-seed1", "fold2", "fold2-seed1", "full", "full-seed1"]

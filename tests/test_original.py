@@ -17,12 +17,12 @@ from common.features import Windows, build_input
 from common.metric import vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import VOTES
-from train.folds import published_folds
-from train.labels import label_rows, select_rows
+from train.data.folds import published_folds
+from train.data.labels import label_rows, select_rows
+from train.data.windows import TrainingWindows
 from train.losses import row_loss
 from train.mixing import cut_bands, draw_cuts, mosaic
 from train.published import as_published
-from train.windows import TrainingWindows
 
 CONFIGS = Path(__file__).resolve().parents[1] / "train" / "configs"
 TRAIN_EEG, TRAIN_SPECTROGRAM, TEST_EEG, TEST_SPECTROGRAM = 1628180742, 353733, 3911565283, 853520

@@ -16,7 +16,7 @@ from test_pseudo import experiment_of
 from common.schema import VOTES
 from train import __main__ as verbs
 from train import loop, stages
-from train.labels import label_rows
+from train.data.labels import label_rows
 from train.optimisation import Optimisation
 from train.pseudo import (
     PseudoError,

@@ -13,10 +13,10 @@ from common.config import KaggleImage
 from common.inputs import BipolarSequence
 from common.records import cut
 from train import __main__ as train_main
-from train.labels import label_rows
-from train.store import RecordingStore
-from train.store_index import EEGS, HALVES, SPECTROGRAMS, StoreError, read_index, values_file
-from train.windows import TrainingWindows
+from train.data.labels import label_rows
+from train.data.store import RecordingStore
+from train.data.store_index import EEGS, HALVES, SPECTROGRAMS, StoreError, read_index, values_file
+from train.data.windows import TrainingWindows
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +132,8 @@ def test_windows_are_shifted_in_seconds(competition, config):
 PEAK = """
 import resource, sys
 from pathlib import Path
-from train.store_build import hold_half
-from train.store_index import EEGS
+from train.data.store_build import hold_half
+from train.data.store_index import EEGS
 if __name__ == "__main__":
     folder, n = Path(sys.argv[1]), int(sys.argv[2])
     hold_half(EEGS, folder, folder / sys.argv[2], range(n), workers=2)

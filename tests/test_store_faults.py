@@ -17,12 +17,12 @@ from store_stage import LENGTHS, contents, decoded, hold, whole_file, write_comp
 from common.config import KaggleImage
 from common.records import Recording, read_eeg
 from train import __main__ as train_main
-from train import store_build
-from train.labels import label_rows
-from train.store_build import hold_half
-from train.store_index import EEGS, MissingRecordings, StoreError, read_index, take_lock, values_file
-from train.store_work import in_processes
-from train.windows import TrainingWindows
+from train.data import store_build
+from train.data.labels import label_rows
+from train.data.store_build import hold_half
+from train.data.store_index import EEGS, MissingRecordings, StoreError, read_index, take_lock, values_file
+from train.data.store_work import in_processes
+from train.data.windows import TrainingWindows
 
 TRAIN = [sys.executable, "-m", "train"]
 

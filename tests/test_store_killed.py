@@ -13,13 +13,13 @@ import polars as pl
 import pytest
 from store_stage import contents, decoded, hold, whole_file, write_competition, write_eeg
 
-from train import store_build, store_index
-from train.store_index import EEGS, index_file, journal_file, read_index
+from train.data import store_build, store_index
+from train.data.store_index import EEGS, index_file, journal_file, read_index
 
 BUILD = """
 import sys
 from pathlib import Path
-from train import store_build, store_index
+from train.data import store_build, store_index
 if __name__ == "__main__":
     store_index.SYNC_SECONDS, folder = 0, Path(sys.argv[1])
     store_build.hold_half(store_index.EEGS, folder, folder / "store", range(150), workers=2)

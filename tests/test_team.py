@@ -27,10 +27,10 @@ from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
 from train import stages
-from train.labels import label_rows
+from train.data.labels import label_rows
+from train.data.windows import TrainingWindows
 from train.loop import FoldData, cut_batches, predict_rows
 from train.team import Team
-from train.windows import TrainingWindows
 
 CPU = torch.device("cpu")
 

@@ -18,11 +18,11 @@ from common.predict import predict
 from common.schema import PATTERNS, VOTES
 from common.views import PLAIN, View
 from train.__main__ import parser
+from train.data.windows import TrainingWindows
 from train.out_of_fold import read_out_of_fold
 from train.run import RunOptions, run_experiment
 from train.run_folder import RunError
 from train.views import predict_views
-from train.windows import TrainingWindows
 
 VIEWS = (PLAIN, View(mirror=True), View(shift=4))
 # A net to which left is not right, as it is to the wave net, and after few steps far from constant.

@@ -17,7 +17,7 @@ from common.memory import keep_freed_memory
 from common.predict import pick_device
 from common.schema import PATTERNS
 from common.training import RowSelection, Training
-from train.labels import ROW_KEYS, select_rows
+from train.data.labels import ROW_KEYS, select_rows
 from train.measure import MeasureError, Measurement, measure_experiment
 
 # Label rows of the competition by their number of votes N, and how many of them are unanimous, as counted in its

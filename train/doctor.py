@@ -37,6 +37,9 @@ from common.schema import (
     TEST_TABLE,
     TRAIN_TABLE,
 )
+from train.data.folds import FoldError, fold_table, folds_from_table, make_folds, read_fold_table
+from train.data.labels import OFFSETS, LabelError, label_rows
+from train.data.store_index import EEGS, HALVES, SPECTROGRAMS, Half
 from train.doctor_files import Facts, Source, examine_all, files_in
 from train.doctor_findings import (
     COSTS_ROWS,
@@ -50,9 +53,6 @@ from train.doctor_findings import (
 from train.doctor_numbers import MICROVOLT_BINS, SHARE_BINS, electrode_numbers, recording_numbers
 from train.doctor_recordings import RESTORE, answered, findings_of, same_content
 from train.doctor_tables import changes_within_eegs, findings_of_test, read_table, table_numbers, train_findings
-from train.folds import FoldError, fold_table, folds_from_table, make_folds, read_fold_table
-from train.labels import OFFSETS, LabelError, label_rows
-from train.store_index import EEGS, HALVES, SPECTROGRAMS, Half
 
 FORMAT = 1
 THREADS_A_CORE = 2  # one waits for the disk, or for the threads of polars, while the other counts

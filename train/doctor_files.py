@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from common.records import Recording, RecordingError
 from common.schema import ELECTRODES, SFREQ, SPECTROGRAM_STEP_SECONDS
-from train.store_index import EEGS, Half
+from train.data.store_index import EEGS, Half
 
 EKG = ELECTRODES.index("EKG")
 SCALP = slice(0, EKG)

@@ -23,13 +23,13 @@ from common.metric import vote_shares
 from common.predict import predict
 from common.training import Stage
 from train.augment import change_signals, draw_shifts, draw_signal_changes
-from train.labels import vote_totals
+from train.data.labels import vote_totals
+from train.data.sampling import Sampler, Samples
+from train.data.windows import TrainingWindows
 from train.losses import row_loss, soft_target
 from train.mixing import mix_images, mix_windows
 from train.optimisation import Optimisation
-from train.sampling import Sampler, Samples
 from train.team import Team
-from train.windows import TrainingWindows
 
 VALIDATION_BATCH = 16
 LOSSES_AT_ONCE = 16  # batches between two looks at the losses

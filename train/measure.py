@@ -21,10 +21,10 @@ from common.features import Windows, with_constants
 from common.inputs import needs_eeg, needs_spectrogram
 from common.models.build import build_model
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
+from train.data.sampling import Sampler, Samples
 from train.loop import VALIDATION_BATCH, Epoch, Fit, FoldData, predict_rows, train_epoch
 from train.member import training_constants
 from train.optimisation import Optimisation, make_optimisation, pick_precision
-from train.sampling import Sampler, Samples
 from train.team import Team
 
 NOISE_WINDOWS = 64  # different ones, used again and again

@@ -13,8 +13,8 @@ from common.blend import Provenance, Source
 from common.errors import KitError
 from common.files import sha256_of
 from common.schema import MANY_VOTES, PATTERNS, VOTES
+from train.data.labels import ROW_KEYS, vote_totals
 from train.kit_commit import kit_commit
-from train.labels import ROW_KEYS, vote_totals
 from train.run_folder import CONFIG, OOF, read_run, read_table
 
 ROUNDING = 5e-4  # between probabilities that are one and the same, written in half precision

@@ -24,7 +24,7 @@ from common.config import Experiment
 from common.errors import KitError
 from common.schema import PATTERNS, VOTES
 from common.training import Stage
-from train.labels import select_rows, vote_totals
+from train.data.labels import select_rows, vote_totals
 from train.run_folder import (
     FOLD,
     FOLD_TABLE,

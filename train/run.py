@@ -18,8 +18,10 @@ from common.features import input_shape
 from common.files import write_via
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
-from train.folds import fold_table, folds_from_table, make_folds, read_fold_table
-from train.labels import label_rows
+from train.data.folds import fold_table, folds_from_table, make_folds, read_fold_table
+from train.data.labels import label_rows
+from train.data.sampling import Sampler
+from train.data.windows import TrainingWindows
 from train.loop import FoldData
 from train.member import RunOptions, run_member, say
 from train.pretrained import initialise
@@ -42,10 +44,8 @@ from train.run_folder import (
     read_oof,
     read_table,
 )
-from train.sampling import Sampler
 from train.stages import stage_rows, write_whole
 from train.team import Team, alone, join_team
-from train.windows import TrainingWindows
 
 # ---- the run folder
 

@@ -13,7 +13,7 @@ from common.features import build_input
 from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.training import Stage
-from train.labels import select_rows
+from train.data.labels import select_rows
 from train.loop import Epoch, FoldData, generator
 from train.mixing import mix_images
 

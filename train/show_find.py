@@ -28,7 +28,7 @@ from common.schema import (
     WINDOW_SAMPLES,
 )
 from common.spectrogram import rebuild_spectrogram
-from train.labels import label_rows, read_train_table
+from train.data.labels import label_rows, read_train_table
 from train.run_folder import OOF, read_run, read_table
 
 

@@ -18,7 +18,7 @@ from common.files import write_via
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES
 from common.training import Stage
-from train.labels import select_rows, vote_totals
+from train.data.labels import select_rows, vote_totals
 from train.loop import (
     ORDER,
     Epoch,

@@ -13,10 +13,10 @@ def run_simulate(arguments: argparse.Namespace) -> None:
 
 
 def run_store(arguments: argparse.Namespace) -> None:
-    from train.labels import label_rows
-    from train.store_build import gibibytes, hold_half
-    from train.store_index import HALVES, STORE, end_of, values_file
-    from train.windows import check_first_files
+    from train.data.labels import label_rows
+    from train.data.store_build import gibibytes, hold_half
+    from train.data.store_index import HALVES, STORE, end_of, values_file
+    from train.data.windows import check_first_files
 
     store = arguments.store or arguments.competition / STORE
     rows = label_rows(arguments.competition)
@@ -47,7 +47,7 @@ def run_doctor(arguments: argparse.Namespace) -> None:
 
 
 def run_folds(arguments: argparse.Namespace) -> None:
-    from train.folds import write_folds
+    from train.data.folds import write_folds
 
     write_folds(arguments.competition, arguments.out, arguments.published, arguments.folds)
 

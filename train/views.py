@@ -25,6 +25,7 @@ from common.predict import pick_device, predict, seen_as
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from common.views import PLAIN, View
 from train.blend import bounds
+from train.data.windows import TrainingWindows
 from train.loop import VALIDATION_BATCH
 from train.run_folder import (
     ROWS,
@@ -40,7 +41,6 @@ from train.run_folder import (
 )
 from train.score_text import aligned, between, number
 from train.scores import RESAMPLES, many_votes, resampled_means
-from train.windows import TrainingWindows
 
 SAME = 0.01  # between a probability predicted again and the run's own, on whatever device
 

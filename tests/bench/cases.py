@@ -21,10 +21,10 @@ from common.inputs import BipolarSequence, EegMelImage, KaggleImage
 from common.records import central, read_ahead, read_eeg, read_spectrogram
 from common.schema import SFREQ, TRAIN_EEGS, WINDOW_SAMPLES
 from common.spectrogram import competition_spectrogram
+from train.data.store import RecordingStore
+from train.data.store_index import EEGS
 from train.simulate.processes import ONE_THREAD, environment
 from train.simulate.recording_files import write_eeg
-from train.store import RecordingStore
-from train.store_index import EEGS
 
 IMAGE_BOUND, SIGNAL_BOUND = 2e-5, 1e-5  # image units; share of the value
 MEL, KAGGLE, SEQUENCE = EegMelImage(), KaggleImage(), BipolarSequence(phase="causal")

@@ -14,7 +14,7 @@ OFFSETS = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
 TIME_ORDER = (OFFSETS[0], "label_id")  # of an EEG's windows
 BY_VOTES = ("eeg_id", *VOTES)
 # What makes windows of train.csv one label row, and the order of these rows. The last two differ from "votes" only in
-# what an epoch of training takes of them (train/sampling.py), so their predictions are of the same rows.
+# what an epoch of training takes of them (train/data/sampling.py), so their predictions are of the same rows.
 ROW_KEYS = {
     "votes": BY_VOTES,
     "eeg": ("eeg_id",),

@@ -19,8 +19,8 @@ from common.records import (
     refuse_systematic,
     systematic,
 )
-from train.store import RecordingStore
-from train.store_index import EEGS, SPECTROGRAMS, STORE, Half, StoreError
+from train.data.store import RecordingStore
+from train.data.store_index import EEGS, SPECTROGRAMS, STORE, Half, StoreError
 
 BATCHES_AHEAD = 3
 

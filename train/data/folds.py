@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from common.errors import KitError
 from common.files import write_via
-from train.labels import label_rows
+from train.data.labels import label_rows
 
 PUBLISHED_SEED = 42
 COLUMNS = ("patient_id", "fold")

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.records import RecordingError
+from train.data.store_index import Entry, Half, StoreError
 from train.simulate.processes import ONE_THREAD, environment
-from train.store_index import Entry, Half, StoreError
 
 AHEAD = 4  # recordings under way for each process
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from train.store_build import gibibytes, hold_half
-from train.store_index import VALUE_BYTES, Entry, Half, StoreError, values_file
+from train.data.store_build import gibibytes, hold_half
+from train.data.store_index import VALUE_BYTES, Entry, Half, StoreError, values_file
 
 CHUNK = 2**26  # values copied to the GPU at once
 GPU_LEFT = 4 * 2**30  # bytes of a GPU that training itself is left with at least

@@ -17,7 +17,7 @@ import polars as pl
 from tqdm import tqdm
 
 from common.records import read_ahead
-from train.store_index import (
+from train.data.store_index import (
     Entry,
     Half,
     Journal,
@@ -33,7 +33,7 @@ from train.store_index import (
     values_file,
     write_entries,
 )
-from train.store_work import in_processes, store_recording
+from train.data.store_work import in_processes, store_recording
 
 FEW_BYTES = 64 * 2**20  # less than this is stored before other processes have started
 SHOWN = 5  # unreadable recordings named in a message
