@@ -37,7 +37,7 @@ from common.inputs import (
     needs_spectrogram,
     parts_of,
 )
-from common.parallel import on_each_core
+from common.parallel import parallel_map
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
 from common.sequences import bipolar_sequence
 
@@ -141,7 +141,7 @@ def build_input(windows: Windows, config: Any) -> Tensor:
         if device.type == "cuda":
             made = [make(config, *group) for group in whole]
         else:
-            made = on_each_core(lambda group: make_exactly(config, *group), whole)
+            made = parallel_map(lambda group: make_exactly(config, *group), whole)
     return torch.cat(made)[:n_windows]
 
 

@@ -6,12 +6,10 @@ and the data do not fit each other, and `systematic` says so.
 """
 
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -41,10 +39,6 @@ OTHER_RATES = (50, 64, 100, 125, 128, 160, 240, 250, 256, 300, 400, 500, 512, 10
 FIRST_RECORDINGS, A_FEW = 20, 3  # more than a few of the first recordings with the same structural finding: systematic
 LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
 UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class RecordingError(KitError):
@@ -277,21 +271,6 @@ def cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
 def central(values: np.ndarray, length: int) -> np.ndarray:
     """The central `length` columns; a shorter recording is centred, the rest is NaN."""
     return cut(values, (values.shape[-1] - length) // 2, length)
-
-
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Generator[Result, None, None]:
-    """read(item) for each item, in order, with `ahead` of them under way in threads; closed early, the rest is not."""
-    waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        for item in items:
-            waiting.append(pool.submit(read, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 # ---- what many recordings have in common

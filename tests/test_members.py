@@ -23,8 +23,8 @@ from common.schema import PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
 from train.data.labels import label_rows
-from train.data.store_build import hold_half
-from train.data.store_index import EEGS
+from train.data.recording_kinds import EEGS
+from train.data.store_build import open_store
 from train.data.windows import TrainingWindows
 from train.evaluate import evaluate
 from train.export import export
@@ -200,7 +200,7 @@ def test_reading_takes_no_more_memory_for_more_recordings(competition, tmp_path)
     (tmp_path / "train_eegs").mkdir()
     for k in range(160):
         os.link(competition / f"train_eegs/{k % 8}.parquet", tmp_path / f"train_eegs/{k}.parquet")
-    hold_half(EEGS, tmp_path, tmp_path / "store", range(160), workers=1)[0].close()
+    open_store(EEGS, tmp_path, tmp_path / "store", range(160))
     answers, grown = PROCESSES.SimpleQueue(), {}
     for number in (20, 160):  # 17 and 132 MiB of recordings
         rows = pl.DataFrame({"eeg_id": range(number), "eeg_start": [0] * number, "eeg_starts": [[0]] * number})

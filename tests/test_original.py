@@ -143,7 +143,6 @@ def test_training_cuts_the_window_of_the_original(competition, middles, tmp_path
     windows = TrainingWindows(competition, rows, experiment.input, tmp_path / "store")
     made = build_input(windows.cut(np.arange(rows.height)), experiment.input)[:, 0].numpy()
     np.testing.assert_allclose(made, arrays["kaggle-b2"][:1], atol=IMAGE_TOLERANCE, rtol=0)
-    windows.close()
 
 
 @pytest.mark.parametrize("name", KAGGLE)

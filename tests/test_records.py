@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from common.records import RecordingError, central, cut, read_ahead, read_eeg, read_spectrogram
+from common.parallel import read_ahead
+from common.records import RecordingError, central, cut, read_eeg, read_spectrogram
 from common.schema import ELECTRODES, SPECTROGRAM_FIELDS
 
 # ---- EEG files

@@ -13,7 +13,7 @@ from eeg_samples import eeg_like
 from common.records import SystematicError, another_rate, read_eeg, systematic
 from infer.submit import submit
 from train.data.labels import label_rows
-from train.data.store_index import EEGS, SPECTROGRAMS
+from train.data.recording_kinds import EEGS, SPECTROGRAMS
 from train.data.windows import check_first_files
 from train.simulate.recording_files import write_eeg
 

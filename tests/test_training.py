@@ -12,7 +12,7 @@ from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 from common.schema import VOTES
 from train import stages
 from train.data.labels import label_rows
-from train.data.store_index import MissingRecordings
+from train.data.store_build import MissingRecordings
 from train.data.windows import TrainingWindows
 from train.optimisation import Optimisation
 from train.run import RunOptions, parse_folds, run_experiment

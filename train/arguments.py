@@ -34,7 +34,7 @@ def add_data_verbs(commands: Any) -> None:
     )
     verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")
     verb.add_argument("--store", type=Path, metavar="STORE", help="another place for it (default: DIR/store)")
-    verb.add_argument("--workers", type=at_least_one, metavar="N", help="processes that read (default: the cores)")
+    verb.add_argument("--workers", type=at_least_one, metavar="N", help="threads that read (default: 4)")
     verb.set_defaults(run=verbs.run_store)
 
     verb = commands.add_parser(

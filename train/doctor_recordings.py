@@ -8,7 +8,7 @@ import numpy as np
 
 from common.records import EXPECTED, another_rate, systematic
 from common.schema import ELECTRODES, REGIONS
-from train.data.store_index import EEGS, SPECTROGRAMS
+from train.data.recording_kinds import EEGS, SPECTROGRAMS
 from train.doctor_files import EKG, SCALP, Facts
 from train.doctor_findings import (
     COSTS_ROWS,

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from train.data.store_index import EEGS
+from train.data.recording_kinds import EEGS
 from train.doctor import FOLDERS, DoctorReport
 from train.doctor_findings import SEVERITIES, Finding
 from train.doctor_numbers import electrode_numbers

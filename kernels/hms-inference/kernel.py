@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
 # infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 763c5b14d95ff5d45fcc35858a8aeb43427350f65f78cc553df4c3e937cc98bc
+# sha256 of the sources: 95e3d127880a915926077703c8650822d44657314ffde3a5e517241a229de8b3
 # ruff: noqa
 
 
@@ -1858,19 +1858,22 @@ def eeg_spectra(eeg: Tensor, config: EegSpectra) -> Tensor:
 
 
 # %% common.parallel
-# Work shared between the cores of the CPU.
+# Work shared between the cores of the CPU, and read ahead in threads.
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
 
 
-def on_each_core(function: Callable[[Given], Made], items: Sequence[Given]) -> list[Made]:
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """function(item) of each item, in order; an item on each core, and torch with one thread in each.
 
     Threads that share one small operation wait for each other longer than they work, and beside another busy
@@ -1887,6 +1890,23 @@ def on_each_core(function: Callable[[Given], Made], items: Sequence[Given]) -> l
             return list(pool.map(function, items))
     finally:
         torch.set_num_threads(threads)  # threads that others start later would have only one, too
+
+
+def read_ahead(
+    read: Callable[[Item], Result], items: Iterable[Item], ahead: int, threads: int = READERS
+) -> Generator[Result, None, None]:
+    """read(item) for each item, in order, with `ahead` of them under way in threads; closed early, the rest is not."""
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # %% common.features
@@ -2005,7 +2025,7 @@ def build_input(windows: Windows, config: Any) -> Tensor:
         if device.type == "cuda":
             made = [make(config, *group) for group in whole]
         else:
-            made = on_each_core(lambda group: make_exactly(config, *group), whole)
+            made = parallel_map(lambda group: make_exactly(config, *group), whole)
     return torch.cat(made)[:n_windows]
 
 
@@ -2732,12 +2752,10 @@ def load_weights(folder: Path, device: torch.device, forgiving: bool = False) ->
 # and the data do not fit each other, and `systematic` says so.
 
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -2752,10 +2770,6 @@ OTHER_RATES = (50, 64, 100, 125, 128, 160, 240, 250, 256, 300, 400, 500, 512, 10
 FIRST_RECORDINGS, A_FEW = 20, 3  # more than a few of the first recordings with the same structural finding: systematic
 LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
 UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class RecordingError(KitError):
@@ -2990,21 +3004,6 @@ def central(values: np.ndarray, length: int) -> np.ndarray:
     return cut(values, (values.shape[-1] - length) // 2, length)
 
 
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Generator[Result, None, None]:
-    """read(item) for each item, in order, with `ahead` of them under way in threads; closed early, the rest is not."""
-    waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        for item in items:
-            waiting.append(pool.submit(read, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 # ---- what many recordings have in common
 
 
@@ -3138,7 +3137,7 @@ def competition_spectrogram(eeg: Tensor | np.ndarray, filtered: bool = False) ->
         return multitaper_power(differences if filtered else band_passed(differences)).nanmean(dim=0)
 
     chains = bipolar(eeg.double(), CHAIN_PAIRS).chunk(len(REGIONS))
-    return torch.stack(on_each_core(region, chains)).transpose(-2, -1).float()
+    return torch.stack(parallel_map(region, chains)).transpose(-2, -1).float()
 
 
 def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:
@@ -3483,7 +3482,7 @@ def predict_on_cpu(model: nn.Module, inputs: Tensor) -> Tensor:
         with torch.inference_mode():  # which is a thread's own
             return model(in_cache_order(window[None]))
 
-    return torch.cat(on_each_core(logits, inputs.unbind()))
+    return torch.cat(parallel_map(logits, inputs.unbind()))
 
 
 @torch.inference_mode()

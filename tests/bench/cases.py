@@ -18,11 +18,12 @@ from samples import Samples
 from common.features import Windows, build_input
 from common.images import percentiles
 from common.inputs import BipolarSequence, EegMelImage, KaggleImage
-from common.records import central, read_ahead, read_eeg, read_spectrogram
+from common.parallel import read_ahead
+from common.records import central, read_eeg, read_spectrogram
 from common.schema import SFREQ, TRAIN_EEGS, WINDOW_SAMPLES
 from common.spectrogram import competition_spectrogram
+from train.data.recording_kinds import EEGS
 from train.data.store import RecordingStore
-from train.data.store_index import EEGS
 from train.simulate.processes import ONE_THREAD, environment
 from train.simulate.recording_files import write_eeg
 
@@ -236,7 +237,4 @@ def stored_case(samples: Samples) -> Iterator[Case]:
         competition = Path(folder) / "competition"
         files = write_train_eegs(competition, samples.recording)
         store = RecordingStore(EEGS, competition, Path(folder) / "store", files)
-        try:
-            yield store_case(samples, store, files)
-        finally:
-            store.close()
+        yield store_case(samples, store, files)

@@ -1,70 +1,114 @@
-"""Make a half of the store, or what is left of it, or renew what no longer fits the competition's files.
+"""Make the store: for each kind of recording one flat file of values, and an index of what lies where.
 
-Lengths are planned and the whole file is reserved first; then processes decode one recording each and write it at
-its place. What is on the disk for good is said in a journal, so that a build killed at any moment goes on there.
+STORE/eegs.f32                    every recording after the other, (electrodes, time) microvolts, float32
+STORE/spectrograms.f32            (regions, frequencies, columns) power, likewise
+STORE/<kind>.index.jsonl          one line per recording; without it there is no store
+STORE/<kind>.f32.partial          values of a build that goes on, or was ended: the next build starts again
+STORE/<kind>.lock                 held by the one that builds
 """
 
+import errno
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import closing, suppress
-from functools import partial
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-import polars as pl
+import numpy as np
 from tqdm import tqdm
 
-from common.records import read_ahead
-from train.data.store_index import (
-    Entry,
-    Half,
-    Journal,
-    MissingRecordings,
-    StoreError,
-    end_of,
-    index_file,
-    journal_file,
-    read_entries,
-    read_index,
-    sync_folder,
-    take_lock,
-    values_file,
-    write_entries,
-)
-from train.data.store_work import in_processes, store_recording
+from common.errors import KitError
+from common.files import write_via
+from common.parallel import READERS, read_ahead
+from common.records import Recording, RecordingError
+from train.data.recording_kinds import RecordingKind
 
-FEW_BYTES = 64 * 2**20  # less than this is stored before other processes have started
+FORMAT = 2  # to be raised when the same recordings give other values or another layout
+STORE = "store"  # in the competition folder, unless --store says otherwise
+# Why float32: in 12 real EEGs 0.5 % of the values survive float16 (off by up to 16 uV) and 0.1 % survive int16 with a
+# scale per channel; lossless lz4 saves 2 %, zstd with bytes shuffled 22 % (20 % of spectrograms), and neither can be
+# memory-mapped at any offset.
+VALUE = np.dtype(np.float32)
 SHOWN = 5  # unreadable recordings named in a message
 
-Stamps = dict[int, tuple[int, int]]  # recording -> bytes and mtime_ns of its file
+Stamp = tuple[int, int]  # bytes and mtime_ns of a recording's file
 
 
-def hold_half(
-    half: Half, competition: Path, store: Path, ids: Iterable[int], workers: int | None = None
-) -> tuple[BinaryIO, dict[int, Entry]]:
-    """A half that holds these recordings as they are now, made first where it does not; its lock and its entries.
+class StoreError(KitError):
+    """A store that cannot be made or read. The message names the file and says what to do."""
 
-    Nobody changes it until the lock is closed. Raises MissingRecordings and StoreError.
+
+class MissingRecordings(KitError):
+    """Label rows whose recordings are not there."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording: where its values start (bytes), how long it is, which file it was made from."""
+
+    id: int
+    offset: int
+    n_time: int
+    file_bytes: int
+    file_mtime_ns: int
+    findings: tuple[str, ...]
+
+    @property
+    def stamp(self) -> Stamp:
+        return self.file_bytes, self.file_mtime_ns
+
+    def slice(self, kind: RecordingKind) -> slice:
+        """The recording's place in the file of values."""
+        first = self.offset // VALUE.itemsize
+        return slice(first, first + kind.count(self.n_time))
+
+
+Entries = dict[int, Entry]  # by the recording's id
+
+
+def values_file(store: Path, kind: RecordingKind) -> Path:
+    return store / f"{kind.name}.f32"
+
+
+def index_file(store: Path, kind: RecordingKind) -> Path:
+    return store / f"{kind.name}.index.jsonl"
+
+
+def gibibytes(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB"
+
+
+# ---- what a command calls
+
+
+def open_store(
+    kind: RecordingKind, competition: Path, store: Path, ids: Iterable[int], threads: int = READERS
+) -> tuple[np.ndarray, Entries]:
+    """All values (n,) and the entries of a store that holds these recordings as their files are now.
+
+    It is made or renewed first where it does not. Raises MissingRecordings and StoreError.
     """
-    source = competition / half.folder
+    source = competition / kind.folder
     stamps = find_files(source, ids)
-    while True:
-        lock = take_lock(store, half, alone=False)
-        entries = read_index(store, half)
-        if fits(entries, stamps):
-            return lock, entries
-        lock.close()
-        with take_lock(store, half, alone=True):
-            if not fits(read_index(store, half), stamps):  # another build may have come first
-                build(half, source, store, stamps, workers)
+    values, entries = read_store(store, kind)
+    if not fits(entries, stamps):
+        with build_lock(store, kind):
+            values, entries = read_store(store, kind)  # another process may have built it meanwhile
+            if not fits(entries, stamps):
+                build(kind, source, store, stamps, threads)
+                values, entries = read_store(store, kind)
+    return values, entries
 
 
-def find_files(source: Path, ids: Iterable[int]) -> Stamps:
-    """Size and time of the recordings' files. Raises MissingRecordings."""
+def find_files(source: Path, ids: Iterable[int]) -> dict[int, Stamp]:
+    """The stamps of the recordings' files, by id. Raises MissingRecordings."""
     wanted = {f"{recording}.parquet": recording for recording in sorted(set(ids))}
-    stamps: Stamps = {}
+    stamps: dict[int, Stamp] = {}
     for file in os.scandir(source) if source.is_dir() else ():
         if file.name in wanted:
             with suppress(FileNotFoundError):  # a link that leads nowhere
@@ -79,111 +123,138 @@ def find_files(source: Path, ids: Iterable[int]) -> Stamps:
     return {recording: stamps[recording] for recording in wanted.values()}
 
 
-def fits(entries: dict[int, Entry], stamps: Stamps) -> bool:
+def fits(entries: Entries, stamps: dict[int, Stamp]) -> bool:
     return all(recording in entries and entries[recording].stamp == stamp for recording, stamp in stamps.items())
 
 
-def build(half: Half, source: Path, store: Path, stamps: Stamps, workers: int | None) -> None:
-    """Write what the half lacks. The caller holds its lock alone."""
-    values, index, journal = (name(store, half) for name in (values_file, index_file, journal_file))
-    known = read_index(store, half) or read_entries(journal, half, whole=False)
-    plan = make_plan(half, source, stamps, known)
-    size = values.stat().st_size if values.is_file() else 0
-    done = [known[e.id] for e in plan if e.id in known and known[e.id].same_values(e) and end_of([e], half) <= size]
+# ---- reading
+
+
+def read_store(store: Path, kind: RecordingKind) -> tuple[np.ndarray, Entries]:
+    """All values, memory-mapped, and their entries; no entries where there is no whole store of this format."""
     try:
-        write_entries(journal, half, done, whole=None)
-        index.unlink(missing_ok=True)  # before the first byte: from here on, and until the end, there is no store
+        text = index_file(store, kind).read_bytes()
+        values = np.memmap(values_file(store, kind), VALUE, "c")  # "c": torch warns of what it could not write to
+        # A build takes the index away before it exchanges the values: where it is the same, these are its values.
+        if index_file(store, kind).read_bytes() == text:
+            head, *lines = map(json.loads, text.splitlines())
+            entries = {line["id"]: Entry(**line | {"findings": tuple(line["findings"])}) for line in lines}
+            end = max((entry.slice(kind).stop for entry in entries.values()), default=0)
+            if head == index_head(kind, len(entries)) and end <= len(values):
+                return values, entries
+    except (OSError, ValueError, TypeError, KeyError):  # missing or damaged: to be made again
+        pass
+    return np.empty(0, VALUE), {}
+
+
+def index_head(kind: RecordingKind, n_recordings: int) -> dict[str, Any]:
+    return {"format": FORMAT, "half": kind.name, "recordings": n_recordings}
+
+
+# ---- building
+
+
+@contextmanager
+def build_lock(store: Path, kind: RecordingKind) -> Iterator[None]:
+    """Held while one process builds; others wait. It ends with the process, however that ends."""
+    path = store / f"{kind.name}.lock"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: give a folder that can be written with --store") from error
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{store}: waiting for another process that makes the store", file=sys.stderr, flush=True)
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+def build(kind: RecordingKind, source: Path, store: Path, stamps: dict[int, Stamp], threads: int) -> None:
+    """Write all values under another name and rename them when they are whole; then write the index.
+
+    Unreadable recordings are named at the end, all others are stored by then. The caller holds the lock.
+    Raises StoreError.
+    """
+    values, index = values_file(store, kind), index_file(store, kind)
+    partial = values.with_name(values.name + ".partial")
+    stored: list[Entry] = []
+    problems: list[str] = []
+    try:
+        with closing(read_recordings(kind, source, store, stamps, threads)) as recordings, open(partial, "wb") as file:
+            for (recording, stamp), read in zip(stamps.items(), recordings, strict=True):
+                if isinstance(read, str):
+                    problems.append(read)
+                else:
+                    stored.append(Entry(recording, file.tell(), read.values.shape[-1], *stamp, read.findings))
+                    file.write(np.ascontiguousarray(read.values, VALUE))
+            file.flush()
+            os.fsync(file.fileno())
+        index.unlink(missing_ok=True)  # from here on, and until the new index is written, there is no store
         sync_folder(store)
-        reserve(values, end_of(plan, half))
-        finished = {entry.id for entry in done}
-        todo = [entry for entry in plan if entry.id not in finished]
-        stored = store_recordings(half, source, store, todo, workers, start=sum(half.bytes_of(e.n_time) for e in done))
-        write_entries(index, half, sorted([*done, *stored], key=lambda entry: entry.offset), whole=len(plan))
-        journal.unlink()
+        os.replace(partial, values)
+        sync_folder(store)
+        write_via(index, lambda path: write_index(path, kind, stored))
     except OSError as error:
         raise StoreError(
-            f"{error.filename or values}: {error.strerror}, {gibibytes(shutil.disk_usage(store).free)} are free: mend "
-            "that, or give another folder with --store; the same command goes on where this one ended"
+            f"{error.filename or values}: {error.strerror}, {gibibytes(shutil.disk_usage(store).free)} are free: "
+            "make room or fix that, or give another folder with --store; then run the same command again"
         ) from error
-
-
-def make_plan(half: Half, source: Path, stamps: Stamps, known: dict[int, Entry]) -> list[Entry]:
-    """Where each recording will lie, in the order of their ids. Raises StoreError with all unreadable files."""
-    lengths = {r: known[r].n_time for r, stamp in stamps.items() if r in known and known[r].stamp == stamp}
-    unread = [recording for recording in stamps if recording not in lengths]
-    problems = []
-    counted = read_ahead(lambda recording: count_rows(source / f"{recording}.parquet"), unread, ahead=64)
-    for recording, found in tqdm(zip(unread, counted, strict=True), f"measuring {half.name}", len(unread), unit="file"):
-        if isinstance(found, str):
-            problems.append(found)
-        else:
-            lengths[recording] = found
-    refuse(problems, source, len(stamps))
-    plan, offset = [], 0
-    for recording, stamp in stamps.items():
-        plan.append(Entry(recording, offset, lengths[recording], *stamp))
-        offset += half.bytes_of(lengths[recording])
-    return plan
-
-
-def count_rows(path: Path) -> int | str:
-    """Rows of a parquet file as its footer says, or why they cannot be known."""
-    try:
-        rows = int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        return f"{path.name}: not a readable parquet file ({str(error).strip().splitlines()[0]})"
-    return rows or f"{path.name}: no rows"
-
-
-def refuse(problems: list[str], source: Path, n_files: int) -> None:
+    finally:
+        partial.unlink(missing_ok=True)
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise StoreError(
-            f"{source}: {len(problems)} of {n_files} recordings cannot be stored; download them again, or take their "
-            "rows out of train.csv; the same command then goes on\n  " + "\n  ".join([*problems[:SHOWN], *more])
+            f"{source}: {len(problems)} of {len(stamps)} recordings cannot be stored; download them again, or take "
+            "their rows out of train.csv; the others are stored\n  " + "\n  ".join([*problems[:SHOWN], *more])
         )
 
 
-def reserve(values: Path, size: int) -> None:
-    """Make room for the whole file now: a disk that is too small is found before the work, and never by a reader."""
-    with open(values, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # workers of a build that was killed a moment ago are gone after this
-        before = file.seek(0, os.SEEK_END)
+def read_recordings(
+    kind: RecordingKind, source: Path, store: Path, stamps: dict[int, Stamp], threads: int
+) -> Generator[Recording | str, None, None]:
+    """Each recording, or why it cannot be read; from the present store where its file did not change since."""
+    present, entries = read_store(store, kind)
+    kept = {recording: entry for recording, entry in entries.items() if entry.stamp == stamps.get(recording)}
+    if not kept:  # the old values make room for the new ones
+        for file in (index_file(store, kind), values_file(store, kind)):
+            file.unlink(missing_ok=True)
+    file_bytes = sum(size for size, _ in stamps.values())  # the values take about as much, hardly ever less than half
+    if shutil.disk_usage(store).free < file_bytes / 2:
+        raise OSError(
+            errno.ENOSPC, f"the {kind.name} take about {gibibytes(file_bytes)}", str(values_file(store, kind))
+        )
+
+    def read(recording: int) -> Recording | str:
+        if recording in kept:
+            entry = kept[recording]
+            return Recording(present[entry.slice(kind)].reshape(*kind.shape, entry.n_time), entry.findings)
         try:
-            os.posix_fallocate(file.fileno(), 0, size)
-            os.truncate(file.fileno(), size)
-            os.fsync(file.fileno())
-        except OSError as error:
-            os.truncate(file.fileno(), before)
-            raise StoreError(
-                f"{values}: {gibibytes(size)} cannot be reserved ({error.strerror}), "
-                f"{gibibytes(shutil.disk_usage(values.parent).free)} are free: make room, or give another folder "
-                "with --store"
-            ) from error
+            return kind.read(source / f"{recording}.parquet")
+        except RecordingError as error:
+            return str(error)
+
+    ahead = read_ahead(read, stamps, ahead=2 * threads, threads=threads)
+    with closing(ahead):
+        yield from tqdm(ahead, f"storing {kind.name}", len(stamps), unit="file")
 
 
-def gibibytes(size: int) -> str:
-    return f"{size / 2**30:,.2f} GiB"
+def write_index(path: Path, kind: RecordingKind, entries: list[Entry]) -> None:
+    lines = [index_head(kind, len(entries)), *map(asdict, entries)]
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def store_recordings(
-    half: Half, source: Path, store: Path, todo: list[Entry], workers: int | None, start: int
-) -> list[Entry]:
-    """Decode and write these recordings; their entries with what the reader found. Raises StoreError."""
-    values, stored, problems = values_file(store, half), [], []
-    left = sum(half.bytes_of(entry.n_time) for entry in todo)
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if left > FEW_BYTES else 1
-    job = partial(store_recording, half, source, values)
-    outcomes = (job(entry) for entry in todo) if workers == 1 else in_processes(job, todo, workers, values)
-    bar = tqdm(desc=f"storing {half.name}", total=start + left, initial=start, unit="B", unit_scale=True)
-    with Journal(values, journal_file(store, half)) as journal, bar, closing(outcomes):
-        for entry, outcome in zip(todo, outcomes, strict=True):
-            if isinstance(outcome, str):
-                problems.append(outcome)
-            else:
-                stored.append(outcome)
-                journal.add(outcome)
-            bar.update(half.bytes_of(entry.n_time))
-    refuse(problems, source, len(todo))
-    return stored
+def sync_folder(folder: Path) -> None:
+    """Names given and taken in a folder are on the disk after this."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
