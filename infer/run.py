@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from common.blend import Blend, combine
 from common.parallel import read_ahead
-from common.records import FIRST_RECORDINGS, another_rate, refuse_systematic, systematic
 from common.schema import WINDOW_SAMPLES
+from common.systematic import FIRST_RECORDINGS, another_rate, refuse_systematic, systematic
 from common.views import PLAIN
 from infer.budget import Batch, Budget, Pass, ladder
 from infer.ensemble import BuiltInput, Ensemble

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from common.records import EXPECTED, another_rate, systematic
 from common.schema import ELECTRODES, REGIONS
+from common.systematic import EXPECTED, another_rate, systematic
 from train.data.recording_kinds import EEGS, SPECTROGRAMS
 from train.doctor_files import EKG, SCALP, Facts
 from train.doctor_findings import (

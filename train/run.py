@@ -4,7 +4,7 @@ import fcntl
 import itertools
 import json
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -201,7 +201,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
             team.gather(None)  # the store is made by one
         windows = TrainingWindows(competition, rows, experiment.input, options.store, options.store_on_gpu)
         sampler = Sampler(rows, experiment.training.labels)
-        with closing(windows), hold_run(run) if team.leads else nullcontext():
+        with hold_run(run) if team.leads else nullcontext():
             if team.leads:
                 start_folder(run, experiment, rows)
                 team.gather(None)

@@ -12,7 +12,8 @@ import torch
 from common.features import Windows
 from common.inputs import needs_eeg, needs_spectrogram
 from common.parallel import read_ahead
-from common.records import FIRST_RECORDINGS, RecordingError, another_rate, refuse_systematic, systematic
+from common.records import RecordingError
+from common.systematic import FIRST_RECORDINGS, another_rate, refuse_systematic, systematic
 from train.data.recording_kinds import EEGS, SPECTROGRAMS, RecordingKind
 from train.data.store import RecordingStore
 from train.data.store_build import STORE, StoreError
