@@ -17,8 +17,8 @@ from common.features import Windows, build_input
 from common.metric import vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import VOTES
-from train.data.folds import published_folds
 from train.data.labels import label_rows, select_rows
+from train.data.published_folds import published_folds
 from train.data.windows import TrainingWindows
 from train.losses import row_loss
 from train.mixing import cut_bands, draw_cuts, mosaic

@@ -27,9 +27,9 @@ def add_data_verbs(commands: Any) -> None:
         "store",
         help="the recordings as flat arrays that training reads",
         description=(
-            "Write the recordings of train.csv to DIR/store as two flat float32 arrays with an index. What is there "
-            "and still fits the files stays; ended at any moment, the same command goes on. `run` does this by itself "
-            "for the recordings its input looks at. Example: python -m train store --competition data/hms"
+            "Write the recordings of train.csv to DIR/store as two flat float32 arrays with an index. Recordings whose "
+            "files did not change are not read again. `run` does this by itself for the recordings its input looks "
+            "at. Example: python -m train store --competition data/hms"
         ),
     )
     verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")

@@ -47,9 +47,11 @@ def run_doctor(arguments: argparse.Namespace) -> None:
 
 
 def run_folds(arguments: argparse.Namespace) -> None:
-    from train.data.folds import write_folds
+    from train.data.folds import make_folds, write_folds
+    from train.data.published_folds import published_folds
 
-    write_folds(arguments.competition, arguments.out, arguments.published, arguments.folds)
+    make = published_folds if arguments.published else make_folds
+    write_folds(arguments.competition, arguments.out, make, arguments.folds)
 
 
 def run_train(arguments: argparse.Namespace) -> None:
