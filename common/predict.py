@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.cores import on_each_core
 from common.inputs.base import Windows
+from common.parallel import parallel_map
 from common.schema import SFREQ, SPECTROGRAM_STEP_SECONDS
 from common.signal.montage import mirror_eeg, mirror_spectrogram, shift_time
 from common.views import View
@@ -75,7 +75,7 @@ def predict_on_cpu(model: nn.Module, inputs: Tensor) -> Tensor:
         with torch.inference_mode():  # which is a thread's own
             return model(in_cache_order(window[None]))
 
-    return torch.cat(on_each_core(logits, inputs.unbind()))
+    return torch.cat(parallel_map(logits, inputs.unbind()))
 
 
 @torch.inference_mode()

@@ -6,12 +6,9 @@ and the data do not fit each other, and `systematic` says so.
 """
 
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -37,14 +34,8 @@ LARGEST_MICROVOLTS = 1e9  # a thousand volts: no amplifier's
 # Typical distance of a sample from its electrode's median. Fourteen real EEGs have 9 to 2,600 microvolts.
 USUAL_MICROVOLTS = (0.5, 5000.0)
 FREQUENCY_TOLERANCE = 0.006  # Hz: names are rounded to two decimals
-OTHER_RATES = (50, 64, 100, 125, 128, 160, 240, 250, 256, 300, 400, 500, 512, 1000, 1024, 2000)  # Hz
-FIRST_RECORDINGS, A_FEW = 20, 3  # more than a few of the first recordings with the same structural finding: systematic
 LARGEST_BYTES, LARGEST_ROWS = 2**30, 10**7  # 14 hours of EEG: more would only fill the memory
 UNREADABLE = (pyarrow.ArrowException, UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-READERS = 4  # threads that read ahead; pyarrow leaves the interpreter free while it decodes
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class RecordingError(KitError):
@@ -58,13 +49,10 @@ class RecordingError(KitError):
         self.structural = () if structural is None else (structural,)
 
 
-class SystematicError(KitError):
-    """Many recordings are made otherwise than expected. The message says how, what was expected and what to do."""
-
-
 @dataclass(frozen=True)
 class Recording:
-    """values: float32, NaN where missing; EEG (20, time) microvolts, spectrogram (4, 100, columns).
+    """values: float32, NaN where missing. EEG: (electrodes, time) microvolts; spectrogram: (regions, frequencies,
+    columns) power.
 
     structural: those of the findings that concern how the file is made.
     """
@@ -169,7 +157,7 @@ def pick_columns(
     last = frame[:, first:]
     as_written = tuple(last.columns) == columns.fields and set(frame.columns[:first]) <= set(columns.beside)
     if as_written and set(last.dtypes) == {pl.Float32}:
-        return last, list(range(last.width)), [], []  # looking 400 columns up takes longer than reading them
+        return last, list(range(last.width)), [], []  # looking all columns up takes longer than reading them
     numeric, structural, findings = match_columns(frame, columns)
     if not numeric:
         if named := [name for name in frame.columns if columns.place(name) is not None]:
@@ -201,7 +189,7 @@ def read_columns(path: Path, columns: Columns) -> tuple[np.ndarray, pl.DataFrame
 
 
 def another_unit(eeg: np.ndarray) -> list[str]:
-    """What is structural about the amplitudes of an EEG (20, time) that are no microvolts."""
+    """What is structural about the amplitudes of an EEG (electrodes, time) that are no microvolts."""
     some = eeg[:-1, :: max(eeg.shape[1] // 200, 1)]  # the scalp; 200 samples tell
     known = some[~np.isnan(some).any(axis=1)]
     if not len(known):
@@ -214,7 +202,7 @@ def another_unit(eeg: np.ndarray) -> list[str]:
 
 
 def read_eeg(path: Path) -> Recording:
-    """An EEG file: (20, time) microvolts in schema order, 200 Hz.
+    """An EEG file: (electrodes, time) microvolts in schema order, 200 Hz.
 
     Raises RecordingError when the file is missing, is no parquet, has no electrode or nothing finite.
     """
@@ -234,7 +222,7 @@ def read_eeg(path: Path) -> Recording:
 
 
 def read_spectrogram(path: Path) -> Recording:
-    """A spectrogram file: (4, 100, columns) power, regions LL, RL, LP, RP, one column every 2 s.
+    """A spectrogram file: (regions, frequencies, columns) power, regions in schema order, one column every 2 s.
 
     Raises RecordingError when the file is missing, is no parquet, has no field or nothing finite.
     """
@@ -277,59 +265,3 @@ def cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
 def central(values: np.ndarray, length: int) -> np.ndarray:
     """The central `length` columns; a shorter recording is centred, the rest is NaN."""
     return cut(values, (values.shape[-1] - length) // 2, length)
-
-
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Generator[Result, None, None]:
-    """read(item) for each item, in order, with `ahead` of them under way in threads; closed early, the rest is not."""
-    waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        for item in items:
-            waiting.append(pool.submit(read, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-# ---- what many recordings have in common
-
-
-def systematic(structural: Sequence[Sequence[str]]) -> list[str]:
-    """The structural findings that more than a few of the first recordings share, or all where there are few.
-
-    structural: of each recording, in the order in which they are met.
-    """
-    first = structural[:FIRST_RECORDINGS]
-    counts = Counter(finding for findings in first for finding in dict.fromkeys(findings))
-    shared = [(finding, number) for finding, number in counts.items() if number > A_FEW or number == len(first)]
-    return [f"{number} of the first {len(first)} files: {finding}" for finding, number in shared]
-
-
-def another_rate(n_time: Sequence[int], expected: Sequence[float]) -> list[str]:
-    """What is structural about the lengths of EEGs: most are as long as at another rate that amplifiers have.
-
-    n_time: samples; expected: samples at 200 Hz. Nothing where lengths are as expected, or differ in any other way.
-    """
-    rates = SFREQ * np.array(n_time[:FIRST_RECORDINGS]) / np.array(expected[:FIRST_RECORDINGS])
-    alike = {rate: int((np.abs(rates / rate - 1) < 0.005).sum()) for rate in OTHER_RATES}
-    return [
-        f"{n} of the first {len(rates)} files: as long as at {r} Hz" for r, n in alike.items() if n > len(rates) / 2
-    ]
-
-
-def refuse_systematic(folder: str, found: list[str]) -> None:
-    """Raises SystematicError where something was found."""
-    if found:
-        raise SystematicError(f"{folder}: {'; '.join(found)}. {EXPECTED}")
-
-
-EXPECTED = (
-    f"What so many files have in common is no fault of a file. Expected are EEGs of {len(ELECTRODES)} columns "
-    f"({', '.join(ELECTRODES[:3])} ... {ELECTRODES[-1]}) in microvolts at {SFREQ} Hz, and spectrograms of "
-    f"{len(POWER_COLUMNS.fields)} columns ({', '.join(POWER_COLUMNS.fields[:2])} ... {POWER_COLUMNS.fields[-1]}) with "
-    f"a row every {SPECTROGRAM_STEP_SECONDS} s. Download the competition's files again; if they are right, "
-    "common/schema.py and common/records.py must be brought up to date"
-)

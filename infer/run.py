@@ -9,8 +9,9 @@ import torch
 from tqdm import tqdm
 
 from common.blend import Blend, combine
-from common.records import FIRST_RECORDINGS, another_rate, read_ahead, refuse_systematic, systematic
+from common.parallel import read_ahead
 from common.schema import WINDOW_SAMPLES
+from common.systematic import FIRST_RECORDINGS, another_rate, refuse_systematic, systematic
 from common.views import PLAIN
 from infer.budget import Batch, Budget, Pass, ladder
 from infer.ensemble import BuiltInput, Ensemble

@@ -1,11 +1,14 @@
 """What the tests of the store share: a small competition, and a look at what is stored."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 
-from train import store_build
+from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS
+from train.data.recording_kinds import EEGS
+from train.data.store_build import open_store, values_file
 from train.simulate import recording_files
-from train.store_index import EEGS, values_file
 
 HEAD = (
     "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
@@ -15,13 +18,13 @@ LENGTHS = (10_000, 12_400, 301, 10_001)  # of the EEGs; spectrograms have 300, 3
 
 
 def write_eeg(path, n_time, seed):
-    values = np.random.default_rng(seed).normal(0, 30, (n_time, 20)).astype(np.float32)
+    values = np.random.default_rng(seed).normal(0, 30, (n_time, N_ELECTRODES)).astype(np.float32)
     values[5, 3] = np.nan
     recording_files.write_eeg(path, values.T)
 
 
 def write_spectrogram(path, columns, seed):
-    values = np.random.default_rng(seed).gamma(2, size=(4, 100, columns)).astype(np.float32)
+    values = np.random.default_rng(seed).gamma(2, size=(len(REGIONS), N_FREQUENCIES, columns)).astype(np.float32)
     recording_files.write_spectrogram(path, values, hidden=False)
 
 
@@ -39,32 +42,22 @@ def write_competition(folder, lengths=LENGTHS):
     return folder
 
 
-def hold(half, competition, **options):
-    """The entries of a half, made where it is not; nobody holds it after this."""
-    ids = pl.read_csv(competition / "train.csv")[half.column]
-    lock, entries = store_build.hold_half(half, competition, competition / "store", ids, **options)
-    lock.close()
-    return entries
+def hold(competition, kind=EEGS, **options):
+    """The entries of the store of one kind, made where there is none."""
+    ids = pl.read_csv(competition / "train.csv")[kind.column]
+    return open_store(kind, competition, competition / "store", ids, **options)[1]
 
 
-def whole_file(competition):
+def stored_values(competition):
     return values_file(competition / "store", EEGS).read_bytes()
 
 
 def contents(competition):
-    """Name -> bytes of every file in the store."""
-    return {path.name: path.read_bytes() for path in sorted((competition / "store").iterdir())}
+    """Name -> bytes of every file in the store but the locks."""
+    return {path.name: path.read_bytes() for path in (competition / "store").iterdir() if path.suffix != ".lock"}
 
 
-def store_files(competition):
-    """Name -> inode and times of every file in the store but the locks."""
-    found = {path.name: path.stat() for path in (competition / "store").iterdir() if path.suffix != ".lock"}
-    return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in found.items()}
-
-
-def decoded(monkeypatch):
-    """The ids that are decoded from here on, in this process."""
-    ids, store_recording = [], store_build.store_recording
-    counted = lambda *given: ids.append(given[-1].id) or store_recording(*given)  # noqa: E731
-    monkeypatch.setattr(store_build, "store_recording", counted)
-    return ids
+def counted():
+    """EEGs as a kind of recording, and the ids that are read from their own files."""
+    ids = []
+    return dataclasses.replace(EEGS, read=lambda path: ids.append(int(path.stem)) or EEGS.read(path)), ids

@@ -14,8 +14,8 @@ from common.predict import predict
 from common.schema import PATTERNS
 from common.weights import WeightsError, load_weights
 from infer.submit import submit
-from train.labels import label_rows
-from train.windows import TrainingWindows
+from train.data.labels import label_rows
+from train.data.windows import TrainingWindows
 
 pytestmark = pytest.mark.slow  # a run and its export
 

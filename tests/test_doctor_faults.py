@@ -12,10 +12,10 @@ from doctor_stage import copy_of, run_doctor, sound_competition
 
 from common.errors import KitError
 from common.schema import ELECTRODES
-from train.folds import make_folds
-from train.labels import label_rows, read_train_table
-from train.store_build import hold_half
-from train.store_index import HALVES
+from train.data.folds import make_folds
+from train.data.labels import label_rows, read_train_table
+from train.data.recording_kinds import RECORDING_KINDS
+from train.data.store_build import open_store
 
 SEVERITIES = (STOPS, NO_ANSWER, LOST, KNOW)
 
@@ -45,8 +45,8 @@ def training_refuses(competition, store):
     try:
         make_folds(label_rows(competition), 2)
         table = read_train_table(competition)
-        for half in HALVES:
-            hold_half(half, competition, store, table[half.column], workers=1)[0].close()
+        for half in RECORDING_KINDS:
+            open_store(half, competition, store, table[half.column])
     except KitError:
         return True
     return False

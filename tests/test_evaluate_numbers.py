@@ -10,8 +10,8 @@ from run_samples import BEST, LAST, make_rows, oof_of, write_run
 from scipy.special import rel_entr
 
 from common.schema import PATTERNS, VOTES
+from train.data.labels import prior_shares
 from train.evaluate import CHECKPOINTS, FLOOR, PRIOR, evaluate, kl_columns, out_of_fold_prior
-from train.labels import prior_shares
 from train.scores import interval, many_votes, one_per_eeg, resampled_means, row_choices
 
 

@@ -10,9 +10,9 @@ import pytest
 from common.blend import load_blend
 from common.inputs.build import input_shape
 from common.strict import ConfigError
+from train.data.labels import select_rows
 from train.engine.published import as_published
 from train.experiment import load_experiment, parse_experiment
-from train.labels import select_rows
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: load_experiment(path) for path in sorted((PROJECT / "train" / "configs").glob("*.toml"))}

@@ -8,19 +8,18 @@ import pytest
 import sklearn
 from sklearn.model_selection import StratifiedGroupKFold
 
-from common.errors import KitError
 from common.schema import CONSENSUS, VOTES
 from train.__main__ import parser
-from train.folds import (
+from train.data.folds import (
     FoldError,
     check_folds,
     fold_table,
     folds_from_table,
     make_folds,
-    published_folds,
     read_fold_table,
 )
-from train.labels import label_rows
+from train.data.labels import label_rows
+from train.data.published_folds import published_folds
 
 
 def patients_table(seed, n_patients=40, n_rows=400, classes=("LPD", "GPD", "Other")):
@@ -32,7 +31,7 @@ def patients_table(seed, n_patients=40, n_rows=400, classes=("LPD", "GPD", "Othe
 # ---- made here
 
 
-def test_folds_tear_no_patient_and_are_deterministic():
+def test_folds_split_no_patient_and_are_deterministic():
     rows = patients_table(0)
     fold = make_folds(rows, 5)
     assert set(fold) == set(range(5)) and np.bincount(fold).min() > 40
@@ -45,7 +44,7 @@ def test_folds_tear_no_patient_and_are_deterministic():
 
 
 @pytest.mark.parametrize("make", [make_folds, published_folds])
-def test_too_few_patients_and_torn_patients_are_refused(make):
+def test_too_few_patients_and_split_patients_are_refused(make):
     with pytest.raises(FoldError, match=r"5 folds need as many patients, train\.csv has 4"):
         make(patients_table(0, n_patients=4), 5)
     with pytest.raises(FoldError, match="1 folds: at least 2"):
@@ -205,11 +204,3 @@ def test_the_command_writes_a_table_that_training_can_read(tmp_path, capsys, fla
         n_patients = rows.filter(pl.Series(fold == k))["patient_id"].n_unique()
         assert said[k] == f"fold {k}: {(fold == k).sum()} label rows, {n_patients} patients"
     assert said[3] == f"wrote {out}"
-
-
-def test_the_command_refuses_one_fold(tmp_path):
-    arguments = parser().parse_args(
-        ["folds", "--competition", str(write_train_table(tmp_path)), "--out", "x", "--folds", "1"]
-    )
-    with pytest.raises(KitError, match="at least 2"):
-        arguments.run(arguments)

@@ -12,11 +12,11 @@ from sandbox_stage import need_namespaces
 
 from common.schema import PATTERNS, VOTES
 from infer.validate import validate
+from train.data.labels import label_rows
+from train.data.windows import TrainingWindows
 from train.engine.run_folder import read_run
 from train.export import export
-from train.labels import label_rows
 from train.simulate.recording_files import write_eeg, write_spectrogram
-from train.windows import TrainingWindows
 
 IIIC = PROJECT.parent / "shared" / "data" / "iiic"
 

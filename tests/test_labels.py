@@ -1,25 +1,25 @@
-"""Label rows, which of them a stage wants, and the first weights: what a training starts from."""
+"""Label rows, the rules of train.csv, and which rows a stage wants."""
 
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import timm
-import torch
-from safetensors.torch import save_file
+from store_stage import HEAD
 
-from common.models.build import build_model
 from common.schema import MANY_VOTES, VOTES
-from train.data.row_selection import RowSelection
-from train.engine.pretrained import PretrainedError, initialise
-from train.experiment import Experiment
-from train.labels import ROW_KEYS, LabelError, label_rows, prior_shares, select_rows, vote_totals
-
-HEAD = (
-    "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
-    "expert_consensus,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
+from train.data.labels import (
+    LABEL_COLUMNS,
+    ROW_KEYS,
+    LabelError,
+    find_violations,
+    label_rows,
+    prior_shares,
+    select_rows,
+    vote_totals,
 )
+from train.data.row_selection import RowSelection
+
 REAL_VOTES = Path(__file__).resolve().parents[2] / "shared" / "data" / "iiic" / "votes.parquet"
 
 # ---- label rows
@@ -64,21 +64,41 @@ GOOD = "7,0,70,4,901,3,Seizure,10,0,0,0,0,2"
 @pytest.mark.parametrize(
     ("line", "head", "message"),
     [
-        (GOOD, HEAD.replace("patient_id", "subject"), "no column patient_id"),
-        (GOOD.replace("10,0", "0,0")[:-1] + "0", HEAD, "no votes at all"),
-        (GOOD.replace("10,0", "-1,0"), HEAD, "negative or not a whole number"),
-        (GOOD.replace("10,0", "many,0"), HEAD, "negative or not a whole number"),
-        (GOOD.replace("10,0", ",0"), HEAD, "negative or not a whole number"),
-        (GOOD.replace("10,0", "1.5,0"), HEAD, "negative or not a whole number"),
-        (GOOD.replace("70,4", "70,"), HEAD, "empty or not a number"),
-        (GOOD.replace("70,4", "70,late"), HEAD, "empty or not a number"),
-        (GOOD.replace("901,3", "901,"), HEAD, "empty or not a number"),
-        (GOOD.replace("Seizure", "seizure"), HEAD, r"expert_consensus \['seizure'\]; expected Seizure, LPD"),
+        (GOOD, HEAD.replace("patient_id", "subject"), "no column patient_id; it has eeg_id"),
+        (GOOD.replace("10,0", "0,0")[:-1] + "0", HEAD, "1 rows without votes: 901; fix"),
+        (GOOD.replace("10,0", "-1,0"), HEAD, "1 rows with votes that are negative, not whole or empty: 901"),
+        (GOOD.replace("10,0", "many,0"), HEAD, "negative, not whole or empty"),
+        (GOOD.replace("10,0", ",0"), HEAD, "negative, not whole or empty"),
+        (GOOD.replace("10,0", "1.5,0"), HEAD, "negative, not whole or empty"),
+        (GOOD.replace("70,4", "70,"), HEAD, "1 rows whose ids or offsets are no numbers: 901"),
+        (GOOD.replace("70,4", "70,late"), HEAD, "ids or offsets are no numbers"),
+        (GOOD.replace("901,3", ",3"), HEAD, "1 rows whose ids or offsets are no numbers: row 2"),
+        (GOOD.replace("Seizure", "seizure"), HEAD, "1 rows whose consensus is none of Seizure, LPD.*: 901"),
+        (GOOD.replace("901", "900"), HEAD, "1 label_ids that stand in several rows: 900"),
+        (GOOD.replace("901,3", "902,4"), HEAD, "1 eeg_ids under several patients: 7; it could be trained on and held"),
+        (GOOD.replace("7,0", "8,0").replace("901,3", "902,4"), HEAD, "1 spectrogram_ids under several patients: 70"),
     ],
 )
 def test_unusable_train_table_is_refused(tmp_path, line, head, message):
     with pytest.raises(LabelError, match=message):
-        label_rows(train_table(tmp_path, GOOD, line, head=head))
+        label_rows(train_table(tmp_path, GOOD.replace("901", "900"), line, head=head))
+
+
+def test_all_broken_rules_are_found_at_once():
+    table = pl.DataFrame(
+        {name: [1, 1, 3] for name in LABEL_COLUMNS}
+        | {"label_id": [5, 5, None], "patient_id": [1, 2, 3], "expert_consensus": ["LPD", "lpd", "Other"]}
+        | {"other_vote": [1.0, 0.5, 1.0]}
+    )
+    found = {violation.check: (violation.cases, violation.rows.tolist()) for violation in find_violations(table)}
+    assert found == {
+        "label-number": (("row 3",), [2]),
+        "vote-number": (("5",), [1]),
+        "consensus-name": (("5",), [1]),
+        "label-twice": (("5",), []),
+        "eeg-patients": (("1",), []),
+        "spectrogram-patients": (("1",), []),
+    }
 
 
 def test_absent_and_empty_train_table(tmp_path):
@@ -160,11 +180,6 @@ def test_all_kinds_of_rows_have_the_same_columns_and_one_order(tmp_path, labels)
     assert label_rows(moved, labels).select(keys).equals(rows.select(keys))
 
 
-def test_a_label_id_that_stands_twice_is_refused(tmp_path):
-    with pytest.raises(LabelError, match="label_id 903 stands twice"):
-        label_rows(train_table(tmp_path, *EEGS, EEGS[1].replace("5,0,50", "5,4,50")))
-
-
 # ---- rows of a stage
 
 # N12 of the seed repository trains first on the rows with less than 4 votes and the divided ones with 4.
@@ -216,45 +231,3 @@ def test_stages_of_real_votes():
     assert (first ^ second).all()
     # 1 to 7 experts, or a panel of 10 and more: nobody is between, and many votes are many votes
     np.testing.assert_array_equal(select_rows(votes, RowSelection(min_votes=8)), totals >= MANY_VOTES)
-
-
-# ---- pretrained weights
-
-WAVE = Experiment(
-    name="tiny-wave", input={"kind": "bipolar-sequence"}, model={"kind": "wave-net", "width": 8, "dilations": [1]}
-)
-
-
-def cnn(pretrained):
-    return Experiment(name="small-cnn", model={"kind": "spectrogram-cnn", "backbone": "lcnet_050"} | pretrained)
-
-
-def test_pretrained_file_fills_the_backbone(tmp_path):
-    source = timm.create_model("lcnet_050")  # three colours and a classifier, as published files have
-    save_file(source.state_dict(), tmp_path / "lcnet.safetensors")
-    experiment = cnn({"pretrained": False})
-    model = build_model(experiment)
-    assert initialise(model, experiment, tmp_path / "lcnet.safetensors") == "file lcnet.safetensors"
-    torch.testing.assert_close(model.backbone.conv_stem.weight, source.conv_stem.weight.sum(dim=1, keepdim=True))
-    torch.testing.assert_close(model.backbone.conv_head.weight, source.conv_head.weight)
-
-
-def test_pretrained_says_what_it_did(tmp_path, monkeypatch):
-    off, on = cnn({"pretrained": False}), cnn({})
-    model = build_model(off)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert initialise(model, off, None) == "random: the config says pretrained = false"
-    (tmp_path / "wrong.safetensors").write_bytes(b"no weights")
-    with pytest.raises(PretrainedError, match=r"wrong\.safetensors does not fit lcnet_050"):
-        initialise(model, on, tmp_path / "wrong.safetensors")
-    with pytest.raises(PretrainedError, match="tiny-wave has no timm backbone"):
-        initialise(build_model(WAVE), WAVE, tmp_path / "wrong.safetensors")
-    assert initialise(build_model(WAVE), WAVE, None) == "random: this net has no pretrained weights"
-
-    def unreachable(*arguments, **options):
-        raise ConnectionError("no route\nto the hub")
-
-    monkeypatch.setattr(timm, "create_model", unreachable)
-    said = initialise(model, on, None)
-    assert said.startswith("random: lcnet_050's") and "(ConnectionError: no route)" in said
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -15,11 +15,11 @@ from common.schema import VOTES
 from train import cost, measure
 from train.__main__ import parser
 from train.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of, training_hours, validation_hours
+from train.data.labels import label_rows
 from train.data.row_selection import RowSelection
 from train.engine import loop
 from train.engine.state import TrainingError
 from train.experiment import Experiment, load_experiment
-from train.labels import label_rows
 from train.measure import MeasureError, Measurement, SavedBytes, StepTime, measure_experiment
 
 CPU = torch.device("cpu")

@@ -23,15 +23,15 @@ from common.records import read_eeg
 from common.schema import PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
+from train.data.labels import label_rows
+from train.data.recording_kinds import EEGS
+from train.data.store_build import open_store
+from train.data.windows import TrainingWindows
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import FoldModel, RunError, finished_models, model_of, read_oof
 from train.evaluate import evaluate
 from train.export import export
-from train.labels import label_rows
 from train.simulate.recording_files import write_eeg
-from train.store_build import hold_half
-from train.store_index import EEGS
-from train.windows import TrainingWindows
 
 ONE = small(folds=3, stages=[stage(batch_size=8)])
 EXPORTED = ["fold0", "fold0-seed1", "fold1", "fold1-seed1", "fold2", "fold2-seed1", "full", "full-seed1"]
@@ -201,7 +201,7 @@ def test_reading_takes_no_more_memory_for_more_recordings(competition, tmp_path)
     (tmp_path / "train_eegs").mkdir()
     for k in range(160):
         os.link(competition / f"train_eegs/{k % 8}.parquet", tmp_path / f"train_eegs/{k}.parquet")
-    hold_half(EEGS, tmp_path, tmp_path / "store", range(160), workers=1)[0].close()
+    open_store(EEGS, tmp_path, tmp_path / "store", range(160))
     answers, grown = PROCESSES.SimpleQueue(), {}
     for number in (20, 160):  # 17 and 132 MiB of recordings
         rows = pl.DataFrame({"eeg_id": range(number), "eeg_start": [0] * number, "eeg_starts": [[0]] * number})

@@ -16,11 +16,11 @@ from common.errors import KitError
 from common.records import RecordingError
 from infer.__main__ import parser as infer_parser
 from infer.validate import SubmissionError, score
+from train.data.labels import label_rows
+from train.data.windows import TrainingWindows
 from train.engine.run import RunOptions, run_experiment, train_model
 from train.engine.run_folder import RunError, read_run, read_table
 from train.export import export
-from train.labels import label_rows
-from train.windows import TrainingWindows
 
 
 def build(*options):

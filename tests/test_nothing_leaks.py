@@ -12,7 +12,7 @@ from conftest import together
 from common.blend import Blend
 from common.metric import kl_divergence
 from common.schema import CONSENSUS, MANY_VOTES, VOTES
-from train.labels import label_rows, prior_shares
+from train.data.labels import label_rows, prior_shares
 
 PATIENTS, SEED = "32", "5"
 CONFIG = """

@@ -18,12 +18,12 @@ from common.metric import vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import VOTES
 from train.augment.mixing import cut_bands, draw_cuts, mosaic
+from train.data.labels import label_rows, select_rows
+from train.data.published_folds import published_folds
+from train.data.windows import TrainingWindows
 from train.engine.losses import row_loss
 from train.engine.published import as_published
 from train.experiment import load_experiment
-from train.folds import published_folds
-from train.labels import label_rows, select_rows
-from train.windows import TrainingWindows
 
 CONFIGS = Path(__file__).resolve().parents[1] / "train" / "configs"
 TRAIN_EEG, TRAIN_SPECTROGRAM, TEST_EEG, TEST_SPECTROGRAM = 1628180742, 353733, 3911565283, 853520
@@ -144,7 +144,6 @@ def test_training_cuts_the_window_of_the_original(competition, middles, tmp_path
     windows = TrainingWindows(competition, rows, experiment.input, tmp_path / "store")
     made = build_input(windows.cut(np.arange(rows.height)), experiment.input)[:, 0].numpy()
     np.testing.assert_allclose(made, arrays["kaggle-b2"][:1], atol=IMAGE_TOLERANCE, rtol=0)
-    windows.close()
 
 
 @pytest.mark.parametrize("name", KAGGLE)

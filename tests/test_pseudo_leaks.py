@@ -15,15 +15,12 @@ from test_pseudo import experiment_of
 
 from common.schema import VOTES
 from train import __main__ as verbs
+from train.data.labels import label_rows
 from train.engine import fold_model, loop
 from train.engine.optim import ModelOptimizer
-from train.engine.pseudo_labels import (
-    PseudoError,
-    plan_pseudo,
-)
+from train.engine.pseudo_labels import PseudoError, plan_pseudo
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import probability_columns
-from train.labels import label_rows
 from train.simulate.recording_files import write_eeg
 
 HEAD = (

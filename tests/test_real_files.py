@@ -13,10 +13,10 @@ from common.metric import kl_divergence, vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import MANY_VOTES, VOTES
 from common.signal.spectrogram import competition_spectrogram
+from train.data.folds import make_folds
+from train.data.labels import ROW_KEYS, label_rows, prior_shares
+from train.data.sampling import Sampler
 from train.doctor import doctor
-from train.folds import make_folds
-from train.labels import ROW_KEYS, label_rows, prior_shares
-from train.sampling import Sampler
 
 PAIRS = [("train", 1628180742, 353733), ("test", 3911565283, 853520)]
 

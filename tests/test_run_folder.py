@@ -11,6 +11,7 @@ from run_samples import make_rows, write_run
 from training_stage import image, small, stage, write_competition
 
 from train.augment.mixing import CutMix, mix_images
+from train.data.labels import LabelError, label_rows
 from train.engine.loop import train_batch
 from train.engine.run import RunOptions, hold_run, run_experiment
 from train.engine.run_folder import RunError, read_oof
@@ -18,7 +19,6 @@ from train.engine.state import TrainingError
 from train.evaluate import evaluate
 from train.experiment import Augment
 from train.export import export
-from train.labels import LabelError, label_rows
 
 RESUME = RunOptions(resume=True)
 

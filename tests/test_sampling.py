@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from train.sampling import Sampler
+from train.data.sampling import Sampler
 
 # EEG 1 has two vote vectors, of three windows and one; the first vector's windows lie before and after the second's.
 ROWS = pl.DataFrame(

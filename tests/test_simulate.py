@@ -5,28 +5,38 @@ import filecmp
 import json
 from itertools import pairwise
 
+import conftest
 import numpy as np
 import polars as pl
 import pytest
 
 from common.errors import KitError
-from common.schema import CONSENSUS, ELECTRODES, PATTERNS, REGIONS, SFREQ, SPECTROGRAM_FIELDS, VOTES
+from common.schema import (
+    CONSENSUS,
+    ELECTRODES,
+    PATTERNS,
+    REGIONS,
+    SFREQ,
+    SPECTROGRAM_FIELDS,
+    TRAIN_EEGS,
+    TRAIN_SPECTROGRAMS,
+    VOTES,
+)
 from common.signal.spectrogram import competition_spectrogram
 from train.simulate import files
 from train.simulate.files import simulate_competition
 from train.simulate.forward import LEFT
+from train.simulate.patient import record_patient
 from train.simulate.patterns import draw_episode
 from train.simulate.plan import PANEL_SHARES, RecordingPlan, deal_patterns, lay_out, plan_patients
 from train.simulate.raters import draw_votes, probabilities
 
-PATIENTS, SEED = 6, 3
+PATIENTS, SEED = int(conftest.PATIENTS), int(conftest.SEED)
 
 
 @pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("simulated") / "competition"
-    simulate_competition(directory, PATIENTS, SEED, workers=2)
-    return directory
+def competition(road):
+    return road.competition
 
 
 @pytest.fixture
@@ -134,12 +144,18 @@ def test_eeg_reproduces_its_columns_of_the_spectrogram(competition, train, test)
             assert np.sqrt(np.mean(np.log(found[r] / expected) ** 2)) < 0.1
 
 
-def test_same_files_whatever_the_number_of_workers(competition, tmp_path):
-    simulate_competition(tmp_path / "again", PATIENTS, SEED, workers=1)
-    names = sorted(path.relative_to(competition) for path in competition.rglob("*") if path.is_file())
-    assert names == sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
-    _, different, missing = filecmp.cmpfiles(competition, tmp_path / "again", names, shallow=False)
-    assert not different and not missing
+def test_a_patient_has_the_same_files_whoever_simulates_them(competition, train, tmp_path):
+    """By itself, in this process, as among others in several."""
+    plan = next(plan for plan in plan_patients(PATIENTS, SEED) if not plan.hidden)
+    for folder in (TRAIN_EEGS, TRAIN_SPECTROGRAMS):
+        (tmp_path / folder).mkdir()
+    rows = record_patient(plan, tmp_path, SEED)
+    names = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.parquet")]
+    assert names and filecmp.cmpfiles(competition, tmp_path, names, shallow=False) == (names, [], [])
+    own = train.filter(patient_id=plan.patient_id).sort("spectrogram_id", "spectrogram_sub_id")
+    assert own.select(VOTES).rows() == [
+        row.votes for row in sorted(rows, key=lambda r: (r.fields["spectrogram_id"], r.fields["spectrogram_sub_id"]))
+    ]
 
 
 def test_finished_simulation_is_left_alone(competition, capsys):

@@ -1,22 +1,25 @@
 """The store: made, kept, renewed and read; every window is the one of the recording's own file."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from store_stage import LENGTHS, decoded, hold, store_files, whole_file, write_competition, write_eeg
+from store_stage import LENGTHS, contents, counted, hold, stored_values, write_competition, write_eeg
 
 from common.inputs.config import BipolarSequence
 from common.inputs.kaggle_image import KaggleImage
 from common.records import cut
+from common.schema import N_ELECTRODES
 from train import __main__ as train_main
-from train.labels import label_rows
-from train.store import RecordingStore
-from train.store_index import EEGS, HALVES, SPECTROGRAMS, StoreError, read_index, values_file
-from train.windows import TrainingWindows
+from train.data.labels import label_rows
+from train.data.recording_kinds import EEGS, RECORDING_KINDS, SPECTROGRAMS
+from train.data.store import RecordingStore
+from train.data.store_build import StoreError, read_store
+from train.data.windows import TrainingWindows
 
 
 @pytest.fixture(scope="module")
@@ -24,81 +27,81 @@ def competition(tmp_path_factory):
     return write_competition(tmp_path_factory.mktemp("competition"))
 
 
-@pytest.mark.parametrize("half", HALVES, ids=lambda half: half.name)
+def same(one, other):
+    """Equal to the bit, NaN included."""
+    return np.array_equal(np.asarray(one).view(np.uint32), np.asarray(other).view(np.uint32))
+
+
+@pytest.mark.parametrize("kind", RECORDING_KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("on", ["disk", "device"])
-def test_every_window_has_the_bits_of_the_recording(competition, half, on):
+def test_every_window_has_the_bits_of_the_recording(competition, kind, on):
     ids = [100 + k for k in range(len(LENGTHS))]
-    store = RecordingStore(half, competition, competition / "store", ids)
+    store = RecordingStore(kind, competition, competition / "store", ids)
     if on == "device":
         store.load(torch.device("cpu"))
     rng = np.random.default_rng(0)
     for recording in ids:
-        values = half.read(competition / half.folder / f"{recording}.parquet").values
+        values = kind.read(competition / kind.folder / f"{recording}.parquet").values
         n_time = values.shape[-1]
-        assert torch.equal(store.recording(recording).nan_to_num(7e30), torch.from_numpy(values).nan_to_num(7e30))
-        ends = (-half.length, -half.length + 1, -1, 0, n_time - half.length, n_time - 1, n_time, n_time + 5)
-        for start in (*ends, *rng.integers(-half.length, n_time, 5).tolist()):
-            window = store.window(recording, start, half.length).numpy()
-            np.testing.assert_array_equal(window.view(np.uint32), cut(values, start, half.length).view(np.uint32))
+        assert same(store.recording(recording), values)
+        ends = (-kind.length, -kind.length + 1, -1, 0, n_time - kind.length, n_time - 1, n_time, n_time + 5)
+        starts = (*ends, *rng.integers(-kind.length, n_time, 5).tolist())
+        for start, window in zip(starts, store.windows([recording] * len(starts), starts, kind.length), strict=True):
+            assert same(window, cut(values, start, kind.length))
     batch = store.windows([101, 100, 101], [3, -2, 9], 50)
-    assert batch.dtype == torch.float32 and batch.shape == (3, *half.shape, 50)
+    assert batch.dtype == torch.float32 and batch.shape == (3, *kind.shape, 50)
     for window, recording, start in zip(batch, (101, 100, 101), (3, -2, 9), strict=True):
-        assert torch.equal(window.nan_to_num(7e30), store.window(recording, start, 50).nan_to_num(7e30))
-    store.close()
+        assert same(window, store.windows([recording], [start], 50)[0])
 
 
-def test_the_command_makes_both_halves_once(tmp_path, monkeypatch, capsys):
+def test_the_command_makes_both_kinds_once(tmp_path, monkeypatch, capsys):
     competition = write_competition(tmp_path / "competition")
     monkeypatch.setattr(sys, "argv", ["train", "store", "--competition", str(competition)])
     assert train_main.main() == 0
-    shown, before = capsys.readouterr(), store_files(competition)
+    shown, before = capsys.readouterr(), contents(competition)
     assert "eegs.f32: 4 recordings, 0.00 GiB" in shown.out and "spectrograms.f32: 4 recordings" in shown.out
     assert "storing eegs: 100%" in shown.err and set(before) == {
-        f"{half}.{kind}" for half in ("eegs", "spectrograms") for kind in ("f32", "index.jsonl")
+        f"{kind}.{suffix}" for kind in ("eegs", "spectrograms") for suffix in ("f32", "index.jsonl")
     }
-    assert values_file(competition / "store", EEGS).stat().st_size == 80 * sum(LENGTHS)
-    ids = decoded(monkeypatch)
-    assert train_main.main() == 0 and not ids and store_files(competition) == before
+    assert len(stored_values(competition)) == 4 * N_ELECTRODES * sum(LENGTHS)
+    assert train_main.main() == 0 and contents(competition) == before
     assert "storing" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("same_length", [True, False])
-def test_a_changed_file_is_stored_again(tmp_path, monkeypatch, same_length):
-    competition, other = write_competition(tmp_path / "competition"), tmp_path / "other"
-    hold(EEGS, competition)
-    ids = decoded(monkeypatch)
-    write_eeg(competition / "train_eegs/101.parquet", 12_400 if same_length else 11_000, seed=77)
-    hold(EEGS, competition)
-    assert ids == ([101] if same_length else [101, 102, 103])  # those behind a new length move
-    (other / "store").mkdir(parents=True)
-    fresh = write_competition(other, LENGTHS)
-    os.replace(competition / "train_eegs/101.parquet", fresh / "train_eegs/101.parquet")
-    hold(EEGS, fresh)
-    assert whole_file(competition) == whole_file(fresh)
+@pytest.mark.parametrize("n_time", [12_400, 11_000])
+def test_only_a_changed_file_is_read_again(tmp_path, n_time):
+    competition = write_competition(tmp_path)
+    hold(competition)
+    write_eeg(competition / "train_eegs/101.parquet", n_time, seed=77)
+    kind, ids = counted()
+    hold(competition, kind)
+    assert ids == [101]
+    renewed = contents(competition)
+    shutil.rmtree(competition / "store")
+    hold(competition)
+    assert contents(competition) == renewed
 
 
-def test_a_new_and_a_dropped_label_row(tmp_path, monkeypatch):
+def test_a_new_and_a_dropped_label_row(tmp_path):
     competition = write_competition(tmp_path)
     table = (competition / "train.csv").read_text().splitlines()
     (competition / "train.csv").write_text("\n".join(table[:-1]))
-    assert list(hold(EEGS, competition)) == [100, 101, 102]
-    ids = decoded(monkeypatch)
+    assert list(hold(competition)) == [100, 101, 102]
+    kind, ids = counted()
     (competition / "train.csv").write_text("\n".join(table))
-    assert list(hold(EEGS, competition)) == [100, 101, 102, 103] and ids == [103]
+    assert list(hold(competition, kind)) == [100, 101, 102, 103] and ids == [103]
     (competition / "train.csv").write_text("\n".join(table[:-1]))
-    hold(EEGS, competition)
+    hold(competition, kind)
     assert ids == [103]  # what is there and not needed does no harm
 
 
-def test_processes_write_what_one_writes(tmp_path, competition):
-    hold(EEGS, competition)
-    twin = tmp_path / "twin"
-    twin.mkdir()
-    for name in ("train_eegs", "train.csv"):
-        os.symlink(competition / name, twin / name)
-    hold(EEGS, twin, workers=2)
-    for name in ("eegs.f32", "eegs.index.jsonl"):
-        assert (twin / "store" / name).read_bytes() == (competition / "store" / name).read_bytes()
+def test_many_threads_store_what_one_stores(tmp_path):
+    competition = write_competition(tmp_path)
+    hold(competition, threads=1)
+    expected = contents(competition)
+    shutil.rmtree(competition / "store")
+    hold(competition, threads=8)
+    assert contents(competition) == expected
 
 
 def test_the_index_keeps_what_the_reader_found(competition):
@@ -111,36 +114,37 @@ def test_the_index_keeps_what_the_reader_found(competition):
     }
 
 
-# ---- shifts
-
-
 @pytest.mark.parametrize("config", [BipolarSequence(), KaggleImage()], ids=lambda config: config.kind)
 def test_windows_are_shifted_in_seconds(competition, config):
     windows = TrainingWindows(competition, label_rows(competition), config)
     (store,), rows, shifts = windows.stores, np.array([1, 0, 3]), np.array([2.9, -4.0, 0.004])
-    steps = [580, -800, 1] if store.half is EEGS else [1, -2, 0]  # 200 samples, half a column in a second
+    steps = [580, -800, 1] if store.kind is EEGS else [1, -2, 0]  # 200 samples, half a column in a second
     for (chosen, batch), first in zip(windows.batches(rows, 2, torch.device("cpu"), shifts), (0, 2), strict=True):
-        raw = batch.eeg if store.half is EEGS else batch.spectrogram
+        raw = batch.eeg if store.kind is EEGS else batch.spectrogram
         assert chosen.tolist() == rows[first : first + 2].tolist()
         for window, row, step in zip(raw, chosen, steps[first:], strict=False):
-            expected = store.window(100 + row, step, store.half.length)
-            assert torch.equal(window.nan_to_num(7e30), expected.nan_to_num(7e30))
+            assert same(window, store.windows([100 + row], [step], store.kind.length)[0])
 
 
-# ---- memory
+def test_a_gpu_that_is_too_small_is_named(competition, monkeypatch):
+    store = RecordingStore(SPECTROGRAMS, competition, competition / "store", [100])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**30, 8 * 2**30))
+    with pytest.raises(StoreError, match=r"take 0\.00 GiB and .* 4\.00 GiB, of the GPU's 8\.00 GiB 3\.00 GiB are free"):
+        store.load(torch.device("cuda"))
+
 
 PEAK = """
 import resource, sys
 from pathlib import Path
-from train.store_build import hold_half
-from train.store_index import EEGS
-if __name__ == "__main__":
-    folder, n = Path(sys.argv[1]), int(sys.argv[2])
-    hold_half(EEGS, folder, folder / sys.argv[2], range(n), workers=2)
-    print(*(resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+from train.data.recording_kinds import EEGS
+from train.data.store_build import open_store
+folder, n = Path(sys.argv[1]), int(sys.argv[2])
+open_store(EEGS, folder, folder / sys.argv[2], range(n))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_recordings(tmp_path):
     (tmp_path / "train_eegs").mkdir()
     write_eeg(tmp_path / "first.parquet", 10_000, 1)
@@ -149,15 +153,6 @@ def test_memory_does_not_grow_with_the_number_of_recordings(tmp_path):
     peaks = {}
     for n in (20, 200):
         command = [sys.executable, "-c", PEAK, str(tmp_path), str(n)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks[n] = [float(word) for word in done.stdout.split()]
-        assert len(read_index(tmp_path / str(n), EEGS)) == n
-    growth = [large - small for small, large in zip(peaks[20], peaks[200], strict=True)]
-    assert max(growth) < 40, peaks  # MiB; the values grow by 137
-
-
-def test_a_gpu_that_is_too_small_is_named(competition, monkeypatch):
-    store = RecordingStore(SPECTROGRAMS, competition, competition / "store", [100])
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**30, 8 * 2**30))
-    with pytest.raises(StoreError, match=r"take 0\.00 GiB and .* 4\.00 GiB, of the GPU's 8\.00 GiB 3\.00 GiB are free"):
-        store.load(torch.device("cuda"))
+        peaks[n] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        assert len(read_store(tmp_path / str(n), EEGS)[1]) == n
+    assert peaks[200] - peaks[20] < 40, peaks  # MiB; the values grow by 137

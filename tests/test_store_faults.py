@@ -1,30 +1,31 @@
-"""What happens to the store when it or the files are damaged, the disk is full, two want the same."""
+"""A store or files that are damaged, a disk that is full, two builds at once, a build that is ended at any moment."""
 
-import dataclasses
 import errno
+import itertools
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
-from store_stage import LENGTHS, contents, decoded, hold, whole_file, write_competition, write_eeg
+from store_stage import LENGTHS, contents, counted, hold, stored_values, write_competition, write_eeg
 
 from common.inputs.kaggle_image import KaggleImage
-from common.records import Recording, read_eeg
+from common.schema import N_ELECTRODES
 from train import __main__ as train_main
-from train import store_build
-from train.labels import label_rows
-from train.store_build import hold_half
-from train.store_index import EEGS, MissingRecordings, StoreError, read_index, take_lock, values_file
-from train.store_work import in_processes
-from train.windows import TrainingWindows
-
-TRAIN = [sys.executable, "-m", "train"]
+from train.data import store_build
+from train.data.labels import label_rows
+from train.data.recording_kinds import EEGS
+from train.data.store import RecordingStore
+from train.data.store_build import MissingRecordings, StoreError, build_lock, find_files, fits, read_store, values_file
+from train.data.windows import TrainingWindows
 
 
 @pytest.fixture
@@ -32,9 +33,13 @@ def competition(tmp_path):
     return write_competition(tmp_path / "competition")
 
 
+def is_whole(competition):
+    return bool(read_store(competition / "store", EEGS)[1])
+
+
 @pytest.mark.parametrize("damage", ["half an index", "no first line", "short values", "no values", "another format"])
-def test_a_damaged_store_is_made_again(competition, monkeypatch, damage):
-    hold(EEGS, competition)
+def test_a_damaged_store_is_made_again(competition, damage):
+    hold(competition)
     expected, values = contents(competition), values_file(competition / "store", EEGS)
     index = competition / "store/eegs.index.jsonl"
     text = index.read_text()
@@ -43,33 +48,28 @@ def test_a_damaged_store_is_made_again(competition, monkeypatch, damage):
     elif damage == "no first line":
         index.write_text(text.split("\n", 1)[1])
     elif damage == "another format":
-        index.write_text(text.replace('"format":2', '"format":1'))
+        index.write_text(text.replace(f'"format":{store_build.FORMAT}', '"format":1'))
     else:
         os.truncate(values, values.stat().st_size - 4) if damage == "short values" else values.unlink()
-    assert not read_index(competition / "store", EEGS)
-    hold(EEGS, competition)
+    assert not is_whole(competition)
+    hold(competition)
     assert contents(competition) == expected
 
 
 # ---- files that cannot be stored
 
 
-def test_unreadable_recordings_are_all_named_and_the_rest_is_kept(competition, monkeypatch):
+def test_unreadable_recordings_are_all_named_and_the_rest_is_kept(competition):
     eegs = competition / "train_eegs"
-    whole = (eegs / "100.parquet").read_bytes()
-    (eegs / "100.parquet").write_bytes(whole[:-50])
-    (eegs / "102.parquet").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"2 of 4 recordings cannot be stored; do(.|\n)*100\.parquet(.|\n)*102\.parq"):
-        hold(EEGS, competition)
-    (eegs / "100.parquet").write_bytes(whole)
-    pl.DataFrame({"time": [1.0, 2.0]}).write_parquet(eegs / "102.parquet")  # only decoding finds out
-    with pytest.raises(StoreError, match=r"1 of \d recordings cannot be stored(.|\n)*102\.parquet: none of its 1 col"):
-        hold(EEGS, competition)
-    assert not read_index(competition / "store", EEGS)
-    ids = decoded(monkeypatch)
-    write_eeg(eegs / "102.parquet", 301, 2)
-    hold(EEGS, competition)
-    assert ids == [102, 103] or ids == [102]
+    (eegs / "100.parquet").write_bytes((eegs / "100.parquet").read_bytes()[:-50])
+    pl.DataFrame({"time": [1.0, 2.0]}).write_parquet(eegs / "102.parquet")
+    reasons = r"2 of 4 recordings cannot be stored(.|\n)*100\.parquet: not a readable(.|\n)*102\.parquet: none of its 1"
+    with pytest.raises(StoreError, match=reasons):
+        hold(competition)
+    for k, n_time in ((100, 10_000), (102, 301)):
+        write_eeg(eegs / f"{k}.parquet", n_time, k)
+    kind, ids = counted()
+    assert list(hold(competition, kind)) == [100, 101, 102, 103] and ids == [100, 102]
 
 
 def test_the_command_names_missing_and_unreadable_files(competition, monkeypatch, capsys):
@@ -81,63 +81,49 @@ def test_the_command_names_missing_and_unreadable_files(competition, monkeypatch
     assert train_main.main() == 1
     assert "1 of 4 recordings of train.csv are not there, first 101.parquet" in capsys.readouterr().err
     with pytest.raises(MissingRecordings):
-        hold(EEGS, competition)
+        hold(competition)
 
 
-def shortened(path):
-    recording = read_eeg(path)
-    return Recording(recording.values[:, 1:], ())
-
-
-def touched(path):
-    recording = read_eeg(path)
-    os.utime(path, ns=(1, 1))
-    return recording
-
-
-def removed(path):
-    recording = read_eeg(path)
-    path.unlink()
-    return recording
-
-
-@pytest.mark.parametrize(
-    ("read", "reason"),
-    [
-        (shortened, "rows are read, its footer says"),
-        (touched, "changed while the store was made"),
-        (removed, "changed while the store was made"),
-    ],
-)
-def test_files_that_change_meanwhile_are_named(competition, read, reason):
-    with pytest.raises(StoreError, match=rf"4 of 4 recordings(.|\n)*100\.parquet: .*{reason}"):
-        hold(dataclasses.replace(EEGS, read=read), competition)
-    assert not read_index(competition / "store", EEGS)
-
-
-def test_a_process_that_dies_is_named(competition):
-    values = competition / "values"
-    values.write_bytes(b"")
-    with pytest.raises(StoreError, match=r"a process that read recordings was ended.*fewer processes than 2"):
-        list(in_processes(os._exit, [1, 2, 3], 2, values))
+def test_a_file_that_changes_during_the_build_is_read_again(competition):
+    path = competition / "train_eegs/101.parquet"
+    kind, ids = counted()
+    found = find_files(path.parent, range(100, 104))
+    write_eeg(path, 12_400, seed=9)  # after the build looked at the files
+    with build_lock(competition / "store", EEGS):
+        store_build.build(kind, path.parent, competition / "store", found, threads=1)
+    ids.clear()
+    hold(competition, kind)
+    assert ids == [101]
 
 
 # ---- no room, no right, not alone
 
 
-@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])
-def test_a_full_disk_is_named_and_the_build_goes_on(competition, monkeypatch, call):
+def no_room(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("before", ["nothing", "a store"])
+def test_a_full_disk_is_named_and_nothing_passes_for_whole(competition, monkeypatch, before):
+    if before == "a store":
+        hold(competition)
+        write_eeg(competition / "train_eegs/101.parquet", 12_400, seed=9)
     with monkeypatch.context() as patch:
-
-        def full(*_):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        patch.setattr(os, call, full)
+        patch.setattr(os, "fsync", no_room)
         with pytest.raises(StoreError, match=r"eegs\.f32: .*No space left on device.* free: .*--store"):
-            hold(EEGS, competition)
-    assert not read_index(competition / "store", EEGS)
-    hold(EEGS, competition)
-    assert len(whole_file(competition)) == 80 * sum(LENGTHS)
+            hold(competition)
+    assert is_whole(competition) == (before == "a store")  # of the files that it names, with their old times
+    assert not list((competition / "store").glob("*.partial"))
+    hold(competition)
+    assert len(stored_values(competition)) == 4 * N_ELECTRODES * sum(LENGTHS)
+
+
+def test_a_disk_that_is_far_too_small_is_named_before_the_work(competition, monkeypatch):
+    kind, ids = counted()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**6, 0, 10**6))
+    with pytest.raises(StoreError, match=r"eegs\.f32: the eegs take about 0\.00 GiB, 0\.00 GiB are free: make room"):
+        hold(competition, kind)
+    assert not ids
 
 
 def test_without_a_gpu_nothing_is_made_for_it(competition, monkeypatch):
@@ -152,55 +138,131 @@ def on_a_mount(script, *words):
     command = ["unshare", "--map-root-user", "--mount", "sh", "-ec", script, "sh", *map(str, words)]
     if not shutil.which("unshare") or subprocess.run([*command[:3], "true"], capture_output=True).returncode:
         pytest.skip("this machine allows no mount namespaces")
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(competition, tmp_path):
     (tmp_path / "disk").mkdir()
-    script = 'mount -t tmpfs -o size=1m tmpfs "$1"; "$2" -m train store --competition "$3" --store "$1"'
-    done = on_a_mount(script, tmp_path / "disk", sys.executable, competition)
-    assert done.returncode == 1 and done.stderr.count("error: ") == 1
-    assert "eegs.f32: 0.00 GiB cannot be reserved (No space left on device), 0.00 GiB are free" in done.stderr
+    script = 'mount -t tmpfs -o size=2m tmpfs "$1"; "$2" -m train store --competition "$3" --store "$1"; ls "$1"'
+    done = on_a_mount(script.replace("; ls", " || ls"), tmp_path / "disk", sys.executable, competition)
+    assert done.stderr.count("error: ") == 1 and done.stdout.split() == ["eegs.lock"]
+    assert "eegs.f32: No space left on device, 0.00 GiB are free: make room" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_read_only_competition(competition, tmp_path):
     script = 'mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; "$2" -m train store --competition "$1" $3 $4'
-    done = on_a_mount(script, competition, sys.executable, "--workers", "1")
+    done = on_a_mount(script, competition, sys.executable)
     assert done.returncode == 1
     assert "store/eegs.lock: Read-only file system: give a folder that can be written with --store" in done.stderr
     done = on_a_mount(script, competition, sys.executable, "--store", tmp_path / "elsewhere")
-    assert done.returncode == 0 and len(read_index(tmp_path / "elsewhere", EEGS)) == 4
+    assert done.returncode == 0 and len(read_store(tmp_path / "elsewhere", EEGS)[1]) == 4
     shutil.copytree(tmp_path / "elsewhere", competition / "store", copy_function=shutil.copy2)
-    done = on_a_mount(script, competition, sys.executable, "--workers", "1")  # a whole one needs no writing
+    done = on_a_mount(script, competition, sys.executable)  # a whole one needs no writing
     assert done.returncode == 0, done.stderr
 
 
-def test_who_comes_second_waits_and_makes_nothing_again(competition):
-    lock = take_lock(competition / "store", EEGS, alone=True)
-    command = [*TRAIN, "store", "--competition", str(competition)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert "waiting for another process, it is being built" in process.stderr.readline()
-    store_build.build(
-        EEGS,
-        competition / "train_eegs",
-        competition / "store",
-        store_build.find_files(competition / "train_eegs", range(100, 104)),
-        1,
-    )
-    lock.close()
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 0 and "storing spectrograms" in errors and "storing eegs" not in errors
+def test_who_comes_second_waits_and_makes_nothing_again(competition, capfd):
+    kind, ids = counted()
+    second = threading.Thread(target=hold, args=(competition, kind))
+    with build_lock(competition / "store", EEGS):
+        second.start()
+        said = ""
+        while "waiting for another process that makes the store" not in said:
+            assert second.is_alive()
+            said += capfd.readouterr().err
+        source = competition / "train_eegs"
+        store_build.build(EEGS, source, competition / "store", find_files(source, range(100, 104)), threads=1)
+    second.join()
+    assert not ids and is_whole(competition)
 
 
-def test_a_store_in_use_is_not_changed(competition):
-    reader = hold_half(EEGS, competition, competition / "store", range(100, 104))[0]
-    write_eeg(competition / "train_eegs/101.parquet", 12_400, seed=3)
-    before = whole_file(competition)
-    process = subprocess.Popen([*TRAIN, "store", "--competition", str(competition)], stderr=subprocess.PIPE, text=True)
-    assert "waiting for another process, a training or a build is using it" in process.stderr.readline()
-    assert whole_file(competition) == before
-    process.terminate()
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    reader.close()
-    hold(EEGS, competition)
-    assert whole_file(competition) != before
+def test_a_renewed_store_leaves_what_is_read_as_it_was(competition):
+    reader = RecordingStore(EEGS, competition, competition / "store", range(100, 104))
+    expected = EEGS.read(competition / "train_eegs/103.parquet").values
+    write_eeg(competition / "train_eegs/101.parquet", 500, seed=3)
+    assert hold(competition)[103].offset != reader.entries[103].offset
+    np.testing.assert_array_equal(reader.recording(103).numpy(), expected)
+
+
+# ---- ended
+
+
+class PowerCut(BaseException):
+    pass
+
+
+def cut_power(monkeypatch, step):
+    """From the `step`-th change to a file on, nothing changes any more."""
+    steps = itertools.count()
+
+    def guarded(change):
+        def call(*given, **options):
+            if next(steps) >= step:
+                raise PowerCut
+            return change(*given, **options)
+
+        return call
+
+    for place, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (np, "ascontiguousarray")):
+        monkeypatch.setattr(place, name, guarded(getattr(place, name)))
+
+
+@pytest.mark.parametrize("before", ["nothing", "a store of other files"])
+def test_stopped_at_any_step_it_is_not_whole_and_the_next_build_is(tmp_path, monkeypatch, before):
+    """Also when the files are, after that, what they were when the store was whole."""
+    first, second = (write_competition(tmp_path / name, (301, 401, 501)) for name in ("first", "second"))
+    write_eeg(second / "train_eegs/101.parquet", 401, seed=9)
+    expected = {folder: hold(folder) and stored_values(folder) for folder in (first, second)}
+    assert expected[first] != expected[second]
+    for step in itertools.count():
+        folder = shutil.copytree(first, tmp_path / str(step))
+        if before == "nothing":
+            shutil.rmtree(folder / "store")
+        changed = folder / "train_eegs/101.parquet"
+        shutil.copy2(second / "train_eegs/101.parquet", changed)
+        with monkeypatch.context() as patch, suppress(PowerCut):
+            cut_power(patch, step)
+            hold(folder)
+            break
+        if fits(read_store(folder / "store", EEGS)[1], find_files(changed.parent, range(100, 103))):
+            assert stored_values(folder) == expected[second] and step > 8, step
+        for then in (first, second) if step % 2 else (second, first):
+            shutil.copy2(then / "train_eegs/101.parquet", changed)
+            hold(folder)
+            assert stored_values(folder) == expected[then], step
+        shutil.rmtree(folder)
+    assert step > 9 and stored_values(folder) == expected[second]
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from train.data.recording_kinds import EEGS
+from train.data.store_build import open_store
+open_store(EEGS, Path(sys.argv[1]), Path(sys.argv[1]) / "store", range(300))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bytes_written", [1, 2**26])
+def test_a_killed_build_leaves_nothing_that_passes_for_whole(tmp_path, bytes_written):
+    (tmp_path / "train_eegs").mkdir()
+    write_eeg(tmp_path / "one.parquet", 10_000, 0)
+    for k in range(300):
+        os.link(tmp_path / "one.parquet", tmp_path / f"train_eegs/{k}.parquet")
+    pl.DataFrame({"eeg_id": range(300)}).write_csv(tmp_path / "train.csv")
+    process = subprocess.Popen([sys.executable, "-c", BUILD, str(tmp_path)], stderr=subprocess.DEVNULL)
+    partial = tmp_path / "store/eegs.f32.partial"
+    while not partial.is_file() or partial.stat().st_size < bytes_written:
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not is_whole(tmp_path)
+    hold(tmp_path)
+    values = np.fromfile(values_file(tmp_path / "store", EEGS), np.float32).reshape(300, -1)
+    assert np.array_equal(values, np.broadcast_to(values[0], values.shape), equal_nan=True)
+    np.testing.assert_array_equal(values[0], EEGS.read(tmp_path / "one.parquet").values.ravel())
+    assert not partial.exists()

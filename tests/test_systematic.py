@@ -10,12 +10,13 @@ from conftest import command
 from doctor_stage import copy_of, run_doctor, sound_competition
 from eeg_samples import eeg_like
 
-from common.records import SystematicError, another_rate, read_eeg, systematic
+from common.records import read_eeg
+from common.systematic import SystematicError, another_rate, systematic
 from infer.submit import submit
-from train.labels import label_rows
+from train.data.labels import label_rows
+from train.data.recording_kinds import EEGS, SPECTROGRAMS
+from train.data.windows import check_first_files
 from train.simulate.recording_files import write_eeg
-from train.store_index import EEGS, SPECTROGRAMS
-from train.windows import check_first_files
 
 # ---- what counts
 

@@ -25,13 +25,13 @@ from training_stage import (
 
 from common.models.build import build_model
 from common.schema import PATTERNS, VOTES
+from train.data.labels import label_rows
+from train.data.windows import TrainingWindows
 from train.engine import fold_model
 from train.engine.distributed import Distributed
 from train.engine.loop import cut_batches, predict_rows
 from train.engine.state import FoldData
 from train.experiment import Stage
-from train.labels import label_rows
-from train.windows import TrainingWindows
 
 CPU = torch.device("cpu")
 

@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 
 from common.schema import VOTES
+from train.data.labels import label_rows
+from train.data.store_build import MissingRecordings
+from train.data.windows import TrainingWindows
 from train.engine import fold_model
 from train.engine.optim import ModelOptimizer
 from train.engine.plan import parse_folds
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import RunError
-from train.labels import label_rows
-from train.store_index import MissingRecordings
-from train.windows import TrainingWindows
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
 

@@ -19,11 +19,11 @@ from common.schema import PATTERNS, VOTES
 from common.signal.montage import mirror_spectrogram, shift_time
 from common.views import PLAIN, View
 from train.__main__ import parser
+from train.data.windows import TrainingWindows
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import RunError
 from train.out_of_fold import read_out_of_fold
 from train.views import predict_views
-from train.windows import TrainingWindows
 
 VIEWS = (PLAIN, View(mirror=True), View(shift=4))
 # A net to which left is not right, as it is to the wave net, and after few steps far from constant.

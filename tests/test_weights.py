@@ -16,10 +16,10 @@ from common.models.build import build_model
 from common.predict import predict
 from common.weights import WeightsError, find_weights, load_weights
 from infer.submit import submit
+from train.data.labels import label_rows
+from train.data.windows import TrainingWindows
 from train.engine.run_folder import read_run
 from train.export import export
-from train.labels import label_rows
-from train.windows import TrainingWindows
 
 CPU = torch.device("cpu")
 IMAGE, WAVE = "hms-tiny-image", "hms-tiny-wave"

@@ -27,14 +27,14 @@ def add_data_verbs(commands: Any) -> None:
         "store",
         help="the recordings as flat arrays that training reads",
         description=(
-            "Write the recordings of train.csv to DIR/store as two flat float32 arrays with an index. What is there "
-            "and still fits the files stays; ended at any moment, the same command goes on. `run` does this by itself "
-            "for the recordings its input looks at. Example: python -m train store --competition data/hms"
+            "Write the recordings of train.csv to DIR/store as two flat float32 arrays with an index. Recordings whose "
+            "files did not change are not read again. `run` does this by itself for the recordings its input looks "
+            "at. Example: python -m train store --competition data/hms"
         ),
     )
     verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with train.csv")
     verb.add_argument("--store", type=Path, metavar="STORE", help="another place for it (default: DIR/store)")
-    verb.add_argument("--workers", type=at_least_one, metavar="N", help="processes that read (default: the cores)")
+    verb.add_argument("--workers", type=at_least_one, metavar="N", help="threads that read (default: 4)")
     verb.set_defaults(run=verbs.run_store)
 
     verb = commands.add_parser(

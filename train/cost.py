@@ -15,10 +15,10 @@ from common.errors import KitError
 from common.memory import keep_freed_memory
 from common.predict import pick_device
 from common.schema import PATTERNS
+from train.data.labels import ROW_KEYS, select_rows
 from train.data.row_selection import RowSelection
 from train.engine.published import SELECTIONS
 from train.experiment import Experiment, Training, load_experiment
-from train.labels import ROW_KEYS, select_rows
 from train.measure import MeasureError, Measurement, measure_experiment
 
 # Label rows of the competition by their number of votes N, and how many of them are unanimous, as counted in its

@@ -37,6 +37,9 @@ from common.schema import (
     TEST_TABLE,
     TRAIN_TABLE,
 )
+from train.data.folds import FoldError, fold_table, folds_from_table, make_folds, read_fold_table
+from train.data.labels import OFFSETS, LabelError, label_rows
+from train.data.recording_kinds import EEGS, RECORDING_KINDS, SPECTROGRAMS, RecordingKind
 from train.doctor_files import Facts, Source, examine_all, files_in
 from train.doctor_findings import (
     COSTS_ROWS,
@@ -50,9 +53,6 @@ from train.doctor_findings import (
 from train.doctor_numbers import MICROVOLT_BINS, SHARE_BINS, electrode_numbers, recording_numbers
 from train.doctor_recordings import RESTORE, answered, findings_of, same_content
 from train.doctor_tables import changes_within_eegs, findings_of_test, read_table, table_numbers, train_findings
-from train.folds import FoldError, fold_table, folds_from_table, make_folds, read_fold_table
-from train.labels import OFFSETS, LabelError, label_rows
-from train.store_index import EEGS, HALVES, SPECTROGRAMS, Half
 
 FORMAT = 1
 THREADS_A_CORE = 2  # one waits for the disk, or for the threads of polars, while the other counts
@@ -139,7 +139,7 @@ def doctor(
     findings += findings_of_test(test, tables[SAMPLE_SUBMISSION], train)
     facts: dict[str, list[Facts]] = {}
     reading: dict[str, dict[str, Any]] = {}
-    for half in HALVES:
+    for half in RECORDING_KINDS:
         for folder, table in zip(FOLDERS[half.name], (train, test), strict=True):
             if test_only and folder == half.folder:
                 continue
@@ -180,7 +180,7 @@ def look_at_folds(competition: Path, folds: int | Path) -> tuple[dict[str, Any] 
 
 
 def look_at_folder(
-    competition: Path, half: Half, folder: str, table: pl.DataFrame | None
+    competition: Path, half: RecordingKind, folder: str, table: pl.DataFrame | None
 ) -> tuple[list[Source], list[Finding], set[int]]:
     """The folder's files, what is missing or too many in it, and the ids that the table names."""
     files, strange = files_in(competition / folder)
@@ -190,7 +190,7 @@ def look_at_folder(
         known = table.filter(pl.col(half.column).is_not_null())
         named = {int(i) for i in known[half.column].unique()}
         if training:
-            offset = OFFSETS[HALVES.index(half)]
+            offset = OFFSETS[RECORDING_KINDS.index(half)]
             by_id = known.drop_nulls(offset).group_by(half.column).agg(pl.col(offset).unique().sort())
             # To whole samples and columns, as label rows do.
             starts = {int(i): tuple(int(start * half.rate) for start in found) for i, found in by_id.iter_rows()}
@@ -216,7 +216,7 @@ def look_at_folder(
 def patients_of(train: pl.DataFrame | None, test: pl.DataFrame | None) -> dict[tuple[str, int], int]:
     """The patient of each recording, by folder and id."""
     found = {}
-    for half in HALVES:
+    for half in RECORDING_KINDS:
         for folder, table in zip(FOLDERS[half.name], (train, test), strict=True):
             if table is not None and "patient_id" in table.columns:
                 for recording, patient in table.select(half.column, "patient_id").drop_nulls().iter_rows():

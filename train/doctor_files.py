@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from common.records import Recording, RecordingError
 from common.schema import ELECTRODES, SFREQ, SPECTROGRAM_STEP_SECONDS
-from train.store_index import EEGS, Half
+from train.data.recording_kinds import EEGS, RecordingKind
 
 EKG = ELECTRODES.index("EKG")
 SCALP = slice(0, EKG)
@@ -34,7 +34,7 @@ class KeptFile(PosixPath):
 class Source:
     """A file to be read: `starts` are those of its windows in train.csv, samples or columns."""
 
-    half: Half
+    half: RecordingKind
     folder: str  # of the competition
     id: int
     path: Path

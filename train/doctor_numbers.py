@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from common.schema import ELECTRODES
+from train.data.recording_kinds import EEGS
 from train.doctor_files import SCALP, Facts
-from train.store_index import EEGS
 
 SHARE_BINS = (0.0, 1e-9, 0.001, 0.01, 0.1, 0.5, 1.0 - 1e-9, 1.0)  # none, ever more, all
 MICROVOLT_BINS = (0.0, 1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5, 1e9)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from common.records import EXPECTED, another_rate, systematic
 from common.schema import ELECTRODES, REGIONS
+from common.systematic import EXPECTED, another_rate, systematic
+from train.data.recording_kinds import EEGS, SPECTROGRAMS
 from train.doctor_files import EKG, SCALP, Facts
 from train.doctor_findings import (
     COSTS_ROWS,
@@ -17,7 +18,6 @@ from train.doctor_findings import (
     Finding,
     found,
 )
-from train.store_index import EEGS, SPECTROGRAMS
 
 OUTLIER_MICROVOLTS = 1000.0  # from the electrode's mean: no brain's; what the loudest seizures stay below
 MOSTLY = 0.5  # share of a recording from which an electrode counts as flat, a region as silent

@@ -10,9 +10,9 @@ import polars as pl
 
 from common.metric import kl_divergence, refusals, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
+from train.data.labels import ROW_KEYS, prior_shares
 from train.engine.run_folder import ROWS, RunError, finished_models, probability_columns, read_oof, read_run, read_table
 from train.experiment import Experiment
-from train.labels import ROW_KEYS, prior_shares
 from train.scores import interval, many_votes, mean_over, resampled_means, row_choices
 
 FLOOR, PRIOR = "floor (the generating probabilities)", "class prior"

@@ -9,12 +9,12 @@ import polars as pl
 from common.blend import Blend, Published, combine, load_blend
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, VOTES
+from train.data.labels import select_rows
 from train.engine.published import SUFFIX, as_published
 from train.engine.run_folder import ROWS, RunError, finished_models, probability_columns, read_oof, read_run, read_table
 from train.evaluate import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
 from train.experiment import Experiment, Training, load_experiment
 from train.experiment_words import published_words, recipe_words
-from train.labels import select_rows
 
 CONFIGS, BLENDS = Path(__file__).parent / "configs", Path(__file__).parent / "blends"
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]

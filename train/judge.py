@@ -27,7 +27,7 @@ import numpy as np
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS
 from train.blend import RULE, FittedBlend, bounds
-from train.labels import vote_totals
+from train.data.labels import vote_totals
 from train.scores import RESAMPLES, resampled_means
 
 BINS = np.linspace(0, 1, 11)  # of probabilities

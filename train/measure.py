@@ -19,13 +19,13 @@ from common.errors import KitError
 from common.inputs.base import Windows, needs_eeg, needs_spectrogram, with_constants
 from common.models.build import build_model
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
+from train.data.sampling import Sampler, Samples
 from train.engine.begin import training_constants
 from train.engine.distributed import Distributed
 from train.engine.loop import VALIDATION_BATCH, predict_rows, train_epoch
 from train.engine.optim import ModelOptimizer, make_optimizer, pick_precision
 from train.engine.state import Epoch, FoldData, TrainState
 from train.experiment import Experiment
-from train.sampling import Sampler, Samples
 
 NOISE_WINDOWS = 64  # different ones, used again and again
 MICROVOLTS = 50.0  # their deviation

@@ -13,8 +13,8 @@ from common.blend import Provenance, Source
 from common.errors import KitError
 from common.files import sha256_of
 from common.schema import MANY_VOTES, PATTERNS, VOTES
+from train.data.labels import ROW_KEYS, vote_totals
 from train.engine.run_folder import CONFIG, OOF, read_run, read_table
-from train.labels import ROW_KEYS, vote_totals
 from train.provenance import kit_commit
 
 ROUNDING = 5e-4  # between probabilities that are one and the same, written in half precision

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.files import write_via
 from common.schema import MANY_VOTES, PATTERNS
 from train import report_numbers as numbers
-from train.labels import vote_totals
+from train.data.labels import vote_totals
 from train.provenance import kit_commit
 from train.report_charts import Axis, patients_against_prior, ranked_patients, reliability_chart
 from train.report_doctor import quality, read_doctor, remarks_on

@@ -9,8 +9,8 @@ import numpy as np
 
 from common.metric import vote_shares
 from common.schema import PATTERNS
+from train.data.labels import vote_totals
 from train.judge import VOTE_BINS, calibration_curve, calibration_error
-from train.labels import vote_totals
 from train.report_read import Entry, Material
 from train.scores import interval, one_per_eeg, resampled_means
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.labels import vote_totals
+from train.data.labels import vote_totals
 
 RESAMPLES, BOOTSTRAP_SEED = 2000, 0
 INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores

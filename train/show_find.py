@@ -28,8 +28,8 @@ from common.schema import (
     WINDOW_SAMPLES,
 )
 from common.signal.spectrogram import rebuild_spectrogram
+from train.data.labels import label_rows, read_train_table
 from train.engine.run_folder import OOF, read_run, read_table
-from train.labels import label_rows, read_train_table
 
 
 class ShowError(KitError):

@@ -13,20 +13,20 @@ def run_simulate(arguments: argparse.Namespace) -> None:
 
 
 def run_store(arguments: argparse.Namespace) -> None:
-    from train.labels import label_rows
-    from train.store_build import gibibytes, hold_half
-    from train.store_index import HALVES, STORE, end_of, values_file
-    from train.windows import check_first_files
+    from common.parallel import READERS
+    from train.data.labels import label_rows
+    from train.data.recording_kinds import RECORDING_KINDS
+    from train.data.store_build import STORE, gibibytes, open_store, values_file
+    from train.data.windows import check_first_files
 
     store = arguments.store or arguments.competition / STORE
     rows = label_rows(arguments.competition)
-    for half in HALVES:
-        check_first_files(half, arguments.competition, rows)
-    for half in HALVES:
-        lock, entries = hold_half(half, arguments.competition, store, rows[half.column], arguments.workers)
-        lock.close()
-        size = gibibytes(end_of(entries.values(), half))
-        print(f"{values_file(store, half)}: {len(entries)} recordings, {size}")
+    for kind in RECORDING_KINDS:
+        check_first_files(kind, arguments.competition, rows)
+    for kind in RECORDING_KINDS:
+        threads = arguments.workers or READERS
+        values, entries = open_store(kind, arguments.competition, store, rows[kind.column], threads)
+        print(f"{values_file(store, kind)}: {len(entries)} recordings, {gibibytes(values.nbytes)}")
 
 
 def run_doctor(arguments: argparse.Namespace) -> None:
@@ -47,9 +47,11 @@ def run_doctor(arguments: argparse.Namespace) -> None:
 
 
 def run_folds(arguments: argparse.Namespace) -> None:
-    from train.folds import write_folds
+    from train.data.folds import make_folds, write_folds
+    from train.data.published_folds import published_folds
 
-    write_folds(arguments.competition, arguments.out, arguments.published, arguments.folds)
+    make = published_folds if arguments.published else make_folds
+    write_folds(arguments.competition, arguments.out, make, arguments.folds)
 
 
 def run_train(arguments: argparse.Namespace) -> None:

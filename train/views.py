@@ -6,7 +6,6 @@ view, each further view alone, and the means of the plain one with the first, th
 them when it has time for so many.
 """
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from common.predict import pick_device, predict, seen_as
 from common.schema import MANY_VOTES, PATTERNS, VOTES
 from common.views import PLAIN, View
 from train.blend import bounds
+from train.data.windows import TrainingWindows
 from train.engine.loop import VALIDATION_BATCH
 from train.engine.run_folder import (
     ROWS,
@@ -40,7 +40,6 @@ from train.engine.run_folder import (
 from train.experiment import Experiment
 from train.score_text import aligned, between, number
 from train.scores import RESAMPLES, many_votes, resampled_means
-from train.windows import TrainingWindows
 
 SAME = 0.01  # between a probability predicted again and the run's own, on whatever device
 
@@ -72,10 +71,8 @@ def predict_views(
     members = [member for member in finished_models(run) if len(member.held_out) == 1]
     said, models = np.zeros((len(views), rows.height, len(PATTERNS))), np.zeros(rows.height)
     fold = rows["fold"].to_numpy()
-    with (
-        closing(TrainingWindows(competition, rows, experiment.input, store)) as windows,
-        tqdm(total=sum(int((fold == m.held_out[0]).sum()) for m in members), desc="predict", unit="row") as bar,
-    ):
+    windows = TrainingWindows(competition, rows, experiment.input, store)
+    with tqdm(total=sum(int((fold == m.held_out[0]).sum()) for m in members), desc="predict", unit="row") as bar:
         for member in members:
             net, seen = load_member(run, member, experiment, where)
             held_out = np.flatnonzero(fold == member.held_out[0])

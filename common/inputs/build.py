@@ -13,16 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.cores import on_each_core
-from common.inputs.base import (
-    Constants,
-    Input,
-    Windows,
-    constants_wanted,
-    needs_eeg,
-    needs_spectrogram,
-    with_constants,
-)
+from common.inputs.base import Constants, Input, Windows, constants_wanted, needs_eeg, needs_spectrogram, with_constants
+from common.parallel import parallel_map
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
 
 GPU_GROUP = 32  # windows that a GPU makes at once
@@ -95,7 +87,7 @@ def build_input(windows: Windows, config: Any) -> Tensor:
         if device.type == "cuda":
             made = [config.make(group) for group in whole]
         else:
-            made = on_each_core(lambda group: make_exactly(config, group), whole)
+            made = parallel_map(lambda group: make_exactly(config, group), whole)
     return torch.cat(made)[:n_windows]
 
 

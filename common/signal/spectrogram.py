@@ -7,7 +7,7 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from common.cores import on_each_core
+from common.parallel import parallel_map
 from common.schema import (
     N_FREQUENCIES,
     REGIONS,
@@ -103,7 +103,7 @@ def competition_spectrogram(eeg: Tensor | np.ndarray, filtered: bool = False) ->
         return multitaper_power(differences if filtered else band_passed(differences)).nanmean(dim=0)
 
     chains = bipolar(eeg.double(), CHAIN_PAIRS).chunk(len(REGIONS))
-    return torch.stack(on_each_core(region, chains)).transpose(-2, -1).float()
+    return torch.stack(parallel_map(region, chains)).transpose(-2, -1).float()
 
 
 def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:

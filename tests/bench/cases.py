@@ -19,13 +19,14 @@ from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.inputs.config import BipolarSequence, EegMelImage, KaggleImage
 from common.inputs.panels import percentiles
-from common.records import central, read_ahead, read_eeg, read_spectrogram
+from common.parallel import read_ahead
+from common.records import central, read_eeg, read_spectrogram
 from common.schema import SFREQ, TRAIN_EEGS, WINDOW_SAMPLES
 from common.signal.spectrogram import competition_spectrogram
+from train.data.recording_kinds import EEGS
+from train.data.store import RecordingStore
 from train.simulate.processes import ONE_THREAD, environment
 from train.simulate.recording_files import write_eeg
-from train.store import RecordingStore
-from train.store_index import EEGS
 
 IMAGE_BOUND, SIGNAL_BOUND = 2e-5, 1e-5  # image units; share of the value
 MEL, KAGGLE, SEQUENCE = EegMelImage(), KaggleImage(), BipolarSequence(phase="causal")
@@ -237,7 +238,4 @@ def stored_case(samples: Samples) -> Iterator[Case]:
         competition = Path(folder) / "competition"
         files = write_train_eegs(competition, samples.recording)
         store = RecordingStore(EEGS, competition, Path(folder) / "store", files)
-        try:
-            yield store_case(samples, store, files)
-        finally:
-            store.close()
+        yield store_case(samples, store, files)

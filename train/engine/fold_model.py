@@ -13,6 +13,7 @@ from tqdm import tqdm
 from common.files import sha256_of, write_json
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, VOTES
+from train.data.labels import vote_totals
 from train.engine.begin import begin
 from train.engine.checkpoint import (
     best_of_stage,
@@ -31,7 +32,6 @@ from train.engine.pseudo_labels import PseudoLabels
 from train.engine.run_folder import BEST, FOLD, LAST, OOF, STATE, FoldModel, probability_columns
 from train.engine.state import Epoch, FoldData, TrainingError, TrainState
 from train.experiment import Experiment
-from train.labels import vote_totals
 
 SECONDS_BETWEEN_SAVES = 600.0  # within an epoch
 

@@ -18,13 +18,13 @@ from common.metric import vote_shares
 from common.predict import predict
 from train.augment.mixing import mix_images, mix_windows
 from train.augment.signal import change_signals, draw_shifts, draw_signal_changes
+from train.data.labels import vote_totals
+from train.data.sampling import Samples
 from train.engine.distributed import Distributed
 from train.engine.losses import row_loss, soft_target
 from train.engine.optim import ModelOptimizer
 from train.engine.state import Batch, Epoch, FoldData, TrainingError, TrainState, count_batches
 from train.experiment import Experiment, Stage
-from train.labels import vote_totals
-from train.sampling import Samples
 
 VALIDATION_BATCH = 16
 LOSSES_AT_ONCE = 16  # batches between two looks at the losses

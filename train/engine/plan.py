@@ -13,12 +13,12 @@ import torch
 from common.inputs.build import input_shape
 from common.models.build import build_model
 from common.schema import VOTES
+from train.data.folds import folds_from_table, make_folds, read_fold_table
+from train.data.labels import label_rows
 from train.engine.pretrained import initialise
 from train.engine.run_folder import FoldModel, RunError
 from train.engine.state import stage_rows
 from train.experiment import Experiment
-from train.folds import folds_from_table, make_folds, read_fold_table
-from train.labels import label_rows
 
 
 @dataclass(frozen=True)

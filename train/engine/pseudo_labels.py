@@ -22,6 +22,7 @@ import polars as pl
 
 from common.errors import KitError
 from common.schema import PATTERNS, VOTES
+from train.data.labels import select_rows, vote_totals
 from train.engine.run_folder import (
     FOLD,
     FOLD_TABLE,
@@ -37,7 +38,6 @@ from train.engine.run_folder import (
     read_table,
 )
 from train.experiment import Experiment, Stage
-from train.labels import select_rows, vote_totals
 
 SAME_ROWS = ("label_id", "eeg_id", "patient_id", *VOTES)  # of label rows; windows may differ
 

@@ -18,10 +18,10 @@ from common.metric import kl_divergence, vote_shares
 from common.predict import predict
 from common.strict import ConfigError
 from train.augment.mixing import mix_images
+from train.data.labels import select_rows
 from train.engine.loop import generator
 from train.engine.state import Epoch, Selection, TrainState
 from train.experiment import Bug, Experiment, parse_experiment
-from train.labels import select_rows
 
 SUFFIX = "-as-published"
 BATCH = 32

@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +12,9 @@ import polars as pl
 from common.files import write_text, write_via
 from common.recipe import as_json
 from common.schema import PATTERNS, VOTES
+from train.data.folds import fold_table
+from train.data.sampling import Sampler
+from train.data.windows import TrainingWindows
 from train.engine.checkpoint import write_whole
 from train.engine.distributed import Distributed, join_processes
 from train.engine.fold_model import train_model
@@ -38,9 +41,6 @@ from train.engine.run_folder import (
 )
 from train.engine.state import FoldData
 from train.experiment import Experiment
-from train.folds import fold_table
-from train.sampling import Sampler
-from train.windows import TrainingWindows
 
 # ---- the run folder
 
@@ -113,7 +113,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
         if not distributed.is_main:
             distributed.barrier()  # the store is made by one
         windows = TrainingWindows(competition, rows, experiment.input, options.store, options.store_on_gpu)
-        with closing(windows), hold_run(run) if distributed.is_main else nullcontext():
+        with hold_run(run) if distributed.is_main else nullcontext():
             if distributed.is_main:
                 start_folder(run, experiment, rows)
                 distributed.barrier()

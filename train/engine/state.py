@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import KitError
+from train.data.labels import select_rows
+from train.data.sampling import Sampler
+from train.data.windows import TrainingWindows
 from train.engine.distributed import Distributed
 from train.experiment import Experiment, Stage
-from train.labels import select_rows
-from train.sampling import Sampler
-from train.windows import TrainingWindows
 
 
 class TrainingError(KitError):

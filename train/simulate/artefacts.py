@@ -72,7 +72,7 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
 
 
 def eyes(artefacts: Artefacts, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Blinks and glances on the scalp: (19, n)."""
+    """Blinks and glances on the scalp: (scalp, n)."""
     blinks = event_times(n / SFREQ, artefacts.blink_rate, rng)
     wave = pulse_train(blinks, artefacts.blink * rng.lognormal(0, 0.25, len(blinks)), bump(0.2), n)
     scalp = np.outer(eye_field(vertical=True), wave)
@@ -82,7 +82,7 @@ def eyes(artefacts: Artefacts, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def add_muscle(eeg: np.ndarray, artefacts: Artefacts, rng: np.random.Generator) -> None:
-    """Bursts above 15 Hz on one to four electrodes each, most often temporal; changes eeg (20, n)."""
+    """Bursts above 15 Hz on one to four electrodes each, most often temporal; changes eeg (electrodes, n)."""
     n = eeg.shape[1]
     near_muscle = [3.0 if name in ("F7", "F8", "T3", "T4", "Fp1", "Fp2") else 1.0 for name in SCALP]
     share = np.array(near_muscle) / sum(near_muscle)
@@ -95,7 +95,7 @@ def add_muscle(eeg: np.ndarray, artefacts: Artefacts, rng: np.random.Generator) 
 
 
 def add_pops(eeg: np.ndarray, artefacts: Artefacts, rng: np.random.Generator) -> None:
-    """Steps at one electrode that decay as the amplifier recovers; changes eeg (20, n)."""
+    """Steps at one electrode that decay as the amplifier recovers; changes eeg (electrodes, n)."""
     n = eeg.shape[1]
     for start in event_times(n / SFREQ, artefacts.pop_rate, rng):
         first = int(start * SFREQ)
@@ -125,7 +125,7 @@ def add_common_mode(eeg: np.ndarray, artefacts: Artefacts, rng: np.random.Genera
 
 
 def add_gaps(eeg: np.ndarray, artefacts: Artefacts, rng: np.random.Generator) -> None:
-    """Stretches of 0.2 to 6 s in which nothing was recorded; changes eeg (20, n)."""
+    """Stretches of 0.2 to 6 s in which nothing was recorded; changes eeg (electrodes, n)."""
     n = eeg.shape[1]
     for start in event_times(n / SFREQ, artefacts.gap_rate, rng):
         first = int(start * SFREQ)
@@ -133,7 +133,7 @@ def add_gaps(eeg: np.ndarray, artefacts: Artefacts, rng: np.random.Generator) ->
 
 
 def add_artefacts(eeg: np.ndarray, artefacts: Artefacts, rng: np.random.Generator) -> None:
-    """Put the artefacts of a recording into eeg (20, n), microvolts, in place."""
+    """Put the artefacts of a recording into eeg (electrodes, n), microvolts, in place."""
     n = eeg.shape[1]
     eeg[: len(SCALP)] += eyes(artefacts, n, rng)
     add_muscle(eeg, artefacts, rng)

@@ -72,14 +72,14 @@ def spectrum(background: Background, f: np.ndarray, posterior: np.ndarray) -> np
 
 
 def render_background(background: Background, n: int, rng: np.random.Generator) -> np.ndarray:
-    """The background on the scalp, referential, microvolts: (19, n) float32."""
-    fields, positions = background_fields(N_SOURCES, rng)  # (sources, 19), (sources, 3)
+    """The background on the scalp, referential, microvolts: (scalp, n) float32."""
+    fields, positions = background_fields(N_SOURCES, rng)  # (sources, scalp), (sources, 3)
     posterior = np.clip(0.5 - positions[:, 1], 0, 1)
     sources = coloured_noise(n, N_SOURCES, lambda f: spectrum(background, f, posterior), rng)
     for source, place in zip(sources, positions, strict=True):
         side = background.side_gain[0 if np.sign(place[0]) == LEFT else 1] if abs(place[0]) > 0.1 else 1.0
         source *= np.float32(side) * np.exp(background.modulation * slow_noise(n, 0.1, rng))
-    scalp = fields.T @ sources  # (19, n)
+    scalp = fields.T @ sources  # (scalp, n)
     every_tenth = bipolar_matrix() @ scalp[:, :: SFREQ // 20]  # enough samples for a median
     scalp *= np.float32(background.median / np.median(np.abs(every_tenth)))
     noise = rng.standard_normal((len(SCALP), n), dtype=np.float32)

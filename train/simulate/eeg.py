@@ -21,7 +21,7 @@ def simulate_eeg(
 ) -> np.ndarray:
     """The stream of one recording at 200 Hz.
 
-    Returns (20, seconds * 200) float32, microvolts, referential, electrodes in schema order, NaN where
+    Returns (electrodes, seconds * SFREQ) float32, microvolts, referential, electrodes in schema order, NaN where
     nothing was recorded. Raises ValueError when an episode leaves the recording.
     """
     n = round(seconds * SFREQ)

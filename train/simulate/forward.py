@@ -30,12 +30,12 @@ def direction(inclination: float, azimuth: float) -> np.ndarray:
 
 
 def electrode_positions() -> np.ndarray:
-    """Positions of the 19 scalp electrodes in schema order, (19, 3)."""
+    """Positions of the scalp electrodes in schema order, (scalp, 3)."""
     return np.stack([direction(*ANGLES[name]) for name in SCALP])
 
 
 def bipolar_matrix() -> np.ndarray:
-    """Differences of neighbours, 16 along the four chains and 2 along the midline: (18, 19)."""
+    """Differences of neighbours along the chains and the midline: (pairs, scalp)."""
     pairs = [pair for chain in (*CHAINS.values(), MIDLINE) for pair in pairwise(chain)]
     matrix = np.zeros((len(pairs), len(SCALP)))
     for row, (anode, cathode) in enumerate(pairs):
@@ -44,13 +44,13 @@ def bipolar_matrix() -> np.ndarray:
 
 
 def dipole_field(position: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """Potential of one dipole at the 19 scalp electrodes, (19,); position and moment are (3,)."""
+    """Potential of one dipole at the scalp electrodes, (scalp,); position and moment are (3,)."""
     d = electrode_positions() - position  # (electrodes, 3)
     return d @ moment / np.linalg.norm(d, axis=1) ** 3
 
 
 def normalise(field: np.ndarray) -> np.ndarray:
-    """Scale a field (19,) so that its largest bipolar difference is one: amplitudes are then bipolar ones."""
+    """Scale a field (scalp,) so that its largest bipolar difference is one: amplitudes are then bipolar ones."""
     return (field / np.abs(bipolar_matrix() @ field).max()).astype(np.float32)
 
 
@@ -61,7 +61,7 @@ def random_moment(position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def background_fields(n_sources: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sources all over the upper head: fields (n_sources, 19) and their positions (n_sources, 3)."""
+    """Sources all over the upper head: fields (n_sources, scalp) and their positions (n_sources, 3)."""
     fields, positions = [], []
     for _ in range(n_sources):
         place = direction(rng.uniform(10, 100), rng.uniform(0, 360)) * rng.uniform(0.3, 0.8)
@@ -71,7 +71,7 @@ def background_fields(n_sources: int, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def lateral_field(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Two to four neighbouring dipoles under one hemisphere and a weak mirror image of them, (19,)."""
+    """Two to four neighbouring dipoles under one hemisphere and a weak mirror image of them, (scalp,)."""
     azimuth, inclination = rng.uniform(-60, 60), rng.uniform(45, 80)
     field = np.zeros(len(SCALP))
     leak = rng.uniform(0, 0.35)  # what crosses over: the other side always shows some of it
@@ -84,7 +84,7 @@ def lateral_field(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def generalised_field(frontal: bool, rng: np.random.Generator) -> np.ndarray:
-    """Pairs of dipoles mirrored at the midline, a front and a back one, sometimes one between them, (19,)."""
+    """Pairs of dipoles mirrored at the midline, a front and a back one, sometimes one between them, (scalp,)."""
     front, back = rng.uniform(35, 75), rng.uniform(-60, 30)
     back_weight = rng.uniform(0.1, 0.4) if frontal else rng.uniform(0.4, 1.5)
     field = np.zeros(len(SCALP))
@@ -100,7 +100,7 @@ def generalised_field(frontal: bool, rng: np.random.Generator) -> np.ndarray:
 
 
 def eye_field(vertical: bool) -> np.ndarray:
-    """Both eyeballs, turned upwards (a blink) or to one side, (19,)."""
+    """Both eyeballs, turned upwards (a blink) or to one side, (scalp,)."""
     # The eyes lie in front of and below Fp1 and Fp2, outside the sphere; a blink makes the front positive.
     moment = np.array([0.0, 0.3, 1.0]) if vertical else np.array([1.0, 0.0, 0.0])
     left, right = (dipole_field(np.array([x, 1.05, -0.35]), moment) for x in (-0.33, 0.33))

@@ -59,7 +59,7 @@ def record_patient(plan: PatientPlan, directory: Path, seed: int) -> list[Row]:
             draw_episode(stretch.pattern, stretch.start, stretch.stop, background.median, side, rng)
             for stretch in timeline.stretches
         ]
-        eeg = simulate_eeg(timeline.seconds, background, episodes, draw_artefacts(rng), rng)  # (20, n)
+        eeg = simulate_eeg(timeline.seconds, background, episodes, draw_artefacts(rng), rng)  # (electrodes, n)
         p = [probabilities(episode, recording.panel, rng) for episode in episodes]
         write_recording(directory, recording, timeline, eeg, plan.hidden)
         rows += label(plan, recording, timeline, p, rng)
@@ -98,7 +98,7 @@ def label(
 def write_recording(
     directory: Path, recording: RecordingPlan, timeline: Timeline, eeg: np.ndarray, hidden: bool
 ) -> None:
-    """Write the spectrogram of a stream (20, n) and the part of it that each EEG file holds."""
+    """Write the spectrogram of a stream (electrodes, n) and the part of it that each EEG file holds."""
     spectrogram = competition_spectrogram(eeg).numpy()  # (regions, frequencies, columns)
     last = timeline.windows[-1].start // SPECTROGRAM_STEP_SECONDS
     assert spectrogram.shape[-1] == SPECTROGRAM_COLUMNS + last  # as the competition's: to the end of the last window

@@ -156,7 +156,7 @@ def other(episode: Episode, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def fields_of(episode: Episode, rng: np.random.Generator) -> np.ndarray:
-    """Where an episode is seen: a first field and the one it spreads to, (2, 19)."""
+    """Where an episode is seen: a first field and the one it spreads to, (2, scalp)."""
     if episode.side:
         return np.stack([lateral_field(episode.side, rng), lateral_field(episode.side, rng)])
     frontal = rng.random() < (0.75 if episode.pattern == "grda" else 0.3)
@@ -164,7 +164,7 @@ def fields_of(episode: Episode, rng: np.random.Generator) -> np.ndarray:
 
 
 def render_episode(episode: Episode, rng: np.random.Generator) -> np.ndarray:
-    """The waves of one episode on the scalp: (19, samples from start to stop) float32, microvolts."""
+    """The waves of one episode on the scalp: (scalp, samples from start to stop) float32, microvolts."""
     n = round(episode.stop * SFREQ) - round(episode.start * SFREQ)
     if episode.pattern == "other":
         wave = other(episode, n, rng)

@@ -74,7 +74,7 @@ class Timeline:
 
 
 def deal_patterns(n: int, shares: Sequence[float], rng: np.random.Generator) -> list[str]:
-    """n patterns in random order whose counts follow the shares; each at least once as soon as n >= 6."""
+    """n patterns in random order whose counts follow the shares; each at least once where n is large enough."""
     share = np.array(shares) / sum(shares)
     counts = np.full(len(PATTERNS), 1 if n >= len(PATTERNS) else 0)
     while counts.sum() < n:
@@ -93,8 +93,8 @@ def draw_ids(n: int, low: int, high: int, rng: np.random.Generator) -> list[int]
 def plan_patients(patients: int, seed: int) -> list[PatientPlan]:
     """The patients of a competition, about a quarter of them hidden.
 
-    Every pattern is dealt to some patient of each side once there are six deals (two a patient); a patient
-    has two or more recordings and shows both of theirs.
+    Every pattern is dealt to some patient of each side once there are as many deals (two a patient) as patterns. A
+    patient has two or more recordings and shows both of theirs.
     """
     rng = np.random.default_rng(seed)
     n_test = max(1, round(patients * TEST_SHARE))

@@ -37,7 +37,7 @@ def clarity(episode: Episode) -> float:
 
 
 def confusable(episode: Episode) -> np.ndarray:
-    """Where the votes go that do not go to the pattern itself, (6,), sum one."""
+    """Where the votes go that do not go to the pattern itself, (patterns,), sum one."""
     own = PATTERNS.index(episode.pattern)
     shares = CONFUSION[own].copy()
     shares[own] = 0
@@ -51,7 +51,7 @@ def confusable(episode: Episode) -> np.ndarray:
 
 
 def probabilities(episode: Episode, panel: bool, rng: np.random.Generator) -> np.ndarray:
-    """The distribution (6,) that the votes on an episode are drawn from: positive, sum one."""
+    """The distribution (patterns,) that the votes on an episode are drawn from: positive, sum one."""
     own = SHARE_UNCLEAR + (SHARE_CLEAR - SHARE_UNCLEAR) * clarity(episode)
     p = (1 - own) * confusable(episode)
     p[PATTERNS.index(episode.pattern)] = own
@@ -62,7 +62,7 @@ def probabilities(episode: Episode, panel: bool, rng: np.random.Generator) -> np
 
 
 def draw_votes(p: np.ndarray, panel: bool, rng: np.random.Generator) -> np.ndarray:
-    """Votes (6,) of a panel of 10 to 20 experts or of a crowd of 1 to 7, drawn from p (6,)."""
+    """Votes (patterns,) of a panel of 10 to 20 experts or of a crowd of 1 to 7, drawn from p (patterns,)."""
     if panel:
         n_votes = MANY_VOTES + rng.binomial(MOST_EXTRA_VOTES, 0.35)
     else:

@@ -10,12 +10,12 @@ from common.schema import ELECTRODES, REGIONS, SPECTROGRAM_FIELDS, SPECTROGRAM_S
 
 
 def write_eeg(path: Path, eeg: np.ndarray) -> Path:
-    """eeg: (20, time) microvolts in schema order."""
+    """eeg: (electrodes, time) microvolts in schema order."""
     return write_columns(path, dict(zip(ELECTRODES, eeg, strict=True)))
 
 
 def write_spectrogram(path: Path, power: np.ndarray, hidden: bool) -> Path:
-    """power: (4, 100, columns) in schema order. Times are 16-bit integers in the test set, 64-bit ones in train."""
+    """power: (regions, frequencies, columns) in schema order. Times are int16 in the test set and int64 in train."""
     n_columns = power.shape[-1]
     times = 1 + SPECTROGRAM_STEP_SECONDS * np.arange(n_columns, dtype=np.int16 if hidden else np.int64)
     fields = (field for region in REGIONS for field in SPECTROGRAM_FIELDS[region])

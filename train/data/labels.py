@@ -1,5 +1,6 @@
 """train.csv to label rows, and which of them a stage trains on."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from train.data.row_selection import RowSelection
 
 IDS = ("eeg_id", "spectrogram_id", "patient_id", "label_id")
 OFFSETS = ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")
+LABEL_COLUMNS = (*IDS, *OFFSETS, "expert_consensus", *VOTES)  # what the kit reads of train.csv
 TIME_ORDER = (OFFSETS[0], "label_id")  # of an EEG's windows
 BY_VOTES = ("eeg_id", *VOTES)
 # What makes windows of train.csv one label row, and the order of these rows. The last two differ from "votes" only in
-# what an epoch of training takes of them (train/sampling.py), so their predictions are of the same rows.
+# what an epoch of training takes of them (train/data/sampling.py), so their predictions are of the same rows.
 ROW_KEYS = {
     "votes": BY_VOTES,
     "eeg": ("eeg_id",),
@@ -23,9 +25,25 @@ ROW_KEYS = {
     "one-per-stretch": BY_VOTES,
 }
 
+FIX_ROWS = "fix these rows, or take them out"
+FIND_PATIENT = "it could be trained on and held out at once: find out whose it is"
+SHOWN = 5  # cases named in a message
+
 
 class LabelError(KitError):
     """A train.csv that cannot be trained on. The message says what was found and expected."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A rule of train.csv, and the rows that break it, or the label_ids, eeg_ids or spectrogram_ids that do."""
+
+    check: str
+    what: str
+    todo: str
+    ids: tuple[int, ...]
+    cases: tuple[str, ...]  # the ids in words; a row without a label_id by its number: the first after the header is 1
+    rows: np.ndarray  # places of the rows that break it; empty where the rule is about ids
 
 
 def read_train_table(competition: Path) -> pl.DataFrame:
@@ -35,40 +53,67 @@ def read_train_table(competition: Path) -> pl.DataFrame:
         table = pl.read_csv(path, infer_schema_length=None)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LabelError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [c for c in (*IDS, *OFFSETS, "expert_consensus", *VOTES) if c not in table.columns]
+    absent = [c for c in LABEL_COLUMNS if c not in table.columns]
     if absent:
         raise LabelError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
     if table.height == 0:
         raise LabelError(f"{path}: no rows")
-    votes, ids, offsets = (table.select(c).cast(pl.Float64, strict=False) for c in (VOTES, IDS, OFFSETS))
-    counts = votes.to_numpy()  # an empty cell or a text reads as NaN
-    if not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1).any():
-        raise LabelError(f"{path}: a vote is negative or not a whole number")
-    if not np.isfinite(ids.to_numpy()).all() or not np.isfinite(offsets.to_numpy()).all():
-        raise LabelError(f"{path}: one of {', '.join((*IDS, *OFFSETS))} is empty or not a number")
-    if (counts.sum(axis=1) == 0).any():
-        raise LabelError(f"{path}: a row has no votes at all")
-    for column in ("eeg_id", "spectrogram_id"):
-        torn = table.group_by(column).agg(pl.col("patient_id").n_unique()).filter(pl.col("patient_id") > 1)
-        if torn.height:
-            raise LabelError(
-                f"{path}: {column} {torn[column].min()} is of {torn['patient_id'][0]} patients: it could be "
-                f"trained on and held out at once ({torn.height} such)"
-            )
-    strange = set(table["expert_consensus"].unique()) - set(CONSENSUS)
-    if strange:
-        raise LabelError(f"{path}: expert_consensus {sorted(map(str, strange))}; expected {', '.join(CONSENSUS)}")
-    repeated = ids["label_id"].is_duplicated()
-    if repeated.any():
-        twice = ids["label_id"].filter(repeated)[0]
-        raise LabelError(f"{path}: label_id {twice:.0f} stands twice; it names a label row and must be unique")
-    return table.with_columns(*votes.cast(pl.Int64), *ids.cast(pl.Int64), *offsets)
+    for broken in find_violations(table):
+        shown = ", ".join(broken.cases[:SHOWN]) + (", ..." if len(broken.cases) > SHOWN else "")
+        raise LabelError(f"{path}: {len(broken.cases)} {broken.what}: {shown}; {broken.todo}")
+    return table.with_columns(pl.col(VOTES + IDS).cast(pl.Float64).cast(pl.Int64), pl.col(OFFSETS).cast(pl.Float64))
+
+
+def find_violations(table: pl.DataFrame) -> list[Violation]:
+    """The rules of train.csv that a table with LABEL_COLUMNS breaks; an empty cell, a text and infinity are no numbers.
+
+    Training refuses a table that breaks any of them.
+    """
+    read = [pl.col(name).cast(pl.Float64, strict=False) for name in (*IDS, *OFFSETS, *VOTES)]
+    numbers = table.select(pl.when(column.is_finite()).then(column) for column in read)
+    votes = numbers.select(VOTES).fill_null(np.nan).to_numpy()  # (rows, patterns)
+    counted = (np.isfinite(votes) & (votes >= 0) & (votes % 1 == 0)).all(axis=1)
+    numbered = numbers.select(pl.all_horizontal(pl.col(IDS + OFFSETS).is_not_null())).to_series().to_numpy()
+    named = table["expert_consensus"].cast(pl.String).is_in(CONSENSUS).fill_null(False).to_numpy()
+    known = numbers.drop_nulls(IDS).cast(dict.fromkeys(IDS, pl.Int64))
+    repeated = known.filter(pl.col("label_id").is_duplicated())["label_id"].unique(maintain_order=True)
+    names = ", ".join(CONSENSUS)
+    found = [
+        of_rows("label-number", "rows whose ids or offsets are no numbers", ~numbered, numbers),
+        of_rows("vote-number", "rows with votes that are negative, not whole or empty", ~counted, numbers),
+        of_rows("no-votes", "rows without votes", counted & (votes.sum(axis=1) == 0), numbers),
+        of_rows("consensus-name", f"rows whose consensus is none of {names}", ~named, numbers),
+        of_ids("label-twice", "label_ids that stand in several rows", FIX_ROWS, repeated),
+        *(
+            of_ids(check, f"{column}s under several patients", FIND_PATIENT, with_several(known, column, "patient_id"))
+            for check, column in (("eeg-patients", "eeg_id"), ("spectrogram-patients", "spectrogram_id"))
+        ),
+    ]
+    return [violation for violation in found if violation.cases]
+
+
+def of_rows(check: str, what: str, broken: np.ndarray, numbers: pl.DataFrame) -> Violation:
+    places = np.flatnonzero(broken)
+    labels = [(place, numbers["label_id"][int(place)]) for place in places]
+    cases = (f"row {place + 1}" if label is None else str(int(label)) for place, label in labels)
+    ids = (int(label) for _, label in labels if label is not None)
+    return Violation(check, what, FIX_ROWS, tuple(ids), tuple(cases), places)
+
+
+def of_ids(check: str, what: str, todo: str, ids: pl.Series) -> Violation:
+    return Violation(check, what, todo, tuple(ids), tuple(map(str, ids)), np.array([], np.int64))
+
+
+def with_several(table: pl.DataFrame, column: str, of: str) -> pl.Series:
+    """The values of `column` whose rows have several values of another column, sorted."""
+    several = table.group_by(column).agg(pl.col(of).n_unique()).filter(pl.col(of) > 1)
+    return several[column].sort()
 
 
 def label_rows(competition: Path, labels: str = "votes", window: str = "labelled") -> pl.DataFrame:
     """One row per (eeg_id, vote vector), per EEG or per window of train.csv: `labels` is a key of ROW_KEYS.
 
-    Columns: eeg_id, six votes (Int64, of whole EEGs Float64), label_id (the first window's in the file, so unique),
+    Columns: eeg_id, VOTES (Int64, of whole EEGs Float64), label_id (the first window's in the file, so unique),
     spectrogram_id, patient_id, expert_consensus (that window's), eeg_start (samples) and spectrogram_start (columns
     of 2 s), total_votes; and lists of all windows that experts labelled so, by time: eeg_starts, spectrogram_starts,
     stretches (windows of an EEG that follow each other with equal votes have the same number). Sorted by the keys.
@@ -127,12 +172,12 @@ def in_columns(offset: pl.Expr) -> pl.Expr:
 
 
 def vote_totals(votes: np.ndarray) -> np.ndarray:
-    """The number of votes N (rows,) of `votes` (rows, 6): whole, though rows by EEG carry rounding errors."""
+    """The number of votes N (rows,) of `votes` (rows, patterns): whole, though rows by EEG carry rounding errors."""
     return np.rint(votes.sum(axis=1)).astype(np.int64)
 
 
 def select_rows(votes: np.ndarray, selection: RowSelection) -> np.ndarray:
-    """Which rows of `votes` (rows, 6) a stage wants, (rows,) of bool. Unanimous: one class has all votes."""
+    """Which rows of `votes` (rows, patterns) a stage wants, (rows,) of bool. Unanimous: one class has all votes."""
     totals = vote_totals(votes)
     unanimous = (votes > 0).sum(axis=1) == 1
     chosen = totals >= selection.min_votes
@@ -146,7 +191,7 @@ def select_rows(votes: np.ndarray, selection: RowSelection) -> np.ndarray:
 
 
 def prior_shares(votes: np.ndarray, min_votes: int) -> np.ndarray:
-    """Mean vote shares (6,) of the rows of `votes` (rows, 6) with at least min_votes; of all if there are none."""
+    """Mean vote shares (patterns,) of the rows of `votes` with at least min_votes; of all if there are none."""
     totals = vote_totals(votes)
     chosen = totals >= min_votes if (totals >= min_votes).any() else totals > 0
     return (votes[chosen] / totals[chosen, None]).mean(axis=0)

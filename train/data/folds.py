@@ -1,5 +1,6 @@
-"""Folds: stratified by consensus, grouped by patient; made here, as the seed repository's, or from a table."""
+"""Folds: stratified by consensus, grouped by patient; made here or from a table."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from common.errors import KitError
 from common.files import write_via
-from train.labels import label_rows
+from train.data.labels import label_rows
 
-PUBLISHED_SEED = 42
 COLUMNS = ("patient_id", "fold")
+MakeFolds = Callable[[pl.DataFrame, int], np.ndarray]  # label rows, number of folds -> the fold of each row
 
 
 class FoldError(KitError):
@@ -33,49 +34,6 @@ def make_folds(rows: pl.DataFrame, n_folds: int) -> np.ndarray:
     check_folds(patients, fold)
     check_filled(fold, n_folds)
     return fold
-
-
-def published_folds(rows: pl.DataFrame, n_folds: int = 5) -> np.ndarray:
-    """The seed repository's fold of each label row, (rows,); `rows` are those by votes. Raises FoldError.
-
-    They are what scikit-learn's StratifiedGroupKFold(shuffle=True, random_state=42) gave until it was mended
-    (pull request 32540): it shuffled the patients' class counts but not the patients, so that each patient goes
-    where another one's counts were wanted. No patient is torn, but hardly anything is stratified: use these to
-    compare with published scores only. 20,183 rows give folds of 3579, 4372, 3685, 4268 and 4279.
-    """
-    names, patient = np.unique(rows["patient_id"].to_numpy(), return_inverse=True)
-    classes, consensus = np.unique(rows["expert_consensus"].to_numpy(), return_inverse=True)
-    check_enough(names, n_folds)
-    counts = np.zeros((len(names), len(classes)))
-    np.add.at(counts, (patient, consensus), 1)
-    in_class = counts.sum(axis=0)
-    np.random.RandomState(PUBLISHED_SEED).shuffle(counts)
-    fold_of_patient = np.empty(len(names), dtype=np.int64)
-    filled = np.zeros((n_folds, len(classes)))  # rows of each class in each fold so far
-    for place in np.argsort(-counts.std(axis=1), kind="stable"):  # the most lopsided patient first
-        best = emptiest_of_the_most_even(filled, counts[place], in_class)
-        filled[best] += counts[place]
-        fold_of_patient[place] = best
-    fold = fold_of_patient[patient]
-    check_filled(fold, n_folds)
-    return fold
-
-
-def emptiest_of_the_most_even(filled: np.ndarray, added: np.ndarray, in_class: np.ndarray) -> int:
-    """The fold where a patient's class counts leave the classes spread most evenly over the folds.
-
-    filled: (folds, classes); added, in_class: (classes,). Of about equal folds the one with fewer rows. They are
-    asked one after the other, each against the best so far: where rounding decides, the order is part of the result.
-    """
-    best, best_spread = 0, np.inf
-    for k in range(len(filled)):
-        tried = filled.copy()
-        tried[k] += added
-        spread = (tried / in_class).std(axis=0).mean()
-        emptier = filled[k].sum() < filled[best].sum()
-        if spread < best_spread or (np.isclose(spread, best_spread) and emptier):
-            best, best_spread = k, spread
-    return best
 
 
 # ---- tables of folds
@@ -128,10 +86,10 @@ def fold_table(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(COLUMNS).unique().sort(COLUMNS)
 
 
-def write_folds(competition: Path, out: Path, published: bool, n_folds: int) -> None:
+def write_folds(competition: Path, out: Path, make: MakeFolds, n_folds: int) -> None:
     """Make folds of the label rows by votes, write their table as csv, print what is in each. Raises FoldError."""
     rows = label_rows(competition)
-    fold = published_folds(rows, n_folds) if published else make_folds(rows, n_folds)
+    fold = make(rows, n_folds)
     table = fold_table(rows.with_columns(fold=pl.Series(fold)))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_via(out, table.write_csv)
@@ -161,7 +119,7 @@ def check_filled(fold: np.ndarray, n_folds: int) -> None:
 def check_folds(patients: np.ndarray, fold: np.ndarray, source: str = "") -> None:
     """Raises FoldError when a patient is in two folds; its message begins with `source`."""
     seen = pl.DataFrame({"patient_id": patients, "fold": fold}).group_by("patient_id").agg(pl.col("fold").n_unique())
-    torn = seen.filter(pl.col("fold") > 1).sort("patient_id")
-    if torn.height:
-        patient, n_folds = torn.row(0)
-        raise FoldError(f"{source}patient {patient} is in {n_folds} folds ({torn.height} such patients)")
+    split = seen.filter(pl.col("fold") > 1).sort("patient_id")
+    if split.height:
+        patient, n_folds = split.row(0)
+        raise FoldError(f"{source}patient {patient} is in {n_folds} folds ({split.height} such patients)")

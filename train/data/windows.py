@@ -10,39 +10,35 @@ import polars as pl
 import torch
 
 from common.inputs.base import Windows, needs_eeg, needs_spectrogram
-from common.records import (
-    FIRST_RECORDINGS,
-    RecordingError,
-    another_rate,
-    read_ahead,
-    refuse_systematic,
-    systematic,
-)
-from train.store import RecordingStore
-from train.store_index import EEGS, SPECTROGRAMS, STORE, Half, StoreError
+from common.parallel import read_ahead
+from common.records import RecordingError
+from common.systematic import FIRST_RECORDINGS, another_rate, refuse_systematic, systematic
+from train.data.recording_kinds import EEGS, SPECTROGRAMS, RecordingKind
+from train.data.store import RecordingStore
+from train.data.store_build import STORE, StoreError
 
 BATCHES_AHEAD = 3
 
 
-def check_first_files(half: Half, competition: Path, rows: pl.DataFrame) -> None:
+def check_first_files(kind: RecordingKind, competition: Path, rows: pl.DataFrame) -> None:
     """Raises SystematicError when the first recordings of label rows are all made otherwise than expected.
 
     Before anything is stored or trained. What is wrong with single files is the store's to say.
     """
-    last = rows.group_by(half.column).agg(pl.col(f"{half.start}s").explode().max()).sort(half.column)
+    last = rows.group_by(kind.column).agg(pl.col(f"{kind.start}s").explode().max()).sort(kind.column)
     structural, n_time, expected = [], [], []
     for recording, start in last.head(FIRST_RECORDINGS).iter_rows():
         try:
-            read = half.read(competition / half.folder / f"{recording}.parquet")
+            read = kind.read(competition / kind.folder / f"{recording}.parquet")
         except RecordingError as error:
             structural.append(error.structural)
             continue
         structural.append(read.structural)
         n_time.append(read.values.shape[-1])
-        expected.append(start + half.length)
-    refuse_systematic(half.folder, systematic(structural))
-    if half is EEGS:
-        refuse_systematic(half.folder, another_rate(n_time, expected))
+        expected.append(start + kind.length)
+    refuse_systematic(kind.folder, systematic(structural))
+    if kind is EEGS:
+        refuse_systematic(kind.folder, another_rate(n_time, expected))
 
 
 class TrainingWindows:
@@ -56,16 +52,16 @@ class TrainingWindows:
     def __init__(
         self, competition: Path, rows: pl.DataFrame, config: Any, store: Path | None = None, on_gpu: bool = False
     ) -> None:
-        needed = ((EEGS, needs_eeg(config)), (SPECTROGRAMS, needs_spectrogram(config)))
+        needed = {EEGS: needs_eeg(config), SPECTROGRAMS: needs_spectrogram(config)}
+        kinds = [kind for kind, yes in needed.items() if yes]
         if on_gpu and not torch.cuda.is_available():
             raise StoreError("--store-on-gpu: torch finds no GPU here; leave the option out")
         folder = store or competition / STORE
         self.rows = rows
-        self.labelled = {half.name: rows[f"{half.start}s"].explode().to_numpy() for half, yes in needed if yes}
-        for half, yes in needed:
-            if yes:
-                check_first_files(half, competition, rows)
-        self.stores = [RecordingStore(half, competition, folder, rows[half.column]) for half, yes in needed if yes]
+        self.labelled = {kind.name: rows[f"{kind.start}s"].explode().to_numpy() for kind in kinds}
+        for kind in kinds:
+            check_first_files(kind, competition, rows)
+        self.stores = [RecordingStore(kind, competition, folder, rows[kind.column]) for kind in kinds]
         self.on_gpu = on_gpu
         self.findings: Counter[str] = Counter()
         for opened in self.stores:
@@ -76,34 +72,34 @@ class TrainingWindows:
     def check(self, store: RecordingStore, competition: Path) -> None:
         """Refuse windows that lie outside their recordings, the rows' own and all others that experts labelled; count
         what was repaired. Raises RecordingError."""
-        half, starts = store.half, self.rows[store.half.start].to_numpy()
-        ids = self.rows[half.column].to_numpy()
+        kind, starts = store.kind, self.rows[store.kind.start].to_numpy()
+        ids = self.rows[kind.column].to_numpy()
         n_time = np.array([store.entries[recording].n_time for recording in ids])
-        row = np.repeat(np.arange(len(ids)), self.rows[f"{half.start}s"].list.len().to_numpy())
-        for of_row, asked in ((np.arange(len(ids)), starts), (row, self.labelled[half.name])):
-            outside = np.flatnonzero((asked <= -half.length) | (asked >= n_time[of_row]))
+        row = np.repeat(np.arange(len(ids)), self.rows[f"{kind.start}s"].list.len().to_numpy())
+        for of_row, asked in ((np.arange(len(ids)), starts), (row, self.labelled[kind.name])):
+            outside = np.flatnonzero((asked <= -kind.length) | (asked >= n_time[of_row]))
             if len(outside):
                 first = of_row[outside[0]]
                 raise RecordingError(
-                    f"{competition / half.folder / str(ids[first])}.parquet: the label's window starts at "
+                    f"{competition / kind.folder / str(ids[first])}.parquet: the label's window starts at "
                     f"{asked[outside[0]]}, the recording has {n_time[first]}: its offset in train.csv cannot be right "
                     f"({len(outside)} such windows)"
                 )
         for recording in np.unique(ids):
             self.findings.update(store.entries[recording].findings)
-        beyond = int(((starts < 0) | (starts + half.length > n_time)).sum())
+        beyond = int(((starts < 0) | (starts + kind.length > n_time)).sum())
         self.findings.update({"window reaches beyond the recording: the rest is missing": beyond} if beyond else {})
 
     def cut(self, rows: np.ndarray, shifts: np.ndarray | None = None, labelled: np.ndarray | None = None) -> Windows:
         """The windows of label rows, where their recordings are, or others: see `batches`."""
         found = {}
         for store in self.stores:
-            half = store.half
-            starts = self.rows[half.start].to_numpy()[rows] if labelled is None else self.labelled[half.name][labelled]
+            kind = store.kind
+            starts = self.rows[kind.start].to_numpy()[rows] if labelled is None else self.labelled[kind.name][labelled]
             if shifts is not None:
-                starts = starts + np.rint(shifts * half.rate).astype(np.int64)
-            ids = self.rows[half.column].to_numpy()[rows]
-            found[half.name] = store.windows(ids.tolist(), starts.tolist(), half.length)
+                starts = starts + np.rint(shifts * kind.rate).astype(np.int64)
+            ids = self.rows[kind.column].to_numpy()[rows]
+            found[kind.name] = store.windows(ids.tolist(), starts.tolist(), kind.length)
         return Windows(found.get(EEGS.name), found.get(SPECTROGRAMS.name))
 
     def batches(
@@ -124,12 +120,7 @@ class TrainingWindows:
         def make(part: slice) -> Windows:
             return self.cut(rows[part], *(None if each is None else each[part] for each in (shifts, labelled)))
 
-        made = map(make, parts) if self.on_gpu else read_ahead(make, parts, BATCHES_AHEAD)
-        for part, raw in zip(parts, made, strict=True):
-            eeg, spectrogram = (None if kind is None else kind.to(device) for kind in (raw.eeg, raw.spectrogram))
+        batches = map(make, parts) if self.on_gpu else read_ahead(make, parts, BATCHES_AHEAD)
+        for part, raw in zip(parts, batches, strict=True):
+            eeg, spectrogram = (None if each is None else each.to(device) for each in (raw.eeg, raw.spectrogram))
             yield rows[part], Windows(eeg, spectrogram)
-
-    def close(self) -> None:
-        """Others may change the store after this."""
-        for store in self.stores:
-            store.close()

@@ -20,7 +20,7 @@ class Samples:
 
 
 class Sampler:
-    """Draws the samples of an epoch from label rows as train.labels makes them.
+    """Draws the samples of an epoch from label rows as train.data.labels makes them.
 
     labels "one-per-eeg" and "one-per-stretch" take one labelled window of each EEG, or of each stretch of equal votes,
     with that window's votes: an EEG counts once, however many windows and vote vectors it has. Sources: the 16th
