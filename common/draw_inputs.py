@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 
-from common.draw import FAINT, GRID, INK, LEFT, MIDDLE, MM_PER_INCH, RIGHT, SMALL, colours, robust_limits
 from common.input_axes import Layout, Panel, column_groups, difference_names, layout_of
 from common.inputs import BipolarSequence
 from common.schema import CHAINS, WINDOW_SECONDS
+from train.plots.style import FAINT, GRID, INK, LEFT, MIDDLE, MM_PER_INCH, RIGHT, SMALL, colours, robust_limits
 
 GAP = 0.04  # between the channels of a deep image, of a channel's height
 TINY = 5.5  # points

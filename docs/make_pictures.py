@@ -21,12 +21,12 @@ from PIL import Image
 from pydantic import TypeAdapter
 from scipy.spatial import cKDTree
 
-from common.draw import INK, LEFT, RIGHT, colours, new_figure
 from common.features import Windows, build_input
 from common.inputs import InputConfig
 from common.schema import PATTERNS
-from train.show_find import Recordings, find, read_recordings, read_tables
-from train.show_pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, page_figure
+from train.plots.find import Recordings, find, read_recordings, read_tables
+from train.plots.pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, page_figure
+from train.plots.style import INK, LEFT, RIGHT, colours, new_figure
 from train.simulate.files import simulate_competition
 
 DOCS = Path(__file__).resolve().parent

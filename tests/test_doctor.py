@@ -13,7 +13,7 @@ from conftest import command
 from doctor_stage import TABLES, copy_of, opened, run_doctor, sound_competition
 
 from common.schema import ELECTRODES
-from train.doctor_tables import changes_within_eegs
+from train.doctor.tables import changes_within_eegs
 
 FOLDERS = ("train_eegs", "test_eegs", "train_spectrograms", "test_spectrograms")
 
@@ -177,7 +177,7 @@ def test_the_test_set_alone(copied, monkeypatch, capsys):
 
 
 def test_ctrl_c_ends_at_once_and_writes_nothing(sound, tmp_path, monkeypatch, capsys):
-    from train import doctor_files
+    from train.doctor import measure as doctor_files
 
     begun, examine, main_thread = [], doctor_files.examine, threading.main_thread()
 

@@ -28,7 +28,7 @@ def sound(tmp_path_factory):
 @pytest.fixture(scope="module")
 def usual(sound):
     """The checks with cases in the sound competition: none may stop anything."""
-    from train.doctor import doctor
+    from train.doctor.check import doctor
 
     return {(finding.check, finding.cases) for finding in doctor(sound, folds=2).findings}
 

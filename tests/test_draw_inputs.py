@@ -5,12 +5,12 @@ import pytest
 import torch
 from eeg_samples import NAMES, eeg_like, every_input
 
-from common.draw import new_figure, place
 from common.draw_inputs import draw_image, draw_input
 from common.features import Windows, build_input, input_shape
 from common.input_axes import layout_of
 from common.inputs import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
 from common.schema import FREQUENCIES
+from train.plots.style import new_figure, place
 
 IMAGES = {name: config for name, config in every_input().items() if not isinstance(config, BipolarSequence)}
 

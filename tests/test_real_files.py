@@ -14,7 +14,7 @@ from common.metric import kl_divergence, vote_shares
 from common.records import read_eeg, read_spectrogram
 from common.schema import MANY_VOTES, VOTES
 from common.spectrogram import competition_spectrogram
-from train.doctor import doctor
+from train.doctor.check import doctor
 from train.folds import make_folds
 from train.labels import ROW_KEYS, label_rows, prior_shares
 from train.sampling import Sampler

@@ -182,7 +182,7 @@ def test_names_are_escaped(report, tmp_path):
 def test_without_recordings_no_torch_is_loaded(tmp_path):
     runs = [str(run) for run in make_runs(tmp_path)]
     probe = (
-        "import sys; from pathlib import Path; from train.report import Sources, write_report\n"
+        "import sys; from pathlib import Path; from train.report.page import Sources, write_report\n"
         f"write_report(Sources([Path(run) for run in {runs!r}]), Path({str(tmp_path / 'page.html')!r}))\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -18,9 +18,9 @@ from report_samples import train_command as train_command  # a fixture
 from run_samples import LAST
 from sklearn.metrics import confusion_matrix
 
-from train.report_charts import Axis
-from train.report_numbers import worst_and_best
-from train.report_read import read_material
+from train.report.charts import Axis
+from train.report.load import read_material
+from train.report.numbers import worst_and_best
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
 SHOWN = ["Seizure", "LPD", "GPD", "LRDA", "GRDA", "Other"]

@@ -15,9 +15,9 @@ from PIL import Image
 from report_samples import section, words_of
 
 from common.schema import ELECTRODES
-from train import report_recordings
-from train.report_doctor import PLACES
-from train.report_read import read_material
+from train.report import recordings as report_recordings
+from train.report.data_quality import PLACES
+from train.report.load import read_material
 
 PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)" width="(\d+)" height="(\d+)"')
 

@@ -15,12 +15,12 @@ from PIL import Image
 
 import train.__main__
 from common.config import Experiment
-from common.draw import new_figure, place
-from common.draw_eeg import GROUPS, LINES, PAGE_HEIGHT, PAGE_PAIRS, display_traces, eeg_page, sensitivity
 from common.features import Windows, input_shape
 from common.inputs import KaggleImage
-from train.show_find import ShowError, find, read_tables
-from train.show_inputs import with_own_constants
+from train.plots.eeg import GROUPS, LINES, PAGE_HEIGHT, PAGE_PAIRS, display_traces, eeg_page, sensitivity
+from train.plots.find import ShowError, find, read_tables
+from train.plots.model_inputs import with_own_constants
+from train.plots.style import new_figure, place
 
 SHIFTED = "[[training.stages]]\nepochs = 1\naugment.mirror = 0.5\naugment.shift = 10.0\n"
 

@@ -9,8 +9,8 @@ import torch
 from common.config import Experiment, load_experiment
 from common.training import Augment
 from train.augment import SignalChanges
-from train.show_augmented import Sitter, augmented_rows, describe, draws_of, sit
-from train.show_find import find, read_recordings, read_tables
+from train.plots.augmented import Sitter, augmented_rows, describe, draws_of, sit
+from train.plots.find import find, read_recordings, read_tables
 
 EVERY_CHANGE = """
 [input]

@@ -11,7 +11,7 @@ from common.metric import vote_shares
 from common.schema import PATTERNS
 from train.judge import VOTE_BINS, calibration_curve, calibration_error
 from train.labels import vote_totals
-from train.report_read import Entry, Material
+from train.report.load import Entry, Material
 from train.scores import interval, one_per_eeg, resampled_means
 
 SHOWN_PATIENTS = 8  # in the table of the worst

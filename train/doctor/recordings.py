@@ -8,8 +8,7 @@ import numpy as np
 
 from common.records import EXPECTED, another_rate, systematic
 from common.schema import ELECTRODES, REGIONS
-from train.doctor_files import EKG, SCALP, Facts
-from train.doctor_findings import (
+from train.doctor.findings import (
     COSTS_ROWS,
     STOPS_PREDICTING,
     STOPS_TRAINING,
@@ -17,6 +16,7 @@ from train.doctor_findings import (
     Finding,
     found,
 )
+from train.doctor.measure import EKG, SCALP, Facts
 from train.store_index import EEGS, SPECTROGRAMS
 
 OUTLIER_MICROVOLTS = 1000.0  # from the electrode's mean: no brain's; what the loudest seizures stay below

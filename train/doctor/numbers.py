@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.schema import ELECTRODES
-from train.doctor_files import SCALP, Facts
+from train.doctor.measure import SCALP, Facts
 from train.store_index import EEGS
 
 SHARE_BINS = (0.0, 1e-9, 0.001, 0.01, 0.1, 0.5, 1.0 - 1e-9, 1.0)  # none, ever more, all

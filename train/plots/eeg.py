@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
-from common.draw import FAINT, GRID, INK, LEFT, MICROVOLT, MIDDLE, MISSING, NORMAL, RIGHT, SMALL, TINT
 from common.filters import band_pass, fill_gaps
 from common.inputs import Multitaper
 from common.montage import CHAIN_PAIRS, Pair, bipolar, neighbours
 from common.schema import CHAINS, ELECTRODES, MIDLINE, REGIONS, SFREQ
 from common.spectra import density, frequency_axis
+from train.plots.style import FAINT, GRID, INK, LEFT, MICROVOLT, MIDDLE, MISSING, NORMAL, RIGHT, SMALL, TINT
 
 # Paper at 30 mm/s.
 PAGE_SECONDS, PAGE_WIDTH = 10, 300  # s, mm

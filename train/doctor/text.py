@@ -2,10 +2,10 @@
 
 import textwrap
 
-from train.doctor import FOLDERS, DoctorReport
-from train.doctor_findings import SEVERITIES, Finding
-from train.doctor_numbers import electrode_numbers
-from train.doctor_tables import COMPETITION_CHANGES
+from train.doctor.check import FOLDERS, DoctorReport
+from train.doctor.findings import SEVERITIES, Finding
+from train.doctor.numbers import electrode_numbers
+from train.doctor.tables import COMPETITION_CHANGES
 from train.score_text import aligned
 from train.store_index import EEGS
 

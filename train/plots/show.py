@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from common.config import load_experiment
 from common.files import write_via
 from common.schema import PATTERNS, SFREQ, VOTES, WINDOW_SECONDS
-from train.run_folder import read_run
-from train.show_augmented import augmented_rows, sit
-from train.show_find import (
+from train.plots.augmented import augmented_rows, sit
+from train.plots.find import (
     Found,
     Recordings,
     ShowError,
@@ -21,10 +20,11 @@ from train.show_find import (
     read_tables,
     true_shares,
 )
-from train.show_inputs import input_drawings
-from train.show_pages import Portrait, augmented_figure, eeg_figure, inputs_figure
+from train.plots.model_inputs import input_drawings
+from train.plots.pages import Portrait, augmented_figure, eeg_figure, inputs_figure
+from train.run_folder import read_run
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def heading(found: Found) -> tuple[str, list[str]]:

@@ -7,8 +7,8 @@ import numpy as np
 
 from common.config import Experiment
 from common.features import Windows, build_input, constants_wanted, measure_constants, with_constants
-from train.show_find import ShowError
-from train.show_pages import Drawing, drawing_of
+from train.plots.find import ShowError
+from train.plots.pages import Drawing, drawing_of
 
 
 def distinct_inputs(experiments: Sequence[Experiment]) -> dict[Any, list[Experiment]]:

@@ -10,7 +10,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from common.draw import (
+from common.draw_inputs import draw_input
+from common.schema import (
+    FREQUENCIES,
+    LABELLED_SECONDS,
+    REGIONS,
+    SPECTROGRAM_SECONDS,
+    WINDOW_SECONDS,
+)
+from train.plots.eeg import (
+    PAGE_HEIGHT,
+    PAGE_SECONDS,
+    PAGE_WIDTH,
+    Traces,
+    chain_spectrogram,
+    display_traces,
+    eeg_page,
+    ekg_sensitivity,
+    page_caption,
+    sensitivity,
+)
+from train.plots.style import (
     FAINT,
     LARGE,
     MICROVOLT,
@@ -23,26 +43,6 @@ from common.draw import (
     spectrogram_panel,
     votes_bars,
     write_at,
-)
-from common.draw_eeg import (
-    PAGE_HEIGHT,
-    PAGE_SECONDS,
-    PAGE_WIDTH,
-    Traces,
-    chain_spectrogram,
-    display_traces,
-    eeg_page,
-    ekg_sensitivity,
-    page_caption,
-    sensitivity,
-)
-from common.draw_inputs import draw_input
-from common.schema import (
-    FREQUENCIES,
-    LABELLED_SECONDS,
-    REGIONS,
-    SPECTROGRAM_SECONDS,
-    WINDOW_SECONDS,
 )
 
 WIDTH, MARGIN = 345, 28  # mm of paper, and left of the EEG

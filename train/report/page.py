@@ -11,15 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.files import write_via
 from common.schema import MANY_VOTES, PATTERNS
-from train import report_numbers as numbers
 from train.kit_commit import kit_commit
 from train.labels import vote_totals
-from train.report_charts import Axis, patients_against_prior, ranked_patients, reliability_chart
-from train.report_doctor import quality, read_doctor, remarks_on
-from train.report_format import FILTERS, candidate_score
-from train.report_made import fold_sizes, made, read_ledger, training_of
-from train.report_numbers import Score
-from train.report_read import KINDS, TOO_GOOD, Entry, Material, read_material
+from train.report import numbers
+from train.report.charts import Axis, patients_against_prior, ranked_patients, reliability_chart
+from train.report.data_quality import quality, read_doctor, remarks_on
+from train.report.format import FILTERS, candidate_score
+from train.report.load import KINDS, TOO_GOOD, Entry, Material, read_material
+from train.report.numbers import Score
+from train.report.run_details import fold_sizes, made, read_ledger, training_of
 from train.scores import RESAMPLES, many_votes
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -100,7 +100,7 @@ def recordings(
         return remarks_on(doctor, *material.rows.select("eeg_id", "spectrogram_id").row(row))
 
     if competition:
-        from train.report_recordings import draw_recordings  # needs torch, which all else does without
+        from train.report.recordings import draw_recordings  # needs torch, which all else does without
 
         pictures = draw_recordings(material, competition, np.concatenate(groups).tolist())
     worst, best = (

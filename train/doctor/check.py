@@ -37,8 +37,7 @@ from common.schema import (
     TEST_TABLE,
     TRAIN_TABLE,
 )
-from train.doctor_files import Facts, Source, examine_all, files_in
-from train.doctor_findings import (
+from train.doctor.findings import (
     COSTS_ROWS,
     SEVERITIES,
     STOPS_PREDICTING,
@@ -47,9 +46,10 @@ from train.doctor_findings import (
     Finding,
     found,
 )
-from train.doctor_numbers import MICROVOLT_BINS, SHARE_BINS, electrode_numbers, recording_numbers
-from train.doctor_recordings import RESTORE, answered, findings_of, same_content
-from train.doctor_tables import changes_within_eegs, findings_of_test, read_table, table_numbers, train_findings
+from train.doctor.measure import Facts, Source, examine_all, files_in
+from train.doctor.numbers import MICROVOLT_BINS, SHARE_BINS, electrode_numbers, recording_numbers
+from train.doctor.recordings import RESTORE, answered, findings_of, same_content
+from train.doctor.tables import changes_within_eegs, findings_of_test, read_table, table_numbers, train_findings
 from train.folds import FoldError, fold_table, folds_from_table, make_folds, read_fold_table
 from train.labels import OFFSETS, LabelError, label_rows
 from train.store_index import EEGS, HALVES, SPECTROGRAMS, Half

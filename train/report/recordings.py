@@ -13,7 +13,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from common.draw import (
+from common.records import RecordingError
+from common.schema import FREQUENCIES, REGIONS, SPECTROGRAM_SECONDS, TRAIN_EEGS
+from train.plots.eeg import (
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    display_traces,
+    eeg_page,
+    ekg_sensitivity,
+    page_caption,
+    sensitivity,
+)
+from train.plots.find import Found, read_recordings
+from train.plots.pages import EEG_IN_SPECTROGRAM, LABELLED, SPAN
+from train.plots.style import (
     FAINT,
     GRID,
     INK,
@@ -28,21 +41,8 @@ from common.draw import (
     robust_limits,
     spectrogram_panel,
 )
-from common.draw_eeg import (
-    PAGE_HEIGHT,
-    PAGE_WIDTH,
-    display_traces,
-    eeg_page,
-    ekg_sensitivity,
-    page_caption,
-    sensitivity,
-)
-from common.records import RecordingError
-from common.schema import FREQUENCIES, REGIONS, SPECTROGRAM_SECONDS, TRAIN_EEGS
-from train.report_read import Material
+from train.report.load import Material
 from train.run_folder import ROWS, RunError, read_table
-from train.show_find import Found, read_recordings
-from train.show_pages import EEG_IN_SPECTROGRAM, LABELLED, SPAN
 
 EEG_DPI, SPECTRA_DPI = 86, 66
 SHADES = (1.0, 0.6, 0.3)  # of each ink on white: sixteen colours, of four bits a pixel, are enough for a page of lines

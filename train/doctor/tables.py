@@ -14,7 +14,7 @@ from common.schema import (
     TRAIN_TABLE,
     VOTES,
 )
-from train.doctor_findings import STOPS_PREDICTING, STOPS_TRAINING, WORTH_KNOWING, Finding, found
+from train.doctor.findings import STOPS_PREDICTING, STOPS_TRAINING, WORTH_KNOWING, Finding, found
 from train.labels import IDS, OFFSETS
 
 TEST_IDS = ("spectrogram_id", "eeg_id")  # what the kernel reads; patient_id is there for people

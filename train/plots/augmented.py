@@ -16,9 +16,9 @@ from common.schema import ELECTRODES, SFREQ, VOTES
 from common.training import Augment
 from train.augment import SignalChanges, change_signals, draw_shifts, draw_signal_changes
 from train.mixing import mix_images, mix_windows
-from train.show_find import Found, Recordings, find, read_recordings
-from train.show_inputs import built, with_own_constants
-from train.show_pages import Drawing, drawing_of
+from train.plots.find import Found, Recordings, find, read_recordings
+from train.plots.model_inputs import built, with_own_constants
+from train.plots.pages import Drawing, drawing_of
 
 DRAWS = 3  # of each stage
 TRIES = 15  # what was shown before is not shown again; a rare change is not waited for for ever

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.report_numbers import Score
-from train.report_read import Entry, Material
+from train.report.load import Entry, Material
+from train.report.numbers import Score
 
 DASH, MINUS, NARROW = "\u2013", "\u2212", "\u202f"  # nothing there; of numbers; between thousands
 NONE = float("nan")

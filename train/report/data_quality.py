@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from common.schema import TRAIN_EEGS, TRAIN_SPECTROGRAMS
-from train.report_charts import circle, text
+from train.report.charts import circle, text
 from train.run_folder import RunError
 
 FORMAT = 1
