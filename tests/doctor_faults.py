@@ -1,6 +1,7 @@
 """Ways to spoil a sound competition, each with the check that finds it and how bad it is."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 from common.schema import VOTES
 
 STOPS, LOST, KNOW, NO_ANSWER = "stops training", "costs rows", "worth knowing", "stops predicting"
+EEG, SPECTROGRAM = "train_eegs", "train_spectrograms"
 
 
 @dataclass
@@ -17,7 +19,7 @@ class Fault:
 
     check: str
     severity: str
-    plant: object
+    plant: Callable
 
     def __str__(self):
         return self.check
@@ -60,15 +62,6 @@ def under_two_patients(column):
         return table[column][0]
 
     return plant
-
-
-def row_twice(c):
-    table = c.table()
-    c.write(
-        "train.csv",
-        pl.concat([table, table[:1].with_columns(label_id=pl.lit(77, dtype=pl.Int64))]).write_csv().encode(),
-    )
-    return f"{table['label_id'][0]} = 77"
 
 
 def consensus_beaten(c):
@@ -140,6 +133,34 @@ def too_long_a_line(c):
     return ""
 
 
+TABLE_FAULTS = [
+    Fault("table-missing", STOPS, without("train.csv")),
+    Fault("table-damaged", STOPS, too_long_a_line),
+    Fault("table-columns", STOPS, drop_column("train.csv", "patient_id")),
+    Fault("label-number", STOPS, set_in_row(1, eeg_label_offset_seconds=None)),
+    Fault("label-number", STOPS, set_in_row(1, eeg_id="inf")),
+    Fault("vote-number", STOPS, set_in_row(1, lpd_vote=-1)),
+    Fault("vote-number", STOPS, set_in_row(1, lpd_vote="many")),
+    Fault("no-votes", STOPS, set_in_row(2, **dict.fromkeys(VOTES, 0))),
+    Fault("consensus-name", STOPS, set_in_row(1, expert_consensus="PDA")),
+    Fault("label-twice", STOPS, label_twice),
+    Fault("eeg-patients", STOPS, under_two_patients("eeg_id")),
+    Fault("spectrogram-patients", STOPS, under_two_patients("spectrogram_id")),
+    Fault("consensus-beaten", KNOW, consensus_beaten),
+    Fault("eeg-spectrograms", KNOW, eeg_of_two_spectrograms),
+    Fault("offsets-apart", KNOW, offsets_apart),
+    Fault("table-missing", NO_ANSWER, without("test.csv")),
+    Fault("table-columns", NO_ANSWER, drop_column("test.csv", "eeg_id")),
+    Fault("table-missing", KNOW, without("sample_submission.csv")),
+    Fault("test-twice", KNOW, twice_in_test),
+    Fault("sample-differs", KNOW, other_sample("new")),
+    Fault("sample-differs", KNOW, other_sample("gone")),
+    Fault("train-and-test-patient", KNOW, in_train_and_test("patient_id")),
+    Fault("train-and-test-eeg", KNOW, in_train_and_test("eeg_id")),
+    Fault("train-and-test-spectrogram", KNOW, in_train_and_test("spectrogram_id")),
+]
+
+
 # ---- recordings
 
 
@@ -157,7 +178,7 @@ def gone(folder):
     return plant
 
 
-def torn(folder):
+def cut_short(folder):
     def plant(c):
         name = c.recording(folder, first(c, folder))
         c.write(name, (c.folder / name).read_bytes()[:5_000])
@@ -174,27 +195,15 @@ def changed(folder, change):
     return plant
 
 
-def put(column, value, rows=slice(None)):
-    """A column of a frame set to a value in a slice of its rows."""
+def put(value, rows=slice(None), name="C3"):
+    """The columns that start with `name` set to a value in a slice of the rows."""
 
     def change(frame):
-        values = frame[column].to_numpy().copy()
-        values[rows] = value
-        return frame.with_columns(pl.Series(column, values))
-
-    return change
-
-
-def all_of(value):
-    return lambda frame: frame.with_columns(pl.lit(value, dtype=pl.Float32).alias(name) for name in frame.columns)
-
-
-def region(value, name="LP", rows=slice(None)):
-    def change(frame):
-        for column in frame.columns:
-            if column.startswith(name):
-                frame = put(column, value, rows)(frame)
-        return frame
+        columns = [column for column in frame.columns if column.startswith(name)]
+        values = {column: frame[column].to_numpy().copy() for column in columns}
+        for column in columns:
+            values[column][rows] = value
+        return frame.with_columns(**values)
 
     return change
 
@@ -203,17 +212,6 @@ def late_window(c):
     """A window 1,000 s into an EEG that is shorter."""
     set_in_row(0, eeg_label_offset_seconds=1000.0)(c)
     return c.table()["eeg_id"][0]
-
-
-def nobody_names(c):
-    frame = pl.read_parquet(c.folder / c.recording(EEG, first(c, EEG)))
-    put("C3", 1.0)(frame).write_parquet(c.folder / EEG / "4711.parquet")
-    return 4711
-
-
-def stray(c):
-    (c.folder / "train_eegs" / "notes.txt").write_text("x")
-    return "notes.txt"
 
 
 def same_as(folder, of):
@@ -236,69 +234,38 @@ def same_as(folder, of):
     return plant
 
 
-EEG, SPECTROGRAM = "train_eegs", "train_spectrograms"
-FAULTS = [
-    Fault("table-missing", STOPS, without("train.csv")),
-    Fault("table-damaged", STOPS, too_long_a_line),
-    Fault("table-columns", STOPS, drop_column("train.csv", "patient_id")),
-    Fault("label-number", STOPS, set_in_row(1, eeg_label_offset_seconds=None)),
-    Fault("vote-number", STOPS, set_in_row(1, lpd_vote=-1)),
-    Fault("vote-number", STOPS, set_in_row(1, lpd_vote="many")),
-    Fault("label-number", STOPS, set_in_row(1, eeg_id="inf")),
-    Fault("no-votes", STOPS, set_in_row(2, **dict.fromkeys(VOTES, 0))),
-    Fault("consensus-name", STOPS, set_in_row(1, expert_consensus="PDA")),
-    Fault("label-twice", STOPS, label_twice),
-    Fault("eeg-patients", STOPS, under_two_patients("eeg_id")),
-    Fault("spectrogram-patients", STOPS, under_two_patients("spectrogram_id")),
-    Fault("row-twice", KNOW, row_twice),
-    Fault("consensus-beaten", KNOW, consensus_beaten),
-    Fault("eeg-spectrograms", KNOW, eeg_of_two_spectrograms),
-    Fault("offsets-apart", KNOW, offsets_apart),
-    Fault("table-missing", NO_ANSWER, without("test.csv")),
-    Fault("table-columns", NO_ANSWER, drop_column("test.csv", "eeg_id")),
-    Fault("table-missing", KNOW, without("sample_submission.csv")),
-    Fault("test-twice", KNOW, twice_in_test),
-    Fault("sample-lone", KNOW, other_sample("new")),
-    Fault("test-unasked", KNOW, other_sample("gone")),
-    Fault("train-and-test-patient", KNOW, in_train_and_test("patient_id")),
-    Fault("train-and-test-eeg", KNOW, in_train_and_test("eeg_id")),
-    Fault("train-and-test-spectrogram", KNOW, in_train_and_test("spectrogram_id")),
+MILLIVOLTS = "reader: typical amplitude below 0.5 uV, as if in millivolts or volts"
+FILE_FAULTS = [
     Fault("missing", STOPS, gone(EEG)),
     Fault("missing", STOPS, gone(SPECTROGRAM)),
     Fault("missing", LOST, gone("test_eegs")),
     Fault("missing", KNOW, gone("test_spectrograms")),
-    Fault("damaged", STOPS, torn(EEG)),
-    Fault("damaged", STOPS, torn(SPECTROGRAM)),
-    Fault("damaged", LOST, torn("test_eegs")),
-    Fault("damaged", STOPS, changed(EEG, all_of(float("nan")))),
+    Fault("damaged", STOPS, cut_short(EEG)),
+    Fault("damaged", STOPS, cut_short(SPECTROGRAM)),
+    Fault("damaged", LOST, cut_short("test_eegs")),
+    Fault("damaged", STOPS, changed(EEG, put(np.nan, name=""))),
     Fault("damaged", STOPS, changed(EEG, lambda frame: frame[:0])),
-    Fault("reader: no channel varies", LOST, changed(EEG, all_of(3.0))),
+    Fault("reader: no channel varies", LOST, changed(EEG, put(3.0, name=""))),
     Fault("reader: missing columns read as NaN", KNOW, changed(EEG, lambda frame: frame.drop("Cz"))),
     Fault("reader: numbers are Float64", KNOW, changed(EEG, lambda frame: frame.cast(pl.Float64))),
+    Fault(MILLIVOLTS, KNOW, changed(EEG, lambda frame: frame * 1e-6)),
     Fault("window-outside", LOST, changed(EEG, lambda frame: frame[:5_000])),
     Fault("window-outside", LOST, changed(SPECTROGRAM, lambda frame: frame[:200])),
     Fault("window-outside", LOST, changed(EEG, lambda frame: frame[:100])),
     Fault("window-outside", LOST, late_window),
     Fault("window-empty", LOST, late_window),
-    Fault("unnamed", KNOW, nobody_names),
-    Fault("stray", KNOW, stray),
     Fault("same-content", KNOW, same_as(EEG, EEG)),
     Fault("same-content", KNOW, same_as(SPECTROGRAM, SPECTROGRAM)),
     Fault("same-content", KNOW, same_as(EEG, "test_eegs")),
-    Fault(
-        "reader: typical amplitude below 0.5 uV, as if in millivolts or volts",
-        KNOW,
-        changed(EEG, lambda frame: frame * 1e-6),
-    ),
-    Fault("eeg-gaps", KNOW, changed(EEG, put("C3", np.nan, slice(200)))),
-    Fault("electrode-missing", KNOW, changed(EEG, put("C3", np.nan))),
-    Fault("electrode-flat", KNOW, changed(EEG, put("C3", 5))),
-    Fault("eeg-outlier", KNOW, changed(EEG, put("O1", 1e5, slice(900, 910)))),
-    Fault("ekg", KNOW, changed(EEG, put("EKG", 0))),
-    Fault("ekg", KNOW, changed(EEG, put("EKG", np.nan))),
+    Fault("eeg-missing", KNOW, changed(EEG, put(np.nan, slice(200)))),
+    Fault("eeg-missing", KNOW, changed(EEG, put(np.nan))),
+    Fault("electrode-flat", KNOW, changed(EEG, put(5))),
+    Fault("eeg-outlier", KNOW, changed(EEG, put(1e5, slice(900, 910)))),
+    Fault("ekg", KNOW, changed(EEG, put(0, name="EKG"))),
+    Fault("ekg", KNOW, changed(EEG, put(np.nan, name="EKG"))),
     Fault("ekg", KNOW, changed(EEG, lambda frame: frame.with_columns(pl.col("EKG") * 1000))),
-    Fault("spectrogram-hole", KNOW, changed(SPECTROGRAM, region(np.nan, rows=slice(10, 40)))),
-    Fault("spectrogram-region", KNOW, changed(SPECTROGRAM, region(np.nan))),
-    Fault("spectrogram-zero", KNOW, changed(SPECTROGRAM, region(0))),
-    Fault("spectrogram-time", KNOW, changed(SPECTROGRAM, put("time", 100_001, slice(-1, None)))),
+    Fault("spectrogram-missing", KNOW, changed(SPECTROGRAM, put(np.nan, slice(10, 40), name="LP"))),
+    Fault("spectrogram-missing", KNOW, changed(SPECTROGRAM, put(np.nan, name="LP"))),
+    Fault("spectrogram-zero", KNOW, changed(SPECTROGRAM, put(0, name="LP"))),
+    Fault("spectrogram-time", KNOW, changed(SPECTROGRAM, put(100_001, slice(-1, None), name="time"))),
 ]

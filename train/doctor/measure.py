@@ -1,23 +1,24 @@
-"""One look at a recording's file: its bytes are read once, and all that is asked of them is measured then."""
+"""One look at each recording: its file is read once, and everything that the doctor asks of it is measured then."""
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PosixPath
+from typing import Any
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from common.records import Recording, RecordingError
+from common.records import RecordingError
 from common.schema import ELECTRODES, SFREQ, SPECTROGRAM_STEP_SECONDS
 from train.store_index import EEGS, Half
 
 EKG = ELECTRODES.index("EKG")
 SCALP = slice(0, EKG)
+DIGITS = 5  # of a number in the JSON file
 
 
 class KeptFile(PosixPath):
@@ -32,31 +33,32 @@ class KeptFile(PosixPath):
 
 @dataclass(frozen=True)
 class Source:
-    """A file to be read: `starts` are those of its windows in train.csv, samples or columns."""
+    """A recording that a table names. starts: of its windows in train.csv, in samples or columns."""
 
     half: Half
     folder: str  # of the competition
     id: int
     path: Path
     starts: tuple[int, ...] = ()
+    patient: int | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What one file holds. Arrays have one value for each electrode (20,) or region (4,); `error`: it is unreadable."""
+    """What one file holds. Arrays have one value for each electrode (20,) or region (4,)."""
 
     source: Source
     size: int  # bytes
-    error: str | None = None
-    findings: tuple[str, ...] = ()  # the reader's
-    structural: tuple[str, ...] = ()  # those of them that concern how the file is made
+    error: str | None = None  # why the file is unreadable
+    repairs: tuple[str, ...] = ()  # what the reader says it repaired
+    structural: tuple[str, ...] = ()  # how the file's structure differs from what is expected
     n_time: int = 0  # samples or columns
-    checksum: bytes = b""  # of the values, however they are compressed
+    checksum: bytes = b""  # of the values, so that compression does not matter
     missing: np.ndarray = field(default_factory=lambda: np.empty(0))  # share of values
     flat: np.ndarray = field(default_factory=lambda: np.empty(0))  # EEG: of whole seconds; spectrogram: zero power
     largest: np.ndarray = field(default_factory=lambda: np.empty(0))  # EEG: microvolts from the mean; else power
     spread: np.ndarray = field(default_factory=lambda: np.empty(0))  # EEG: standard deviation, microvolts
-    empty: tuple[int, ...] = ()  # starts of windows in which nothing is finite (of an EEG: on the scalp)
+    empty: tuple[int, ...] = ()  # starts of windows without one finite value (of an EEG: on the scalp)
     holes: float = 0.0  # spectrogram: share of columns in which a region has no value
     steps: int = 0  # spectrogram: rows that do not follow the one before by 2 s
 
@@ -69,13 +71,16 @@ def examine(source: Source) -> Facts:
     except RecordingError as error:
         return Facts(source, len(file.content), str(error), structural=error.structural)
     values, is_eeg = recording.values, source.half is EEGS
-    measured = (measure_eeg if is_eeg else measure_spectrogram)(source, len(file.content), recording)
     asked = values[SCALP] if is_eeg else values
-    return replace(
-        measured,
+    return Facts(
+        source,
+        len(file.content),
+        repairs=recording.findings,
+        structural=recording.structural,
+        n_time=values.shape[-1],
         checksum=hashlib.sha256(np.ascontiguousarray(values).data).digest(),
         empty=tuple(start for start in source.starts if not has_values(asked, start, source.half.length)),
-        steps=0 if is_eeg else odd_steps(file.content),
+        **(measure_eeg(values) if is_eeg else measure_spectrogram(values, file.content)),
     )
 
 
@@ -84,8 +89,8 @@ def has_values(values: np.ndarray, start: int, length: int) -> bool:
     return bool(np.isfinite(values[..., max(start, 0) : max(start + length, 0)]).any())
 
 
-def measure_eeg(source: Source, size: int, recording: Recording) -> Facts:
-    values = recording.values  # (20, time)
+def measure_eeg(values: np.ndarray) -> dict[str, Any]:
+    """values: (20, time)."""
     n_time = values.shape[1]
     finite = np.isfinite(values)
     counts = finite.sum(axis=1)
@@ -95,25 +100,24 @@ def measure_eeg(source: Source, size: int, recording: Recording) -> Facts:
         mean = np.add.reduce(values, axis=1, where=finite, dtype=np.float64) / counts
         around = values - mean[:, None].astype(np.float32)
         spread = np.sqrt(np.add.reduce(np.square(around), axis=1, where=finite, dtype=np.float64) / counts)
-    return Facts(
-        *(source, size, None, recording.findings, recording.structural, n_time),
-        missing=1 - counts / n_time,
-        flat=constant.mean(axis=1) if constant.size else np.zeros(len(values)),
-        largest=np.fmax(np.fmax.reduce(around, axis=1), -np.fmin.reduce(around, axis=1)),
-        spread=spread,
-    )
+    return {
+        "missing": 1 - counts / n_time,
+        "flat": constant.mean(axis=1) if constant.size else np.zeros(len(values)),
+        "largest": np.fmax(np.fmax.reduce(around, axis=1), -np.fmin.reduce(around, axis=1)),
+        "spread": spread,
+    }
 
 
-def measure_spectrogram(source: Source, size: int, recording: Recording) -> Facts:
-    values = recording.values  # (4, 100, columns)
+def measure_spectrogram(values: np.ndarray, content: bytes) -> dict[str, Any]:
+    """values: (4, 100, columns); content: the file's bytes."""
     nowhere = np.isnan(values)
-    return Facts(
-        *(source, size, None, recording.findings, recording.structural, values.shape[-1]),
-        missing=nowhere.mean(axis=(1, 2)),
-        flat=(values == 0).mean(axis=(1, 2)),
-        largest=np.fmax.reduce(values, axis=(1, 2)),
-        holes=float(nowhere.all(axis=1).any(axis=0).mean()),
-    )
+    return {
+        "missing": nowhere.mean(axis=(1, 2)),
+        "flat": (values == 0).mean(axis=(1, 2)),
+        "largest": np.fmax.reduce(values, axis=(1, 2)),
+        "holes": float(nowhere.all(axis=1).any(axis=0).mean()),
+        "steps": odd_steps(content),
+    }
 
 
 def odd_steps(content: bytes) -> int:
@@ -125,24 +129,10 @@ def odd_steps(content: bytes) -> int:
     return int((np.diff(np.sort(time.to_numpy())) != SPECTROGRAM_STEP_SECONDS).sum())
 
 
-def files_in(folder: Path) -> tuple[dict[int, Path], list[str]]:
-    """The folder's ID.parquet by id, and the names of everything else in it."""
-    recordings: dict[int, Path] = {}
-    strange = []
-    for file in sorted(os.scandir(folder), key=lambda file: file.name) if folder.is_dir() else ():
-        name = file.name.removesuffix(".parquet")
-        if name.isascii() and name.isdecimal() and file.name == f"{int(name)}.parquet" and file.is_file():
-            recordings[int(name)] = Path(file.path)
-        else:
-            strange.append(file.name)
-    return recordings, strange
-
-
 def examine_all(sources: Sequence[Source], workers: int, name: str) -> Iterator[Facts]:
-    """examine(source) of each, in any order. In memory are no more recordings than there are workers.
+    """examine(source) of each, in any order. No more recordings than workers are in memory.
 
-    Threads, not processes: decoding and counting leave the interpreter free. On two cores four threads read 262 EEGs
-    and 147 spectrograms a second, two processes 198 and 179: as fast, and there is nothing to start.
+    Threads, not processes: decoding and counting release the interpreter, and nothing has to be started.
     """
     if not sources:
         return
@@ -152,4 +142,42 @@ def examine_all(sources: Sequence[Source], workers: int, name: str) -> Iterator[
         for future in tqdm(as_completed(futures), f"reading {name}", len(futures), unit="file"):
             yield future.result()
     finally:
-        pool.shutdown(cancel_futures=True)  # interrupted: those under way end, the others do not begin
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C those that are running end, the others do not start
+
+
+# ---- the numbers of the JSON file
+
+
+def plain(value: float) -> float | None:
+    """A number for JSON; None where there is none."""
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+
+
+def recording_numbers(facts: Sequence[Facts]) -> dict[str, list[Any]]:
+    """Of each readable recording, as lists in the same order; of an EEG over the scalp."""
+    read = [one for one in facts if not one.error]
+    part = [SCALP if one.source.half is EEGS else slice(None) for one in read]
+    return {
+        "id": [one.source.id for one in read],
+        "n_time": [one.n_time for one in read],
+        "missing": [plain(one.missing[where].mean()) for one, where in zip(read, part, strict=True)],
+        "flat": [plain(one.flat[where].mean()) for one, where in zip(read, part, strict=True)],
+        "largest": [plain(np.fmax.reduce(one.largest[where])) for one, where in zip(read, part, strict=True)],
+    }
+
+
+def electrode_numbers(facts: Sequence[Facts]) -> list[dict[str, Any]]:
+    """Of each electrode, over the readable EEGs; empty where there are none."""
+    read = [one for one in facts if not one.error]
+    if not read:
+        return []
+    lines = []
+    for k, electrode in enumerate(ELECTRODES):
+        missing, flat, largest = (
+            np.array([getattr(f, name)[k] for f in read]) for name in ("missing", "flat", "largest")
+        )
+        largest = largest[np.isfinite(largest)]  # never recorded in some files
+        quantiles = np.quantile(largest, [0.5, 0.95, 1.0]) if len(largest) else [np.nan] * 3
+        peaks = dict(zip(("largest_median", "largest_95", "largest_max"), map(plain, quantiles), strict=True))
+        lines.append({"electrode": electrode, "missing": plain(missing.mean()), "flat": plain(flat.mean())} | peaks)
+    return lines

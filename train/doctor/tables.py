@@ -1,5 +1,6 @@
 """Findings about train.csv, test.csv and sample_submission.csv: every refusal of training's, and what it lets pass."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,19 @@ from common.schema import (
     VOTES,
 )
 from train.doctor.findings import STOPS_PREDICTING, STOPS_TRAINING, WORTH_KNOWING, Finding, found
+from train.doctor.recordings import NO_NEW_PATIENTS
 from train.labels import IDS, OFFSETS
 
-TEST_IDS = ("spectrogram_id", "eeg_id")  # what the kernel reads; patient_id is there for people
 COLUMNS = {
     TRAIN_TABLE: (*IDS, *OFFSETS, "expert_consensus", *VOTES),
-    TEST_TABLE: TEST_IDS,
+    TEST_TABLE: ("spectrogram_id", "eeg_id"),  # what the kernel reads; patient_id is there for people
     SAMPLE_SUBMISSION: SUBMISSION_COLUMNS,
 }
 ROW = "row"  # of the file, the first after the header is 1
 STOPS = {TRAIN_TABLE: STOPS_TRAINING, TEST_TABLE: STOPS_PREDICTING, SAMPLE_SUBMISSION: WORTH_KNOWING}
-MEND = "mend these rows, or take them out"
-REBUILT = "the kernel rebuilds its centre from the EEG"
+FIX = "fix these rows, or take them out"
+# EEGs of the competition's train.csv in which experts changed their minds: normal there, and no fault.
+COMPETITION_CHANGES = {"eegs": 17_089, "consensus_changes": 783, "overlaps_differ": 912}
 
 
 def read_table(competition: Path, name: str) -> tuple[pl.DataFrame | None, list[Finding]]:
@@ -48,10 +50,9 @@ def read_table(competition: Path, name: str) -> tuple[pl.DataFrame | None, list[
         empty = WORTH_KNOWING if name == TEST_TABLE else stops  # the kernel answers a test set without rows
         return None, found("table-empty", empty, name, "no rows", fetch, cases=[path.name])
     wanted = dict.fromkeys((*COLUMNS[name], *(c for c in ("patient_id",) if c in table.columns)))
-    numbers = [column for column in wanted if column != "expert_consensus"]
-    read = table.with_columns([finite(name) for name in numbers]).with_row_index(ROW, 1)
-    others = ["expert_consensus"] if name == TRAIN_TABLE else []
-    return read.select(ROW, *numbers, *(pl.col(column).cast(pl.String) for column in others)), []
+    text = pl.col("expert_consensus").cast(pl.String)
+    columns = [text if column == "expert_consensus" else finite(column) for column in wanted]
+    return table.select(columns).with_row_index(ROW, 1), []
 
 
 def finite(column: str) -> pl.Expr:
@@ -65,7 +66,13 @@ def whole(table: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
     return table.select(pl.all_horizontal(pl.col(columns).is_not_null())).to_series()
 
 
-def rows_found(check: str, severity: str, rows: pl.DataFrame, what: str, todo: str = MEND) -> list[Finding]:
+def split_across(table: pl.DataFrame, column: str, between: str) -> pl.Series:
+    """Values of `column` that have several of `between`."""
+    several = table.group_by(column).agg(pl.col(between).n_unique()).filter(pl.col(between) > 1)
+    return several[column].sort()
+
+
+def rows_found(check: str, severity: str, rows: pl.DataFrame, what: str, todo: str = FIX) -> list[Finding]:
     """A finding about rows of train.csv, each named by its label_id, or its place where it has none."""
     cases = [
         f"row {row}" if label is None else str(int(label)) for row, label in rows.select(ROW, "label_id").iter_rows()
@@ -73,82 +80,58 @@ def rows_found(check: str, severity: str, rows: pl.DataFrame, what: str, todo: s
     return found(check, severity, TRAIN_TABLE, what, todo, rows["label_id"].drop_nulls(), cases)
 
 
-def id_found(check: str, severity: str, rows: pl.DataFrame, column: str, what: str, todo: str) -> list[Finding]:
-    return found(check, severity, TRAIN_TABLE, what, todo, rows[column].sort())
-
-
-def torn(table: pl.DataFrame, column: str, between: str) -> pl.DataFrame:
-    """Values of `column` that have several of `between`."""
-    return table.group_by(column).agg(pl.col(between).n_unique()).filter(pl.col(between) > 1)
-
-
 def train_findings(table: pl.DataFrame) -> list[Finding]:
-    votes = table.select(VOTES).fill_null(np.nan).to_numpy()  # (rows, 6)
+    """What training refuses, and of the other rows what a reader of scores should know."""
+    stop, votes = STOPS_TRAINING, table.select(VOTES).fill_null(np.nan).to_numpy()  # (rows, 6)
     counted = (np.isfinite(votes) & (votes >= 0) & (votes % 1 == 0)).all(axis=1)
     numbered = whole(table, (*IDS, *OFFSETS))
     known = table.filter(whole(table, IDS))
     strange = ~table["expert_consensus"].is_in(CONSENSUS).fill_null(False)
     twice = known.filter(pl.col("label_id").is_duplicated()).unique("label_id", maintain_order=True)
-    whose = "it could be trained on and held out at once: find out whose it is"
     good = table.filter(numbered & pl.Series(counted & (votes.sum(axis=1) > 0)) & ~strange)
-    stop = STOPS_TRAINING
-    return [
+    findings = [
         *rows_found("label-number", stop, table.filter(~numbered), "rows whose ids or offsets are no numbers"),
-        *rows_found(
-            "vote-number", stop, table.filter(~counted), "rows with votes that are negative, not whole or empty"
-        ),
+        *rows_found("vote-number", stop, table.filter(~counted), "rows with votes that are no whole positive numbers"),
         *rows_found("no-votes", stop, table.filter(counted & (votes.sum(axis=1) == 0)), "rows without votes"),
         *rows_found("consensus-name", stop, table.filter(strange), f"rows whose consensus is none of {CONSENSUS}"),
         *rows_found("label-twice", stop, twice, "label_ids that stand in several rows"),
-        *id_found(
-            "eeg-patients", stop, torn(known, "eeg_id", "patient_id"), "eeg_id", "eeg_ids under several patients", whose
-        ),
-        *id_found(
-            *("spectrogram-patients", stop, torn(known, "spectrogram_id", "patient_id"), "spectrogram_id"),
-            *("spectrogram_ids under several patients", whose),
-        ),
-        *label_findings(good),
     ]
+    for column in ("eeg_id", "spectrogram_id"):
+        what, todo = (
+            f"{column}s under several patients",
+            "it could be trained on and held out at once: find out whose it is",
+        )
+        ids = split_across(known, column, "patient_id")
+        findings += found(f"{column[:-3]}-patients", stop, TRAIN_TABLE, what, todo, ids)
+    return findings + label_findings(good)
 
 
 def label_findings(table: pl.DataFrame) -> list[Finding]:
     """What training accepts and a reader of scores should know. Only rows that training accepts."""
     eeg, spectrogram = OFFSETS
-    same = [name for name in COLUMNS[TRAIN_TABLE] if name != "label_id"]
-    repeated = table.filter(pl.struct(same).is_duplicated()).group_by(same, maintain_order=True).agg("label_id")
     votes = table.select(VOTES).to_numpy()
     place = np.array([CONSENSUS.index(name) for name in table["expert_consensus"]], dtype=np.int64)
     beaten = votes[np.arange(len(votes)), place] < votes.max(axis=1, initial=0)
     lag = table.with_columns(lag=pl.col(spectrogram) - pl.col(eeg)).group_by("eeg_id", "spectrogram_id")
-    apart = lag.agg(pl.col("lag").n_unique()).filter(pl.col("lag") > 1).unique("eeg_id")
-    know = WORTH_KNOWING
+    apart = lag.agg(pl.col("lag").n_unique()).filter(pl.col("lag") > 1)["eeg_id"].unique().sort()
+    several = split_across(table, "eeg_id", "spectrogram_id")
+    know, what = WORTH_KNOWING, "rows whose consensus has not the most votes"
+    lagging = (
+        "EEGs whose two offsets do not advance together",
+        "EEG and spectrogram show different moments: correct the offsets",
+    )
     return [
+        *rows_found("consensus-beaten", know, table.filter(beaten), what, "training goes by the votes"),
         *found(
-            *("row-twice", know, TRAIN_TABLE, "rows that differ in nothing but their label_id", "keep one of them"),
-            ids=repeated["label_id"].explode(),
-            cases=[" = ".join(f"{label:.0f}" for label in labels) for labels in repeated["label_id"]],
+            *("eeg-spectrograms", know, TRAIN_TABLE, "EEGs with several spectrograms"),
+            *("label rows take the first window's", several),
         ),
-        *rows_found(
-            *("consensus-beaten", know, table.filter(beaten), "rows whose consensus has not the most votes"),
-            "training goes by the votes",
-        ),
-        *id_found(
-            *("eeg-spectrograms", know, torn(table, "eeg_id", "spectrogram_id"), "eeg_id"),
-            *("EEGs with several spectrograms", "label rows take the first window's"),
-        ),
-        *id_found(
-            *("offsets-apart", know, apart, "eeg_id", "EEGs whose two offsets do not advance together"),
-            "EEG and spectrogram show different moments: right the offsets",
-        ),
+        *found("offsets-apart", know, TRAIN_TABLE, *lagging, apart),
     ]
 
 
-# EEGs of the competition's train.csv in which experts changed their minds: normal there, and no fault.
-COMPETITION_CHANGES = {"eegs": 17_089, "consensus_changes": 783, "overlaps_differ": 912}
-
-
 def changes_within_eegs(table: pl.DataFrame) -> dict[str, int]:
-    """EEGs of train.csv; those whose consensus changes between windows; those with windows whose judged 10 s overlap
+    """EEGs of train.csv; those whose consensus changes between windows; those with windows whose labelled 10 s overlap
     and whose votes differ. Only rows with numbers."""
     table = table.filter(whole(table, (*IDS, *OFFSETS, *VOTES)))
     # Windows of an EEG in the order of their starts: each with the one before.
@@ -159,7 +142,7 @@ def changes_within_eegs(table: pl.DataFrame) -> dict[str, int]:
     overlapping = windows.filter(pl.col("follows") & (pl.col("after") < LABELLED_SECONDS) & differ)
     return {
         "eegs": table["eeg_id"].n_unique(),
-        "consensus_changes": torn(table, "eeg_id", "expert_consensus").height,
+        "consensus_changes": len(split_across(table, "eeg_id", "expert_consensus")),
         "overlaps_differ": overlapping["eeg_id"].n_unique(),
     }
 
@@ -170,32 +153,30 @@ def findings_of_test(
     """What test.csv says, alone and beside the other two tables; None where there is no such table."""
     if test is None:
         return []
-    cases = [f"row {row}" for row in test.filter(~whole(test, ("eeg_id",)))[ROW]]
-    findings = found("test-number", STOPS_PREDICTING, TEST_TABLE, "rows whose eeg_id is no number", MEND, cases=cases)
-    unseen = [f"row {row}" for row in test.filter(~whole(test, ("spectrogram_id",)))[ROW]]
-    findings += found(
-        "test-spectrogram", WORTH_KNOWING, TEST_TABLE, "rows without spectrogram_id", REBUILT, cases=unseen
-    )
-    good = test.filter(whole(test, ("eeg_id",)))
+
+    def known(check: str, what: str, todo: str, ids: Iterable[int] = (), cases: list[str] | None = None):
+        return found(check, WORTH_KNOWING, TEST_TABLE, what, todo, ids, cases)
+
+    without = {c: [f"row {row}" for row in test.filter(pl.col(c).is_null())[ROW]] for c in COLUMNS[TEST_TABLE]}
+    good = test.filter(pl.col("eeg_id").is_not_null())
     twice = good.filter(pl.col("eeg_id").is_duplicated())["eeg_id"].unique().sort()
-    findings += found(
-        *("test-twice", WORTH_KNOWING, TEST_TABLE, "eeg_ids in several rows"), "each is predicted once", twice
-    )
+    rebuilt = "the kernel rebuilds its centre from the EEG"
+    findings = [
+        *found(
+            *("test-number", STOPS_PREDICTING, TEST_TABLE, "rows whose eeg_id is no number", FIX),
+            cases=without["eeg_id"],
+        ),
+        *known("test-spectrogram", "rows without spectrogram_id", rebuilt, cases=without["spectrogram_id"]),
+        *known("test-twice", "eeg_ids in several rows", "each is predicted once", twice),
+    ]
     if sample is not None:
-        asked, shown = set(good["eeg_id"]), set(sample["eeg_id"].drop_nulls())
-        todo = f"Kaggle wants the rows of {TEST_TABLE}: download both again"
-        for check, only, where in (
-            ("test-unasked", asked - shown, TEST_TABLE),
-            ("sample-lone", shown - asked, SAMPLE_SUBMISSION),
-        ):
-            findings += found(check, WORTH_KNOWING, where, f"eeg_ids only in {where}", todo, sorted(only))
+        differ = sorted(set(good["eeg_id"]) ^ set(sample["eeg_id"].drop_nulls()))
+        what = f"eeg_ids only in this table or only in {SAMPLE_SUBMISSION}"
+        findings += known("sample-differs", what, "Kaggle wants the rows of test.csv: download both again", differ)
     for column in ("patient_id", "eeg_id", "spectrogram_id"):
-        if train is None or column not in good.columns:
-            continue
-        both = sorted(set(train[column].drop_nulls()) & set(good[column].drop_nulls()))
-        what = f"{column}s in train and test"
-        todo = "a score on this test says nothing about new patients"
-        findings += found(f"train-and-test-{column[:-3]}", WORTH_KNOWING, TEST_TABLE, what, todo, both)
+        if train is not None and column in good.columns:
+            both = sorted(set(train[column].drop_nulls()) & set(good[column].drop_nulls()))
+            findings += known(f"train-and-test-{column[:-3]}", f"{column}s in train and test", NO_NEW_PATIENTS, both)
     return findings
 
 
