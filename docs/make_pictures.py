@@ -25,7 +25,7 @@ from common.features import Windows, build_input
 from common.inputs import InputConfig
 from common.schema import PATTERNS
 from train.plots.find import Recordings, find, read_recordings, read_tables
-from train.plots.pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, page_figure
+from train.plots.pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, labelled_figure
 from train.plots.style import INK, LEFT, RIGHT, colours, new_figure
 from train.simulate.files import simulate_competition
 
@@ -77,7 +77,7 @@ def draw_pages(competition: Path) -> None:
         eeg = recordings_of(competition, eeg_id).window().eeg
         assert eeg is not None
         title = pattern if pattern in ("seizure", "other") else pattern.upper()
-        save_small(page_figure(eeg[0].numpy(), f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
+        save_small(labelled_figure(eeg[0].numpy(), f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
 
 
 def draw_inputs(windows: Windows) -> None:

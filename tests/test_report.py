@@ -14,7 +14,7 @@ from run_samples import make_rows, write_run
 
 ANCHORS = (
     *("top", "experiments", "training", "classes", "votes", "patients", "confusion", "reliability", "blend"),
-    *("differences", "recordings", "worst", "best", "data", "submissions", "made"),
+    *("differences", "recordings", "worst", "best", "data", "submissions", "details"),
 )
 LEDGER = "time,nested_cv,public_score,private_score,message,status\n2026-01-02T03:04:05,0.2111,0.27,,{},COMPLETE\n"
 DOCTOR = {
@@ -140,15 +140,15 @@ def test_unfinished_folds_and_rows_with_few_votes(report, tmp_path):
     assert "Folds 0, 1 of 3 are finished" in banners(page) and "No row has at least 10 votes" in banners(page)
     assert "number to expect" not in page
     assert "no curves to draw" in words_of(section(page, "training"))
-    assert "not recorded" in words_of(section(page, "made"))  # no fold.json
-    assert any(line[0] == "Fold 2" and line[-1] == "not finished" for line in body_rows(section(page, "made")))
+    assert "not recorded" in words_of(section(page, "details"))  # no fold.json
+    assert any(line[0] == "Fold 2" and line[-1] == "not finished" for line in body_rows(section(page, "details")))
 
 
 def test_how_it_was_made(report, tmp_path):
     runs = make_runs(tmp_path, patients=12, seed=4)
-    made = words_of(section(report(runs[0]), "made"))
+    made = words_of(section(report(runs[0]), "details"))
     assert 'input.kind "kaggle-image" model.kind "spectrogram-cnn" training.folds 3' in made
-    sizes = [line for line in body_rows(section(report(runs[0]), "made")) if line[0].startswith("Fold ")]
+    sizes = [line for line in body_rows(section(report(runs[0]), "details")) if line[0].startswith("Fold ")]
     rows = pl.read_parquet(runs[0] / "rows.parquet").to_pandas()
     for line, (_, here) in zip(sizes, rows.groupby("fold"), strict=True):
         many = (here[[c for c in here if c.endswith("_vote")]].sum(axis=1) >= 10).sum()

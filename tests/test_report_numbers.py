@@ -19,7 +19,7 @@ from run_samples import LAST
 from sklearn.metrics import confusion_matrix
 
 from train.report.charts import Axis
-from train.report.load import read_material
+from train.report.load import load_report_data
 from train.report.numbers import worst_and_best
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
@@ -118,14 +118,14 @@ def test_calibration_errors_and_patients(reported):
 
 def test_worst_and_best_recordings(reported):
     page, table, runs, blend = reported
-    material = read_material([*runs, blend], None)
+    data = load_report_data([*runs, blend], None)
     single = table.sort_values(["eeg_id", "n", "label_id"], ascending=[True, False, True]).groupby("eeg_id").head(1)
     ranked = single[single["n"] >= 10].sort_values("kl", ascending=False)
     assert len(ranked) > 8
-    worst, best = worst_and_best(material, material.headline(), 4)
-    assert material.rows[worst.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[:4]
-    assert material.rows[best.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[::-1][:4]
-    few = [rows.tolist() for rows in worst_and_best(material, material.headline(), 10_000)]
+    worst, best = worst_and_best(data, data.headline(), 4)
+    assert data.rows[worst.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[:4]
+    assert data.rows[best.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[::-1][:4]
+    few = [rows.tolist() for rows in worst_and_best(data, data.headline(), 10_000)]
     assert sorted(few[0] + few[1]) == sorted(set(few[0] + few[1])) and len(few[0] + few[1]) == len(ranked)
     shown = words_of(section(page, "recordings"))
     assert f"KL {ranked['kl'].iloc[0]:.2f} EEG {ranked['eeg_id'].iloc[0]} · patient" in shown

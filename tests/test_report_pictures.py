@@ -17,7 +17,7 @@ from report_samples import section, words_of
 from common.schema import ELECTRODES
 from train.report import recordings as report_recordings
 from train.report.data_quality import PLACES
-from train.report.load import read_material
+from train.report.load import load_report_data
 
 PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)" width="(\d+)" height="(\d+)"')
 
@@ -30,8 +30,8 @@ def page(road, tmp_path_factory):
     for part in ("train_eegs", "train_spectrograms"):
         shutil.copytree(road.competition / part, competition / part)
     shutil.copyfile(road.competition / "train.csv", competition / "train.csv")
-    material = read_material([*road.runs, road.fitted_blend], None)
-    worst = material.rows.filter(material.scored)["eeg_id"][0]
+    data = load_report_data([*road.runs, road.fitted_blend], None)
+    worst = data.rows.filter(data.scored)["eeg_id"][0]
     (competition / "train_eegs" / f"{worst}.parquet").write_bytes(b"damaged")
     found = folder / "doctor.json"
     done = command("-m", "train", "doctor", "--competition", road.competition, "--folds", 2, "--json", found)
@@ -69,15 +69,15 @@ def test_the_floor_and_the_doctor_are_on_it(page):
 
 def test_the_window_drawn_is_the_labelled_one(road, monkeypatch):
     """By hand: the samples of the file that the row's windows are around."""
-    material = read_material(road.runs, None)
+    data = load_report_data(road.runs, None)
     drawn = []
     monkeypatch.setattr(report_recordings, "eeg_picture", lambda eeg: drawn.append(eeg) or ("figure", "caption"))
     monkeypatch.setattr(report_recordings, "spectrogram_picture", lambda *_: "figure")
     monkeypatch.setattr(report_recordings, "as_data_uri", lambda *_: ("data:", 1, 1))
     windows = pl.read_csv(road.competition / "train.csv")
     for number in range(5):
-        row = material.rows.row(number, named=True)
-        report_recordings.draw_recordings(material, road.competition, [number])
+        row = data.rows.row(number, named=True)
+        report_recordings.draw_recordings(data, road.competition, [number])
         votes = [column for column in row if column.endswith("_vote")]
         same = windows.filter(pl.col("eeg_id") == row["eeg_id"], *(pl.col(vote) == row[vote] for vote in votes))
         offset = same["eeg_label_offset_seconds"].sort()

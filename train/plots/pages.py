@@ -1,23 +1,18 @@
-"""The pictures of `python -m train show`: the EEG with its spectrograms and votes, and its model inputs."""
+"""The pictures of `python -m train show`: an EEG with its spectrograms and votes, and its model inputs."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from common.draw_inputs import draw_input
-from common.schema import (
-    FREQUENCIES,
-    LABELLED_SECONDS,
-    REGIONS,
-    SPECTROGRAM_SECONDS,
-    WINDOW_SECONDS,
-)
+from common.schema import FREQUENCIES, LABELLED_SECONDS, PATTERNS, REGIONS, SPECTROGRAM_SECONDS, WINDOW_SECONDS
 from train.plots.eeg import (
     PAGE_HEIGHT,
     PAGE_SECONDS,
@@ -26,12 +21,12 @@ from train.plots.eeg import (
     chain_spectrogram,
     display_traces,
     eeg_page,
-    ekg_sensitivity,
     page_caption,
-    sensitivity,
 )
 from train.plots.style import (
     FAINT,
+    GRID,
+    INK,
     LARGE,
     MICROVOLT,
     SMALL,
@@ -41,8 +36,8 @@ from train.plots.style import (
     place,
     robust_limits,
     spectrogram_panel,
-    votes_bars,
     write_at,
+    write_head,
 )
 
 WIDTH, MARGIN = 345, 28  # mm of paper, and left of the EEG
@@ -59,7 +54,7 @@ COLUMN = INPUT_WIDTH + 38  # from input to input
 
 
 @dataclass(frozen=True)
-class Portrait:
+class EegPage:
     """One EEG with all that is known about it.
 
     eeg: (20, 10000) microvolts; spectrogram: (4, 100, 300) power; both NaN where missing. title and remarks: lines
@@ -84,6 +79,35 @@ class Drawing:
     config: Any
 
 
+@dataclass(frozen=True)
+class Spectra:
+    """Power (4, frequencies, columns) of the regions. In seconds: where the columns start and end, what of them is
+    shown, and where the 10 s that experts labelled are."""
+
+    power: np.ndarray
+    hertz: np.ndarray
+    edges: tuple[float, float]
+    shown: tuple[float, float]
+    labelled: tuple[float, float]
+    what: str  # the time axis
+
+
+def competition_spectra(spectrogram: np.ndarray, rebuilt: bool) -> Spectra:
+    """The competition's 10 minutes."""
+    labelled = EEG_IN_SPECTROGRAM + SPAN[0], EEG_IN_SPECTROGRAM + SPAN[1]
+    edges = 0.0, float(SPECTROGRAM_SECONDS)
+    shown = (264.0, 336.0) if rebuilt else edges
+    return Spectra(spectrogram, np.array(FREQUENCIES), edges, shown, labelled, "time in the 10 minutes (s)")
+
+
+def window_spectra(eeg: np.ndarray) -> Spectra:
+    """The 50 s of the EEG."""
+    return Spectra(*chain_spectrogram(eeg), (0.0, float(WINDOW_SECONDS)), SPAN, "time in the window (s)")
+
+
+# ---- the EEG
+
+
 def colour_bar(figure: Figure, shown: AxesImage, beside: tuple[float, float, float], label: str) -> None:
     """left, top and height in mm."""
     left, top, height = beside
@@ -95,81 +119,85 @@ def colour_bar(figure: Figure, shown: AxesImage, beside: tuple[float, float, flo
     axes.set_ylabel(label, fontsize=SMALL, labelpad=3)
 
 
-def draw_spectra(figure: Figure, portrait: Portrait, top: float) -> None:
-    """Two rows of four panels: the competition's 10 minutes, and the 50 s themselves."""
-    chains, hertz, seconds = chain_spectrogram(portrait.eeg)
-    spans = (EEG_IN_SPECTROGRAM + SPAN[0], EEG_IN_SPECTROGRAM + SPAN[1])
-    rows = (
-        (portrait.spectrogram, np.array(FREQUENCIES), (0.0, float(SPECTROGRAM_SECONDS)), spans),
-        (chains, hertz, seconds, SPAN),
-    )
-    for row, (power, rows_hertz, edges, span) in enumerate(rows):
-        limits = robust_limits(decibels(power))
-        height = top + row * (PANEL_HEIGHT + 13)
-        for column, (region, panel) in enumerate(zip(REGIONS, power, strict=True)):
-            left = MARGIN + column * (PANEL_WIDTH + PANEL_GAP)
-            axes = place(figure, left, height, PANEL_WIDTH, PANEL_HEIGHT)
-            shown = spectrogram_panel(axes, panel, rows_hertz, edges, limits)
-            mark_seconds(axes, *span)
-            finish_spectra_axes(axes, region if row == 0 else "", row, column, portrait.rebuilt)
-        colour_bar(figure, shown, (MARGIN + 4 * (PANEL_WIDTH + PANEL_GAP) - 3.5, height, PANEL_HEIGHT), "dB")
+def draw_spectra(
+    figure: Figure, spectra: Spectra, corner: tuple[float, float], size: tuple[float, float], gap: float
+) -> AxesImage:
+    """The four regions side by side, the first panel's upper left corner at left, top (mm)."""
+    limits = robust_limits(decibels(spectra.power))
+    for column, (region, power) in enumerate(zip(REGIONS, spectra.power, strict=True)):
+        axes = place(figure, corner[0] + column * (size[0] + gap), corner[1], *size)
+        image = spectrogram_panel(axes, power, spectra.hertz, spectra.edges, limits)
+        mark_seconds(axes, *spectra.labelled)
+        axes.set_xlim(spectra.shown)
+        axes.set_title(region, fontsize=SMALL + 1, pad=2)
+        axes.set_xlabel(spectra.what, fontsize=SMALL, labelpad=1)
+        if column:
+            axes.set_yticklabels([])
+        else:
+            axes.set_ylabel("frequency (Hz)", fontsize=SMALL, labelpad=2)
+    return image
 
 
-def finish_spectra_axes(axes: Axes, title: str, row: int, column: int, rebuilt: bool) -> None:
-    axes.set_title(title, fontsize=SMALL + 1, pad=2)
-    if row == 0:
-        axes.set_xlim((264, 336) if rebuilt else (0, SPECTROGRAM_SECONDS))
-        axes.set_xticks((270, 290, 310, 330) if rebuilt else (0, 150, 300, 450, 600))
-        axes.set_xlabel("time in the 10 minutes (s)", fontsize=SMALL, labelpad=1)
-    else:
-        axes.set_xlim(0, WINDOW_SECONDS)
-        axes.set_xlabel("time in the window (s)", fontsize=SMALL, labelpad=1)
-    if column == 0:
-        axes.set_ylabel("frequency (Hz)", fontsize=SMALL, labelpad=2)
-    else:
-        axes.set_yticklabels([])
-
-
-def draw_page(figure: Figure, traces: Traces, top: float, start: int, scales: tuple[float, float]) -> None:
-    axes = place(figure, MARGIN, top, PAGE_WIDTH, PAGE_HEIGHT)
-    labelled = start == LABELLED
-    eeg_page(axes, traces, start, labelled, *scales)
-    if labelled:
-        write_at(
-            figure, MARGIN, top - 4, f"seconds {start}-{start + PAGE_SECONDS}: what the experts labelled", SMALL + 1
+def votes_bars(axes: Axes, votes: np.ndarray | None, shares: Mapping[str, np.ndarray]) -> None:
+    """The six patterns downwards: experts' votes as bars with their counts, each entry of `shares` as points."""
+    places = np.arange(len(PATTERNS))
+    if votes is not None:
+        axes.barh(places, votes / votes.sum(), height=0.7, color="#c3cfdf", label=f"{votes.sum()} experts' votes")
+        for line, count in zip(places, votes, strict=True):
+            axes.text(1.05, line, f"{count}", va="center", fontsize=SMALL, color=INK if count else FAINT)
+    for number, (name, values) in enumerate(shares.items()):
+        down = places + (number + 1) / (len(shares) + 1) * 0.7 - 0.35
+        axes.plot(
+            values, down, "o", markersize=3.5, color=matplotlib.colormaps["tab10"](number % 10), label=name, zorder=3
         )
+    axes.set_yticks(places, [name if name in ("seizure", "other") else name.upper() for name in PATTERNS])
+    axes.set_ylim(len(PATTERNS) - 0.4, -0.6)
+    axes.set_xlim(0, 1.03)
+    axes.set_xlabel("share", fontsize=SMALL, labelpad=1)
+    axes.grid(axis="x", color=GRID, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), fontsize=SMALL, frameon=False, borderaxespad=0)
 
 
-def eeg_figure(portrait: Portrait) -> Figure:
+def draw_page(figure: Figure, traces: Traces, top: float, start: int) -> None:
+    labelled = start == LABELLED
+    eeg_page(place(figure, MARGIN, top, PAGE_WIDTH, PAGE_HEIGHT), traces, start, tinted=labelled)
+    if labelled:
+        heading = f"seconds {start}-{start + PAGE_SECONDS}: what the experts labelled"
+        write_at(figure, MARGIN, top - 4, heading, SMALL + 1)
+
+
+def eeg_figure(page: EegPage) -> Figure:
     """Title, spectrograms, votes; then five pages of 10 s."""
-    traces = display_traces(portrait.eeg)
-    scales = sensitivity(traces), ekg_sensitivity(traces)
-    lines = [*portrait.remarks, page_caption(traces, *scales), SPECTRA_CAPTION]
-    spectra = 16 + 4.5 * len(lines)
-    first = spectra + 2 * (PANEL_HEIGHT + 13) + 6
-    pages = range(0, WINDOW_SECONDS, PAGE_SECONDS)
-    figure = new_figure(WIDTH, first + len(pages) * (PAGE_HEIGHT + 14))
-    write_at(figure, MARGIN, 5, portrait.title, LARGE, fontweight="bold")
-    for number, line in enumerate(lines):
-        write_at(figure, MARGIN, 11.5 + 4.5 * number, line)
-    draw_spectra(figure, portrait, spectra)
-    if portrait.votes is not None or portrait.shares:
-        votes_bars(place(figure, WIDTH - 78, spectra, 60, 48), portrait.votes, portrait.shares)
-    for number, start in enumerate(pages):
-        draw_page(figure, traces, first + number * (PAGE_HEIGHT + 14), start, scales)
+    traces = display_traces(page.eeg)
+    lines = [*page.remarks, page_caption(traces), SPECTRA_CAPTION]
+    spectra_top, step = 16 + 4.5 * len(lines), PANEL_HEIGHT + 13
+    first = spectra_top + 2 * step + 6
+    starts = range(0, WINDOW_SECONDS, PAGE_SECONDS)
+    figure = new_figure(WIDTH, first + len(starts) * (PAGE_HEIGHT + 14))
+    write_head(figure, MARGIN, page.title, lines)
+    for row, spectra in enumerate((competition_spectra(page.spectrogram, page.rebuilt), window_spectra(page.eeg))):
+        top = spectra_top + row * step
+        shown = draw_spectra(figure, spectra, (MARGIN, top), (PANEL_WIDTH, PANEL_HEIGHT), PANEL_GAP)
+        colour_bar(figure, shown, (MARGIN + 4 * (PANEL_WIDTH + PANEL_GAP) - 3.5, top, PANEL_HEIGHT), "dB")
+    if page.votes is not None or page.shares:
+        votes_bars(place(figure, WIDTH - 78, spectra_top, 60, 48), page.votes, page.shares)
+    for number, start in enumerate(starts):
+        draw_page(figure, traces, first + number * (PAGE_HEIGHT + 14), start)
     return figure
 
 
-def page_figure(eeg: np.ndarray, title: str) -> Figure:
+def labelled_figure(eeg: np.ndarray, title: str) -> Figure:
     """The labelled 10 s alone."""
     traces = display_traces(eeg)
-    scales = sensitivity(traces), ekg_sensitivity(traces)
     figure = new_figure(WIDTH - 8, PAGE_HEIGHT + 27)
     write_at(figure, MARGIN, 4, title, LARGE, fontweight="bold")
-    write_at(figure, MARGIN, 10, page_caption(traces, *scales))
-    axes = place(figure, MARGIN, 16, PAGE_WIDTH, PAGE_HEIGHT)
-    eeg_page(axes, traces, LABELLED, False, *scales)
+    write_at(figure, MARGIN, 10, page_caption(traces))
+    eeg_page(place(figure, MARGIN, 16, PAGE_WIDTH, PAGE_HEIGHT), traces, LABELLED)
     return figure
+
+
+# ---- model inputs
 
 
 def draw_one(figure: Figure, drawing: Drawing, left: float, top: float, limits: tuple[float, float] | None) -> None:
@@ -181,30 +209,15 @@ def draw_one(figure: Figure, drawing: Drawing, left: float, top: float, limits: 
         colour_bar(figure, shown, (left + INPUT_WIDTH + 2, top, INPUT_HEIGHT), "")
 
 
-def inputs_figure(title: str, remarks: Sequence[str], drawings: Sequence[Drawing]) -> Figure:
-    """Inputs two in a row, each with colours of its own."""
-    rows, first = -(-len(drawings) // 2), 22 + 4.5 * len(remarks)
-    figure = new_figure(18 + 2 * COLUMN, first + rows * (INPUT_HEIGHT + 22))
-    head(figure, title, remarks)
-    for number, drawing in enumerate(drawings):
-        row, column = divmod(number, 2)
-        draw_one(figure, drawing, 20 + column * COLUMN, first + row * (INPUT_HEIGHT + 22), None)
-    return figure
-
-
-def head(figure: Figure, title: str, remarks: Sequence[str]) -> None:
-    write_at(figure, 20, 5, title, LARGE, fontweight="bold")
-    for number, line in enumerate(remarks):
-        write_at(figure, 20, 11.5 + 4.5 * number, line, color=FAINT)
-
-
-def augmented_figure(title: str, remarks: Sequence[str], rows: Sequence[Sequence[Drawing]]) -> Figure:
-    """One row a stage: the unaltered input first, then draws; the colours of the row are those of the first."""
-    first, across = 22 + 4.5 * len(remarks), max(map(len, rows))
+def inputs_figure(
+    title: str, remarks: Sequence[str], rows: Sequence[Sequence[Drawing]], same_colours: bool = False
+) -> Figure:
+    """Rows of inputs, each input with colours of its own, or with those of the first in its row."""
+    first, across = 22 + 4.5 * len(remarks), max(2, *map(len, rows))
     figure = new_figure(18 + across * COLUMN, first + len(rows) * (INPUT_HEIGHT + 22))
-    head(figure, title, remarks)
+    write_head(figure, 20, title, remarks, color=FAINT)
     for number, row in enumerate(rows):
-        limits = robust_limits(row[0].values)
+        limits = robust_limits(row[0].values) if same_colours else None
         for column, drawing in enumerate(row):
             draw_one(figure, drawing, 20 + column * COLUMN, first + number * (INPUT_HEIGHT + 22), limits)
     return figure

@@ -21,10 +21,10 @@ from train.scores import many_votes
 
 # What kind of number a score is: its label, what that means, and whether it is honest.
 KINDS = {
-    "floor": ("floor", "the very probabilities that the votes of a simulation were drawn from: nobody can do better"),
-    "oof": ("out of fold", "each row is predicted by a model that saw none of its patient's recordings"),
+    "floor": ("Bayes floor", "the probabilities that a simulation draws its votes from: no model can do better"),
+    "oof": ("out of fold", "each row is predicted by a model that was not trained on its patient"),
     "nested": ("nested, out of fold", "the models out of fold, combined by weights fitted without the fold scored"),
-    "chosen": ("chosen on the fold", "the epoch was chosen by the very rows that score it: too good"),
+    "chosen": ("chosen on the fold", "the epoch was chosen by the rows that score it: too good"),
     "nested-chosen": ("nested, of chosen epochs", "weights are nested, but a model's epoch was chosen on the fold"),
     "given": ("weights as given", "the blend file does not say how its weights were fitted: perhaps on these rows"),
     "prior": ("no model", "the class prior of the other folds, the same answer for every row"),
@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """Everything that is scored. rows: by label_id, with ids, votes and fold; scored: those that scores are read on."""
 
     rows: pl.DataFrame
@@ -149,7 +149,7 @@ def blend_entry(
     return blend, Entry(name, kind, probabilities, kl_divergence(target, probabilities)), judged
 
 
-def read_material(sources: list[Path], truth: Path | None) -> Material:
+def load_report_data(sources: list[Path], truth: Path | None) -> ReportData:
     """Everything on the same label rows. Raises RunError, BlendError, BlendInputError."""
     runs, file = sort_sources(sources)
     experiments = [read_run(run) for run in runs]
@@ -164,7 +164,7 @@ def read_material(sources: list[Path], truth: Path | None) -> Material:
         run = prediction.run
         if run is None:
             kind = {FLOOR: "floor", PRIOR: "prior"}.get(prediction.what, "uniform")
-            name = {"floor": "floor"}.get(kind, prediction.what)
+            name = KINDS["floor"][0] if kind == "floor" else prediction.what
             entries.append(Entry(name, kind, prediction.probabilities, kl))
         elif prediction.checkpoint == by_run[run].training.checkpoint:
             kind = "oof" if prediction.checkpoint == "last" else "chosen"
@@ -178,7 +178,7 @@ def read_material(sources: list[Path], truth: Path | None) -> Material:
     warnings = tuple(judged["warnings"]) if judged else ()
     if not many.any():
         warnings += ("No row has at least 10 votes: every score on this page is read on all rows.",)
-    return Material(
+    return ReportData(
         rows,
         many if many.any() else np.full(rows.height, True),
         dict(zip(names, runs, strict=True)),
