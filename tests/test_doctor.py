@@ -34,9 +34,8 @@ def test_a_sound_competition_can_be_trained_on_with_any_number_of_workers(copied
         "spectrograms": train["spectrogram_id"].n_unique(),
         "patients": train["patient_id"].n_unique(),
     }
-    assert sum(values["folds"]["patients"]) == train["patient_id"].n_unique()
     assert "training can start" in said and max(map(len, said.splitlines())) <= 120
-    assert {**values, "reading": None} == {**four[2], "reading": None}
+    assert values == four[2]
 
 
 def test_changes_within_eegs_are_counted_by_hand():
@@ -94,8 +93,6 @@ def test_measured_numbers_are_true(copied, monkeypatch, capsys):
     assert recordings["largest"][place] == pytest.approx(2_500 - values[:, ELECTRODES.index("Fz")].mean(), rel=1e-4)
 
     files = sorted((copied.folder / "train_eegs").iterdir())
-    read = report["reading"]["train_eegs"]
-    assert read["files"] == len(files) and read["bytes"] == sum(file.stat().st_size for file in files)
     missing, flat, peaks = {}, {}, {}
     for file in files:
         for electrode, column in pl.read_parquet(file).to_dict().items():
@@ -114,14 +111,13 @@ def test_measured_numbers_are_true(copied, monkeypatch, capsys):
 
 
 def test_the_test_set_alone(copied, monkeypatch, capsys):
-    for name in ("train.csv", "sample_submission.csv"):
-        (copied.folder / name).unlink()
+    (copied.folder / "train.csv").unlink()
     code, said, report = run_doctor(monkeypatch, capsys, copied.folder)
     assert code == 1 and "--test-only" in said and report["counts"]["stops training"] == 1
     shutil.rmtree(copied.folder / "train_eegs")
     code, said, report = run_doctor(monkeypatch, capsys, copied.folder, "--test-only")
     assert code == 0 and "predicting can start" in said and report["test_only"]
-    assert set(report["reading"]) == {"test_eegs", "test_spectrograms"}
+    assert set(report["recordings"]) == {"test_eegs", "test_spectrograms"}
     (copied.folder / "test.csv").unlink()
     code, said, report = run_doctor(monkeypatch, capsys, copied.folder, "--test-only")
     assert code == 1 and "predicting CANNOT start" in said and report["counts"]["stops predicting"] == 1

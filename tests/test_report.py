@@ -29,7 +29,6 @@ DOCTOR = {
         }
     ],
     "tables": {"train.csv": {"rows": 12, "eegs": 3, "spectrograms": 3, "patients": 2}},
-    "reading": {"train_eegs": {"files": 3, "bytes": 5_000_000_000, "seconds": 1.0, "workers": 2}},
     "recordings": {"train_eegs": {"id": [0], "n_time": [10_000], "missing": [0.25], "flat": [0.0], "largest": [640.0]}},
     "electrodes": {"train_eegs": [{"electrode": "T5", "missing": 0.125, "largest_median": 87.0}]},
 }
@@ -158,7 +157,7 @@ def test_the_doctors_findings_and_the_ledger(report, tmp_path):
     page = report(run, "--doctor", doctor, "--ledger", ledger)
     said = words_of(section(page, "data"))
     assert "training cannot start; 1 finding that stops training" in said.replace("  ", " ")
-    assert "files &lt;not&gt; there" in page and "0; 1; 2; 3; 4; 5; 2 more" in said and "train_eegs 3 5.00" in said
+    assert "files &lt;not&gt; there" in page and "0; 1; 2; 3; 4; 5; 2 more" in said and "train.csv 12 3 2" in said
     assert "T5 12" in said and "T5 87" in said  # on the heads: 12.5 % missing, microvolts
     assert body_rows(section(page, "submissions"))[1] == [
         *("2026-01-02 03:04", "0.2111", "0.2700", "\u2013", "<i>first</i>", "COMPLETE"),

@@ -8,8 +8,6 @@ The JSON file (`DoctorReport.as_values`), format 2; names are only added to a fo
     tables          {file: {rows, eegs, spectrograms, patients}}, of those that could be read
     changes         null, or {eegs, consensus_changes, overlaps_differ}: EEGs of train.csv in which experts changed
                     their minds, between windows and where the labelled 10 s of two windows overlap
-    folds           null, or {source, rows: [of each fold], patients: [of each fold]}
-    reading         {folder: {files, bytes, seconds}}
     recordings      {folder: {id: [..], n_time, missing, flat, largest}}: lists in the same order, null where there is
                     no number. EEG: missing is the share of samples, flat the share of whole seconds in which an
                     electrode does not vary, largest in microvolts from the electrode's mean, all over the scalp;
@@ -19,15 +17,13 @@ The JSON file (`DoctorReport.as_values`), format 2; names are only added to a fo
 """
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from common.schema import SAMPLE_SUBMISSION, TEST_EEGS, TEST_SPECTROGRAMS, TEST_TABLE, TRAIN_TABLE
+from common.schema import TEST_EEGS, TEST_SPECTROGRAMS, TEST_TABLE, TRAIN_TABLE
 from train.doctor.findings import FORMAT, SEVERITIES, STOPS_PREDICTING, STOPS_TRAINING, Finding, found
 from train.doctor.measure import Facts, Source, electrode_numbers, examine_all, recording_numbers
 from train.doctor.recordings import recording_findings, same_content
@@ -44,15 +40,13 @@ TEST_FOLDERS = {TEST_EEGS: EEGS, TEST_SPECTROGRAMS: SPECTROGRAMS}
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """What was found. facts: of each folder, by id; reading, tables, changes, folds: as in the JSON file."""
+    """What was found. facts: of each folder, by id; tables, changes: as in the JSON file."""
 
     competition: Path
     test_only: bool
     findings: tuple[Finding, ...]
     tables: dict[str, dict[str, int]]
     changes: dict[str, int] | None
-    folds: dict[str, Any] | None
-    reading: dict[str, dict[str, Any]]
     facts: dict[str, list[Facts]]
 
     @property
@@ -80,8 +74,6 @@ class DoctorReport:
             "findings": [finding.as_values() for finding in self.findings],
             "tables": self.tables,
             "changes": self.changes,
-            "folds": self.folds,
-            "reading": self.reading,
             "recordings": {folder: recording_numbers(facts) for folder, facts in self.facts.items()},
             "electrodes": self.electrodes(),
         }
@@ -96,57 +88,42 @@ def doctor(
     test_only: the test set alone, as where there is no train.csv. Faults are findings; only the unforeseen raises.
     """
     workers = workers or THREADS_A_CORE * len(os.sched_getaffinity(0))
-    names = (TEST_TABLE, SAMPLE_SUBMISSION) if test_only else (TRAIN_TABLE, TEST_TABLE, SAMPLE_SUBMISSION)
     tables, findings = {}, []
-    for name in names:
+    for name in (TEST_TABLE,) if test_only else (TRAIN_TABLE, TEST_TABLE):
         tables[name], said = read_table(competition, name)
         findings += said
     train, test = tables.get(TRAIN_TABLE), tables[TEST_TABLE]
-    counted_folds = None
     if train is not None:
         findings += train_findings(train)
         if not any(finding.severity == STOPS_TRAINING for finding in findings):
-            counted_folds, said = look_at_folds(competition, folds)
-            findings += said
-    findings += findings_of_test(test, tables[SAMPLE_SUBMISSION], train)
-    facts, reading = {}, {}
+            findings += fold_findings(competition, folds)
+    findings += findings_of_test(test, train)
+    facts = {}
     for folder, half in (TEST_FOLDERS if test_only else TRAIN_FOLDERS | TEST_FOLDERS).items():
         training = folder in TRAIN_FOLDERS
         sources, missing = named_recordings(competition, half, folder, train if training else test)
-        facts[folder], reading[folder] = read_folder(folder, sources, workers)
+        facts[folder] = sorted(examine_all(sources, workers, folder), key=lambda one: one.source.id)
         findings += recording_findings(missing, facts[folder], training)
     findings += same_content(one for of_folder in facts.values() for one in of_folder)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable: tables before recordings
     numbers = {name: table_numbers(table) for name, table in tables.items() if table is not None}
     changes = None if train is None else changes_within_eegs(train)
-    return DoctorReport(competition, test_only, tuple(findings), numbers, changes, counted_folds, reading, facts)
+    return DoctorReport(competition, test_only, tuple(findings), numbers, changes, facts)
 
 
-def read_folder(folder: str, sources: list[Source], workers: int) -> tuple[list[Facts], dict[str, Any]]:
-    """What was measured of each recording, by id; how many files and bytes, and how long it took."""
-    started = time.perf_counter()
-    facts = sorted(examine_all(sources, workers, folder), key=lambda one: one.source.id)
-    size = sum(one.size for one in facts)
-    return facts, {"files": len(sources), "bytes": size, "seconds": time.perf_counter() - started}
-
-
-def look_at_folds(competition: Path, folds: int | Path) -> tuple[dict[str, Any] | None, list[Finding]]:
-    """The folds that `run` would make or take, by the readers that training uses: they refuse the same tables."""
+def fold_findings(competition: Path, folds: int | Path) -> list[Finding]:
+    """What training refuses of the folds that `run` would make or take, by the functions that training uses."""
     try:
         rows = label_rows(competition)
-        if isinstance(folds, int):
-            source, fold = f"{folds} folds, stratified by consensus", make_folds(rows, folds)
-        else:
-            source, fold = folds.name, folds_from_table(rows, read_fold_table(folds))
-        table = fold_table(rows.with_columns(fold=pl.Series(fold)))  # refuses a patient in two folds
+        fold = make_folds(rows, folds) if isinstance(folds, int) else folds_from_table(rows, read_fold_table(folds))
+        fold_table(rows.with_columns(fold=pl.Series(fold)))  # refuses a patient in two folds
     except LabelError as error:
-        return None, found("labels", STOPS_TRAINING, TRAIN_TABLE, "training refuses it", FIX, cases=[str(error)])
+        return found("labels", STOPS_TRAINING, TRAIN_TABLE, "training refuses it", FIX, cases=[str(error)])
     except FoldError as error:
         where = "folds" if isinstance(folds, int) else folds.name
         todo = "other folds: --folds here, folds or --fold-table in the run"
-        return None, found("folds", STOPS_TRAINING, where, "folds that cannot be used", todo, cases=[str(error)])
-    rows_of, patients_of = (np.bincount(each).tolist() for each in (fold, table["fold"].to_numpy()))
-    return {"source": source, "rows": rows_of, "patients": patients_of}, []
+        return found("folds", STOPS_TRAINING, where, "folds that cannot be used", todo, cases=[str(error)])
+    return []
 
 
 def named_recordings(

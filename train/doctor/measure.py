@@ -48,7 +48,6 @@ class Facts:
     """What one file holds. Arrays have one value for each electrode (20,) or region (4,)."""
 
     source: Source
-    size: int  # bytes
     error: str | None = None  # why the file is unreadable
     repairs: tuple[str, ...] = ()  # what the reader says it repaired
     structural: tuple[str, ...] = ()  # how the file's structure differs from what is expected
@@ -69,12 +68,11 @@ def examine(source: Source) -> Facts:
     try:
         recording = source.half.read(file)
     except RecordingError as error:
-        return Facts(source, len(file.content), str(error), structural=error.structural)
+        return Facts(source, str(error), structural=error.structural)
     values, is_eeg = recording.values, source.half is EEGS
     asked = values[SCALP] if is_eeg else values
     return Facts(
         source,
-        len(file.content),
         repairs=recording.findings,
         structural=recording.structural,
         n_time=values.shape[-1],

@@ -1,6 +1,5 @@
-"""Findings about train.csv, test.csv and sample_submission.csv: every refusal of training's, and what it lets pass."""
+"""Findings about train.csv and test.csv: every refusal of training's, and what it lets pass."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,6 @@ import polars as pl
 from common.schema import (
     CONSENSUS,
     LABELLED_SECONDS,
-    SAMPLE_SUBMISSION,
-    SUBMISSION_COLUMNS,
     TEST_TABLE,
     TRAIN_TABLE,
     VOTES,
@@ -22,10 +19,9 @@ from train.labels import IDS, OFFSETS
 COLUMNS = {
     TRAIN_TABLE: (*IDS, *OFFSETS, "expert_consensus", *VOTES),
     TEST_TABLE: ("spectrogram_id", "eeg_id"),  # what the kernel reads; patient_id is there for people
-    SAMPLE_SUBMISSION: SUBMISSION_COLUMNS,
 }
 ROW = "row"  # of the file, the first after the header is 1
-STOPS = {TRAIN_TABLE: STOPS_TRAINING, TEST_TABLE: STOPS_PREDICTING, SAMPLE_SUBMISSION: WORTH_KNOWING}
+STOPS = {TRAIN_TABLE: STOPS_TRAINING, TEST_TABLE: STOPS_PREDICTING}
 FIX = "fix these rows, or take them out"
 # EEGs of the competition's train.csv in which experts changed their minds: normal there, and no fault.
 COMPETITION_CHANGES = {"eegs": 17_089, "consensus_changes": 783, "overlaps_differ": 912}
@@ -147,36 +143,17 @@ def changes_within_eegs(table: pl.DataFrame) -> dict[str, int]:
     }
 
 
-def findings_of_test(
-    test: pl.DataFrame | None, sample: pl.DataFrame | None, train: pl.DataFrame | None
-) -> list[Finding]:
-    """What test.csv says, alone and beside the other two tables; None where there is no such table."""
+def findings_of_test(test: pl.DataFrame | None, train: pl.DataFrame | None) -> list[Finding]:
+    """What test.csv says, alone and beside train.csv; None where there is no such table."""
     if test is None:
         return []
-
-    def known(check: str, what: str, todo: str, ids: Iterable[int] = (), cases: list[str] | None = None):
-        return found(check, WORTH_KNOWING, TEST_TABLE, what, todo, ids, cases)
-
-    without = {c: [f"row {row}" for row in test.filter(pl.col(c).is_null())[ROW]] for c in COLUMNS[TEST_TABLE]}
-    good = test.filter(pl.col("eeg_id").is_not_null())
-    twice = good.filter(pl.col("eeg_id").is_duplicated())["eeg_id"].unique().sort()
-    rebuilt = "the kernel rebuilds its centre from the EEG"
-    findings = [
-        *found(
-            *("test-number", STOPS_PREDICTING, TEST_TABLE, "rows whose eeg_id is no number", FIX),
-            cases=without["eeg_id"],
-        ),
-        *known("test-spectrogram", "rows without spectrogram_id", rebuilt, cases=without["spectrogram_id"]),
-        *known("test-twice", "eeg_ids in several rows", "each is predicted once", twice),
-    ]
-    if sample is not None:
-        differ = sorted(set(good["eeg_id"]) ^ set(sample["eeg_id"].drop_nulls()))
-        what = f"eeg_ids only in this table or only in {SAMPLE_SUBMISSION}"
-        findings += known("sample-differs", what, "Kaggle wants the rows of test.csv: download both again", differ)
+    cases = [f"row {row}" for row in test.filter(pl.col("eeg_id").is_null())[ROW]]
+    findings = found("test-number", STOPS_PREDICTING, TEST_TABLE, "rows whose eeg_id is no number", FIX, cases=cases)
     for column in ("patient_id", "eeg_id", "spectrogram_id"):
-        if train is not None and column in good.columns:
-            both = sorted(set(train[column].drop_nulls()) & set(good[column].drop_nulls()))
-            findings += known(f"train-and-test-{column[:-3]}", f"{column}s in train and test", NO_NEW_PATIENTS, both)
+        if train is not None and column in test.columns:
+            both = sorted(set(train[column].drop_nulls()) & set(test[column].drop_nulls()))
+            check, what = f"train-and-test-{column[:-3]}", f"{column}s in train and test"
+            findings += found(check, WORTH_KNOWING, TEST_TABLE, what, NO_NEW_PATIENTS, both)
     return findings
 
 

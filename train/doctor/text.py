@@ -22,7 +22,7 @@ def as_text(report: DoctorReport) -> str:
     for severity in SEVERITIES:
         of_it = [finding for finding in report.findings if finding.severity == severity]
         blocks.append([severity.upper(), *finding_lines(of_it)] if of_it else [])
-    blocks += [table_lines(report), reading_lines(report), electrode_lines(report)]
+    blocks += [table_lines(report), electrode_lines(report)]
     return "\n\n".join("\n".join(lines) for lines in blocks if lines)
 
 
@@ -53,27 +53,14 @@ def table_lines(report: DoctorReport) -> list[str]:
         for name, counts in report.tables.items()
     ]
     lines = aligned([["", *heads], *body]) if body else []
+    lines.append("Looked at: " + ", ".join(f"{len(facts):,} {folder}" for folder, facts in report.facts.items()))
     if report.changes and report.changes["eegs"]:
         theirs = COMPETITION_CHANGES
         for name, what in CHANGES.items():
             ours, share = report.changes[name], 100 * report.changes[name] / report.changes["eegs"]
             usual = f"{theirs[name]:,} of {theirs['eegs']:,}, {100 * theirs[name] / theirs['eegs']:.1f} %"
             lines.append(f"{ours:,} EEGs {what}, {share:.1f} % (normal; the competition: {usual})")
-    if report.folds:
-        rows, patients = (" / ".join(f"{n:,}" for n in report.folds[name]) for name in ("rows", "patients"))
-        lines.append(f"{report.folds['source']}: no patient is in two")
-        lines += [f"  label rows  {rows}", f"  patients    {patients}"]
     return lines
-
-
-def reading_lines(report: DoctorReport) -> list[str]:
-    lines = [["", "files", "damaged", "MB", "seconds"]]
-    for folder, read in report.reading.items():
-        if read["files"]:
-            broken = sum(one.error is not None for one in report.facts[folder])
-            numbers = f"{broken:,}", f"{read['bytes'] / 1e6:,.1f}", f"{read['seconds']:.1f}"
-            lines.append([folder, f"{read['files']:,}", *numbers])
-    return aligned(lines) if len(lines) > 1 else []
 
 
 def electrode_lines(report: DoctorReport) -> list[str]:

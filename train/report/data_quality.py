@@ -95,7 +95,6 @@ def quality(doctor: dict[str, Any] | None) -> dict[str, Any] | None:
         "counts": {severity: n for severity, n in doctor["counts"].items() if n},
         "findings": doctor["findings"],
         "tables": doctor["tables"],
-        "reading": {folder: read for folder, read in doctor["reading"].items() if read["files"]},
         "maps": maps,
         "shown_cases": SHOWN_CASES,
     }
