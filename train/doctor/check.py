@@ -90,8 +90,8 @@ def doctor(
     workers = workers or THREADS_A_CORE * len(os.sched_getaffinity(0))
     tables, findings = {}, []
     for name in (TEST_TABLE,) if test_only else (TRAIN_TABLE, TEST_TABLE):
-        tables[name], said = read_table(competition, name)
-        findings += said
+        tables[name], of_table = read_table(competition, name)
+        findings += of_table
     train, test = tables.get(TRAIN_TABLE), tables[TEST_TABLE]
     if train is not None:
         findings += train_findings(train)

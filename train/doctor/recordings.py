@@ -29,13 +29,13 @@ def by_file(
     case: Case,
     loss: Callable[[Facts], float] = lambda _: 0.0,
 ) -> list[Finding]:
-    """A finding about the files of which `case` has something to say, the greatest loss first, then by id.
+    """A finding about the files for which `case` gives words, the greatest loss first, then by id.
 
     words: what was found, and what to do."""
     ordered = sorted(facts, key=lambda one: (-loss(one), one.source.id))
-    said = [(one.source, text) for one in ordered if (text := case(one))]
-    ids, cases = [source.id for source, _ in said], [f"{source.id}: {text}" for source, text in said]
-    return found(check, severity, said[0][0].folder, *words, ids, cases) if said else []
+    named = [(one.source, text) for one in ordered if (text := case(one))]
+    ids, cases = [source.id for source, _ in named], [f"{source.id}: {text}" for source, text in named]
+    return found(check, severity, named[0][0].folder, *words, ids, cases) if named else []
 
 
 def percent(share: float) -> str:
@@ -92,14 +92,14 @@ def common_structure(facts: Sequence[Facts], training: bool) -> list[Finding]:
     """How so many of the first recordings differ from what is expected that it is no fault of single files."""
     if not facts:
         return []
-    said = systematic([one.structural for one in facts])
+    differences = systematic([one.structural for one in facts])
     if facts[0].source.half is EEGS:
         read = [one for one in facts if not one.error]
         expected = [max(one.source.starts, default=0) + EEGS.length for one in read]
-        said += another_rate([one.n_time for one in read], expected)
+        differences += another_rate([one.n_time for one in read], expected)
     severity = STOPS_TRAINING if training else STOPS_PREDICTING
     what = "ways in which the structure of many files differs from what is expected"
-    return found("structure", severity, facts[0].source.folder, what, EXPECTED, cases=said)
+    return found("structure", severity, facts[0].source.folder, what, EXPECTED, cases=differences)
 
 
 def window_findings(facts: Sequence[Facts]) -> list[Finding]:

@@ -72,7 +72,7 @@ def path(points: Sequence[tuple[float, float]], style: str, tip: str = "") -> st
 
 
 def chart(x: Axis, y: Axis, marks: Sequence[str], x_title: str, y_title: str, what: str) -> Markup:
-    """Axes, grid and marks. what: said to who cannot see it."""
+    """Axes, grid and marks. what: for screen readers."""
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">']
     for value in y.ticks:
         height = y_of(y, value)
@@ -172,6 +172,6 @@ def reliability_chart(pattern: str, curve: Sequence[dict[str, float]]) -> Markup
     points = [(x_of(axis, part["predicted"]), y_of(axis, part["observed"])) for part in curve]
     marks.append(path(points, f"curve p-{pattern}"))
     for point, part in zip(points, curve, strict=True):
-        tip = f"said {part['predicted']:.3f}, seen {part['observed']:.3f}, {part['probabilities']} predictions"
+        tip = f"predicted {part['predicted']:.3f}, observed {part['observed']:.3f}, {part['probabilities']} predictions"
         marks.append(circle(*point, 2.5 + 7 * math.sqrt(part["probabilities"] / total), f"dot p-{pattern}", tip))
     return chart(axis, axis, marks, "predicted", "observed", f"Reliability of {pattern}")

@@ -151,7 +151,7 @@ def values_of(sources: Sources) -> dict[str, Any]:
     doctor = read_doctor(sources.doctor) if sources.doctor else None
     ledger = read_ledger(sources.ledger) if sources.ledger else None
     entry, scored = data.headline(), data.rows.filter(data.scored)
-    curves, judged, headline = numbers.reliability(data, entry), data.judged, summary(data)
+    curves, diagnostics, headline = numbers.reliability(data, entry), data.diagnostics, summary(data)
     return {
         "contents": CONTENTS,
         "data": data,
@@ -173,7 +173,7 @@ def values_of(sources: Sources) -> dict[str, Any]:
         "patients": patients(data, entry),
         "confusion": headline["confusion"],
         "reliability": {p: (part, reliability_chart(p, part["curve"])) for p, part in curves.items()},
-        "blend_axis": axis_of(map(candidate_score, judged["candidates"])) if judged else None,
+        "blend_axis": axis_of(map(candidate_score, diagnostics["candidates"])) if diagnostics else None,
         "difference_axis": axis_of((score for _, score in headline["differences"]), zero=True),
         "recordings": recordings(data, entry, sources.competition, doctor),
         "doctor": quality(doctor),
