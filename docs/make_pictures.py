@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 
 from common.features import Windows, build_input
 from common.inputs import InputConfig
-from common.schema import PATTERNS
+from common.schema import CONSENSUS, PATTERNS
 from train.plots.find import Recordings, find, read_recordings, read_tables
 from train.plots.pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, labelled_figure
 from train.plots.style import INK, LEFT, RIGHT, colours, new_figure
@@ -73,10 +73,9 @@ def recordings_of(competition: Path, eeg_id: int) -> Recordings:
 
 
 def draw_pages(competition: Path) -> None:
-    for pattern, eeg_id in PAGES.items():
+    for title, (pattern, eeg_id) in zip(CONSENSUS, PAGES.items(), strict=True):
         eeg = recordings_of(competition, eeg_id).window().eeg
         assert eeg is not None
-        title = pattern if pattern in ("seizure", "other") else pattern.upper()
         save_small(labelled_figure(eeg[0].numpy(), f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
 
 

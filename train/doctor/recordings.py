@@ -70,8 +70,7 @@ def reader_findings(facts: Sequence[Facts]) -> list[Finding]:
     kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for one in sorted(facts, key=lambda one: one.source.id):
         for text in one.repairs:
-            short = re.fullmatch(r"(\d+) of (\d+ \w+): the rest is missing", text)
-            kind, _, detail = (f"shorter than {short[2]}", "", short[1]) if short else text.partition(": ")
+            kind, _, detail = re.sub(r"^(\d+) of (\d+ \w+): .*", r"shorter than \2: \1", text).partition(": ")
             if kind != "some values are NaN":  # counted by electrode and region
                 kinds[kind].append((one.source.id, f"{one.source.id}: {detail}" if detail else str(one.source.id)))
     structural = {text.partition(": ")[0] for one in facts for text in one.structural}

@@ -1,6 +1,7 @@
 """The EEG as a neurologist reads it: the double banana on pages of 10 s, and its spectra."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,9 @@ GROUPS: tuple[tuple[str, str, tuple[Pair, ...]], ...] = (
 )
 PAGE_PAIRS = tuple(pair for _, _, pairs in GROUPS for pair in pairs)
 LANES = (*PAGE_PAIRS, (EKG, ""))
-# Depth of each trace's line below the top of the page, mm; the EKG is a group of its own.
-LINES = tuple(
-    LANE + number * LANE + sum(number >= first for first in (4, 8, 12, 16, 18)) * GROUP_GAP
-    for number in range(len(LANES))
-)
+# Depth of each trace's line below the top of the page, mm; after each group there is a gap.
+ENDS = tuple(accumulate(len(pairs) for _, _, pairs in GROUPS))
+LINES = tuple(LANE + number * LANE + sum(number >= end for end in ENDS) * GROUP_GAP for number in range(len(LANES)))
 PAGE_HEIGHT = LINES[-1] + FOOT
 SENSITIVITIES = (1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)  # microvolts per mm
 SCALE_BARS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)  # microvolts

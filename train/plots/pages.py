@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from common.draw_inputs import draw_input
-from common.schema import FREQUENCIES, LABELLED_SECONDS, PATTERNS, REGIONS, SPECTROGRAM_SECONDS, WINDOW_SECONDS
+from common.schema import (
+    CONSENSUS,
+    FREQUENCIES,
+    LABELLED_SECONDS,
+    REGIONS,
+    SPECTROGRAM_SECONDS,
+    WINDOW_SECONDS,
+)
 from train.plots.eeg import (
     PAGE_HEIGHT,
     PAGE_SECONDS,
@@ -140,7 +147,7 @@ def draw_spectra(
 
 def votes_bars(axes: Axes, votes: np.ndarray | None, shares: Mapping[str, np.ndarray]) -> None:
     """The six patterns downwards: experts' votes as bars with their counts, each entry of `shares` as points."""
-    places = np.arange(len(PATTERNS))
+    places = np.arange(len(CONSENSUS))
     if votes is not None:
         axes.barh(places, votes / votes.sum(), height=0.7, color="#c3cfdf", label=f"{votes.sum()} experts' votes")
         for line, count in zip(places, votes, strict=True):
@@ -150,8 +157,8 @@ def votes_bars(axes: Axes, votes: np.ndarray | None, shares: Mapping[str, np.nda
         axes.plot(
             values, down, "o", markersize=3.5, color=matplotlib.colormaps["tab10"](number % 10), label=name, zorder=3
         )
-    axes.set_yticks(places, [name if name in ("seizure", "other") else name.upper() for name in PATTERNS])
-    axes.set_ylim(len(PATTERNS) - 0.4, -0.6)
+    axes.set_yticks(places, CONSENSUS)
+    axes.set_ylim(len(CONSENSUS) - 0.4, -0.6)
     axes.set_xlim(0, 1.03)
     axes.set_xlabel("share", fontsize=SMALL, labelpad=1)
     axes.grid(axis="x", color=GRID, linewidth=0.5)
@@ -179,7 +186,7 @@ def eeg_figure(page: EegPage) -> Figure:
     for row, spectra in enumerate((competition_spectra(page.spectrogram, page.rebuilt), window_spectra(page.eeg))):
         top = spectra_top + row * step
         shown = draw_spectra(figure, spectra, (MARGIN, top), (PANEL_WIDTH, PANEL_HEIGHT), PANEL_GAP)
-        colour_bar(figure, shown, (MARGIN + 4 * (PANEL_WIDTH + PANEL_GAP) - 3.5, top, PANEL_HEIGHT), "dB")
+        colour_bar(figure, shown, (MARGIN + len(REGIONS) * (PANEL_WIDTH + PANEL_GAP) - 3.5, top, PANEL_HEIGHT), "dB")
     if page.votes is not None or page.shares:
         votes_bars(place(figure, WIDTH - 78, spectra_top, 60, 48), page.votes, page.shares)
     for number, start in enumerate(starts):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.metric import vote_shares
-from common.schema import PATTERNS
+from common.schema import CONSENSUS, PATTERNS
 from train.judge import VOTE_BINS, calibration_curve, calibration_error
 from train.labels import vote_totals
 from train.report.load import Entry, ReportData
@@ -16,7 +16,7 @@ from train.scores import interval, one_per_eeg, resampled_means
 
 SHOWN_PATIENTS = 8  # in the table of the worst
 FEWEST_PATIENTS = 5  # below, resampling them says nothing
-LABELS = {"seizure": "Seizure", "lpd": "LPD", "gpd": "GPD", "lrda": "LRDA", "grda": "GRDA", "other": "Other"}
+LABELS = dict(zip(PATTERNS, CONSENSUS, strict=True))
 LONG = {
     "seizure": "seizure",
     "lpd": "lateralized periodic discharges",

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.records import RecordingError
-from common.schema import TRAIN_EEGS
+from common.schema import REGIONS, TRAIN_EEGS
 from train.plots.eeg import PAGE_HEIGHT, PAGE_WIDTH, Traces, display_traces, eeg_page, page_caption
 from train.plots.find import Found, read_recordings
 from train.plots.pages import LABELLED, Spectra, competition_spectra, draw_spectra
@@ -58,14 +58,14 @@ def eeg_picture(traces: Traces) -> Figure:
 
 def spectrogram_picture(spectra: Spectra) -> Figure:
     """The four regions side by side; between the white lines what the experts labelled."""
-    figure = new_figure(13 + 4 * (PANEL_WIDTH + PANEL_GAP), PANEL_HEIGHT + 17)
+    figure = new_figure(13 + len(REGIONS) * (PANEL_WIDTH + PANEL_GAP), PANEL_HEIGHT + 17)
     draw_spectra(figure, spectra, (11, 6), (PANEL_WIDTH, PANEL_HEIGHT), PANEL_GAP)
     return figure
 
 
 def pictures_of(competition: Path, row: dict[str, Any]) -> dict[str, Any]:
     """eeg_picture and spectrogram_picture (data URI, width, height), caption and remarks; or `failure`, the reason."""
-    found = Found(row["eeg_id"], row["patient_id"], row["spectrogram_id"], False, row)
+    found = Found(row["eeg_id"], row["patient_id"], row["spectrogram_id"], row)
     try:
         recordings = read_recordings(competition, found)
     except RecordingError as error:
