@@ -68,17 +68,17 @@ def split_across(table: pl.DataFrame, column: str, between: str) -> pl.Series:
     return several[column].sort()
 
 
-def rows_found(check: str, severity: str, rows: pl.DataFrame, what: str, todo: str = FIX) -> list[Finding]:
-    """A finding about rows of train.csv, each named by its label_id, or its place where it has none."""
+def refused_rows(check: str, rows: pl.DataFrame, what: str) -> list[Finding]:
+    """A finding about rows that training refuses, each named by its label_id, or its place where it has none."""
     cases = [
         f"row {row}" if label is None else str(int(label)) for row, label in rows.select(ROW, "label_id").iter_rows()
     ]
-    return found(check, severity, TRAIN_TABLE, what, todo, rows["label_id"].drop_nulls(), cases)
+    return found(check, STOPS_TRAINING, TRAIN_TABLE, what, FIX, rows["label_id"].drop_nulls(), cases)
 
 
 def train_findings(table: pl.DataFrame) -> list[Finding]:
     """What training refuses, and of the other rows what a reader of scores should know."""
-    stop, votes = STOPS_TRAINING, table.select(VOTES).fill_null(np.nan).to_numpy()  # (rows, 6)
+    votes = table.select(VOTES).fill_null(np.nan).to_numpy()  # (rows, 6)
     counted = (np.isfinite(votes) & (votes >= 0) & (votes % 1 == 0)).all(axis=1)
     numbered = whole(table, (*IDS, *OFFSETS))
     known = table.filter(whole(table, IDS))
@@ -86,19 +86,17 @@ def train_findings(table: pl.DataFrame) -> list[Finding]:
     twice = known.filter(pl.col("label_id").is_duplicated()).unique("label_id", maintain_order=True)
     good = table.filter(numbered & pl.Series(counted & (votes.sum(axis=1) > 0)) & ~strange)
     findings = [
-        *rows_found("label-number", stop, table.filter(~numbered), "rows whose ids or offsets are no numbers"),
-        *rows_found("vote-number", stop, table.filter(~counted), "rows with votes that are no whole positive numbers"),
-        *rows_found("no-votes", stop, table.filter(counted & (votes.sum(axis=1) == 0)), "rows without votes"),
-        *rows_found("consensus-name", stop, table.filter(strange), f"rows whose consensus is none of {CONSENSUS}"),
-        *rows_found("label-twice", stop, twice, "label_ids that stand in several rows"),
+        *refused_rows("label-number", table.filter(~numbered), "rows whose ids or offsets are no numbers"),
+        *refused_rows("vote-number", table.filter(~counted), "rows with votes that are no whole positive numbers"),
+        *refused_rows("no-votes", table.filter(counted & (votes.sum(axis=1) == 0)), "rows without votes"),
+        *refused_rows("consensus-name", table.filter(strange), f"rows whose consensus is none of {CONSENSUS}"),
+        *refused_rows("label-twice", twice, "label_ids that stand in several rows"),
     ]
     for column in ("eeg_id", "spectrogram_id"):
-        what, todo = (
-            f"{column}s under several patients",
-            "it could be trained on and held out at once: find out whose it is",
-        )
+        what = f"{column}s under several patients"
+        todo = "it could be trained on and held out at once: find out whose it is"
         ids = split_across(known, column, "patient_id")
-        findings += found(f"{column[:-3]}-patients", stop, TRAIN_TABLE, what, todo, ids)
+        findings += found(f"{column[:-3]}-patients", STOPS_TRAINING, TRAIN_TABLE, what, todo, ids)
     return findings + label_findings(good)
 
 
@@ -111,18 +109,19 @@ def label_findings(table: pl.DataFrame) -> list[Finding]:
     lag = table.with_columns(lag=pl.col(spectrogram) - pl.col(eeg)).group_by("eeg_id", "spectrogram_id")
     apart = lag.agg(pl.col("lag").n_unique()).filter(pl.col("lag") > 1)["eeg_id"].unique().sort()
     several = split_across(table, "eeg_id", "spectrogram_id")
-    know, what = WORTH_KNOWING, "rows whose consensus has not the most votes"
-    lagging = (
-        "EEGs whose two offsets do not advance together",
-        "EEG and spectrogram show different moments: correct the offsets",
-    )
+    minority = table.filter(beaten)["label_id"]
+    what = "EEGs whose two offsets do not advance together"
+    know = (WORTH_KNOWING, TRAIN_TABLE)
     return [
-        *rows_found("consensus-beaten", know, table.filter(beaten), what, "training goes by the votes"),
         *found(
-            *("eeg-spectrograms", know, TRAIN_TABLE, "EEGs with several spectrograms"),
+            *("consensus-beaten", *know, "rows whose consensus has not the most votes"),
+            *("training goes by the votes", minority),
+        ),
+        *found(
+            *("eeg-spectrograms", *know, "EEGs with several spectrograms"),
             *("label rows take the first window's", several),
         ),
-        *found("offsets-apart", know, TRAIN_TABLE, *lagging, apart),
+        *found("offsets-apart", *know, what, "EEG and spectrogram do not match: correct the offsets", apart),
     ]
 
 
