@@ -21,13 +21,13 @@ from PIL import Image
 from pydantic import TypeAdapter
 from scipy.spatial import cKDTree
 
-from common.draw import INK, LEFT, RIGHT, colours, new_figure
 from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.inputs.config import InputConfig
-from common.schema import PATTERNS
-from train.show_find import Recordings, find, read_recordings, read_tables
-from train.show_pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, page_figure
+from common.schema import CONSENSUS, PATTERNS
+from train.plots.find import Recordings, find, read_recordings, read_tables
+from train.plots.pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, labelled_figure
+from train.plots.style import INK, LEFT, RIGHT, colours, new_figure
 from train.simulate.files import simulate_competition
 
 DOCS = Path(__file__).resolve().parent
@@ -74,11 +74,10 @@ def recordings_of(competition: Path, eeg_id: int) -> Recordings:
 
 
 def draw_pages(competition: Path) -> None:
-    for pattern, eeg_id in PAGES.items():
+    for title, (pattern, eeg_id) in zip(CONSENSUS, PAGES.items(), strict=True):
         eeg = recordings_of(competition, eeg_id).window().eeg
         assert eeg is not None
-        title = pattern if pattern in ("seizure", "other") else pattern.upper()
-        save_small(page_figure(eeg[0].numpy(), f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
+        save_small(labelled_figure(eeg[0].numpy(), f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
 
 
 def draw_inputs(windows: Windows) -> None:

@@ -1,7 +1,6 @@
 """Ways to spoil a sound competition, each with the check that finds it and how bad it is."""
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -9,15 +8,15 @@ import polars as pl
 from common.schema import VOTES
 
 STOPS, LOST, KNOW, NO_ANSWER = "stops training", "costs rows", "worth knowing", "stops predicting"
+EEG, SPECTROGRAM = "train_eegs", "train_spectrograms"
 
 
-@dataclass
 class Fault:
     """One way to spoil a competition: plant(c) spoils the copy `c` and returns what must be named."""
 
-    check: str
-    severity: str
-    plant: object
+    def __init__(self, check, severity, spoil, *words, **cells):
+        self.check, self.severity = check, severity
+        self.plant = lambda c: spoil(c, *words, **cells)
 
     def __str__(self):
         return self.check
@@ -26,22 +25,15 @@ class Fault:
 # ---- tables
 
 
-def set_in_row(row, **values):
+def set_in_row(c, row, **values):
     """Cells of one row of train.csv; names its label_id."""
-
-    def plant(c):
-        c.edit("train.csv", row, **values)
-        return c.table()["label_id"][row]
-
-    return plant
+    c.edit("train.csv", row, **values)
+    return c.table()["label_id"][row]
 
 
-def drop_column(name, column):
-    def plant(c):
-        c.write(name, c.table(name).drop(column).write_csv().encode())
-        return column
-
-    return plant
+def drop_column(c, name, column):
+    c.write(name, c.table(name).drop(column).write_csv().encode())
+    return column
 
 
 def label_twice(c):
@@ -50,30 +42,17 @@ def label_twice(c):
     return label
 
 
-def under_two_patients(column):
+def under_two_patients(c, column):
     """Another patient's row says that it shows the first row's recording."""
-
-    def plant(c):
-        table = c.table()
-        other = int(np.argmax(table["patient_id"].to_numpy() != table["patient_id"][0]))
-        c.edit("train.csv", other, **{column: table[column][0]})
-        return table[column][0]
-
-    return plant
-
-
-def row_twice(c):
     table = c.table()
-    c.write(
-        "train.csv",
-        pl.concat([table, table[:1].with_columns(label_id=pl.lit(77, dtype=pl.Int64))]).write_csv().encode(),
-    )
-    return f"{table['label_id'][0]} = 77"
+    other = int(np.argmax(table["patient_id"].to_numpy() != table["patient_id"][0]))
+    c.edit("train.csv", other, **{column: table[column][0]})
+    return table[column][0]
 
 
 def consensus_beaten(c):
     place = int(np.argmax(c.table()["seizure_vote"].to_numpy() == 0))
-    return set_in_row(place, expert_consensus="Seizure")(c)
+    return set_in_row(c, place, expert_consensus="Seizure")
 
 
 def rows_of_an_eeg(c):
@@ -88,56 +67,63 @@ def eeg_of_two_spectrograms(c):
     table = c.table()
     patient, spectrogram = table.row(rows[0], named=True)["patient_id"], table["spectrogram_id"][rows[0]]
     others = table.filter((pl.col("patient_id") == patient) & (pl.col("spectrogram_id") != spectrogram))
-    set_in_row(rows[0], spectrogram_id=others["spectrogram_id"][0], spectrogram_label_offset_seconds=0.0)(c)
+    set_in_row(c, rows[0], spectrogram_id=others["spectrogram_id"][0], spectrogram_label_offset_seconds=0.0)
     return eeg
 
 
 def offsets_apart(c):
     eeg, rows = rows_of_an_eeg(c)
-    set_in_row(rows[0], spectrogram_label_offset_seconds=c.table()["spectrogram_label_offset_seconds"][rows[0]] + 2)(c)
+    set_in_row(c, rows[0], spectrogram_label_offset_seconds=c.table()["spectrogram_label_offset_seconds"][rows[0]] + 2)
     return eeg
 
 
-def in_train_and_test(column):
-    def plant(c):
-        value = c.table()[column][0]
-        c.edit("test.csv", 0, **{column: value})
-        if column != "patient_id":
-            kind = column.replace("_id", "s")
-            os.link(*(c.folder / c.recording(f"{half}_{kind}", value) for half in ("train", "test")))
-        return value
-
-    return plant
+def in_train_and_test(c, column):
+    value = c.table()[column][0]
+    c.edit("test.csv", 0, **{column: value})
+    if column != "patient_id":
+        kind = column.replace("_id", "s")
+        os.link(*(c.folder / c.recording(f"{half}_{kind}", value) for half in ("train", "test")))
+    return value
 
 
-def twice_in_test(c):
-    eeg = c.table("test.csv")["eeg_id"][0]
-    c.edit("test.csv", 1, eeg_id=eeg)
-    return eeg
+def set_in_test(c, row, **values):
+    c.edit("test.csv", row, **values)
+    return f"row {row + 1}"
 
 
-def other_sample(named):
-    """Another eeg_id in sample_submission.csv; names the one that is new there, or the one that is gone."""
-
-    def plant(c):
-        gone = c.table("sample_submission.csv")["eeg_id"][0]
-        c.edit("sample_submission.csv", 0, eeg_id=123)
-        return 123 if named == "new" else gone
-
-    return plant
-
-
-def without(name):
-    def plant(c):
-        (c.folder / name).unlink()
-        return name
-
-    return plant
+def without(c, name):
+    (c.folder / name).unlink()
+    return name
 
 
 def too_long_a_line(c):
     c.write("train.csv", c.table().write_csv().encode() + b"1," * 30 + b"1\n")  # a line of twice as many cells
     return ""
+
+
+TABLE_FAULTS = [
+    Fault("table-missing", STOPS, without, "train.csv"),
+    Fault("table-damaged", STOPS, too_long_a_line),
+    Fault("table-columns", STOPS, drop_column, "train.csv", "patient_id"),
+    Fault("label-number", STOPS, set_in_row, 1, eeg_label_offset_seconds=None),
+    Fault("label-number", STOPS, set_in_row, 1, eeg_id="inf"),
+    Fault("vote-number", STOPS, set_in_row, 1, lpd_vote=-1),
+    Fault("vote-number", STOPS, set_in_row, 1, lpd_vote="many"),
+    Fault("no-votes", STOPS, set_in_row, 2, **dict.fromkeys(VOTES, 0)),
+    Fault("consensus-name", STOPS, set_in_row, 1, expert_consensus="PDA"),
+    Fault("label-twice", STOPS, label_twice),
+    Fault("eeg-patients", STOPS, under_two_patients, "eeg_id"),
+    Fault("spectrogram-patients", STOPS, under_two_patients, "spectrogram_id"),
+    Fault("consensus-beaten", KNOW, consensus_beaten),
+    Fault("eeg-spectrograms", KNOW, eeg_of_two_spectrograms),
+    Fault("offsets-apart", KNOW, offsets_apart),
+    Fault("table-missing", NO_ANSWER, without, "test.csv"),
+    Fault("table-columns", NO_ANSWER, drop_column, "test.csv", "eeg_id"),
+    Fault("test-number", NO_ANSWER, set_in_test, 1, eeg_id="none"),
+    Fault("train-and-test-patient", KNOW, in_train_and_test, "patient_id"),
+    Fault("train-and-test-eeg", KNOW, in_train_and_test, "eeg_id"),
+    Fault("train-and-test-spectrogram", KNOW, in_train_and_test, "spectrogram_id"),
+]
 
 
 # ---- recordings
@@ -148,157 +134,90 @@ def first(c, folder):
     return table["eeg_id" if folder.endswith("eegs") else "spectrogram_id"][0]
 
 
-def gone(folder):
-    def plant(c):
-        recording = first(c, folder)
-        (c.folder / c.recording(folder, recording)).unlink()
-        return recording
-
-    return plant
+def gone(c, folder):
+    recording = first(c, folder)
+    (c.folder / c.recording(folder, recording)).unlink()
+    return recording
 
 
-def torn(folder):
-    def plant(c):
-        name = c.recording(folder, first(c, folder))
-        c.write(name, (c.folder / name).read_bytes()[:5_000])
-        return first(c, folder)
-
-    return plant
+def cut_short(c, folder):
+    name = c.recording(folder, first(c, folder))
+    c.write(name, (c.folder / name).read_bytes()[:5_000])
+    return first(c, folder)
 
 
-def changed(folder, change):
-    def plant(c):
-        c.change(c.recording(folder, first(c, folder)), change)
-        return first(c, folder)
-
-    return plant
+def changed(c, folder, change):
+    c.change(c.recording(folder, first(c, folder)), change)
+    return first(c, folder)
 
 
-def put(column, value, rows=slice(None)):
-    """A column of a frame set to a value in a slice of its rows."""
+def put(value, rows=slice(None), name="C3"):
+    """The columns that start with `name` set to a value in a slice of the rows."""
 
     def change(frame):
-        values = frame[column].to_numpy().copy()
-        values[rows] = value
-        return frame.with_columns(pl.Series(column, values))
-
-    return change
-
-
-def all_of(value):
-    return lambda frame: frame.with_columns(pl.lit(value, dtype=pl.Float32).alias(name) for name in frame.columns)
-
-
-def region(value, name="LP", rows=slice(None)):
-    def change(frame):
-        for column in frame.columns:
-            if column.startswith(name):
-                frame = put(column, value, rows)(frame)
-        return frame
+        columns = [column for column in frame.columns if column.startswith(name)]
+        values = {column: frame[column].to_numpy().copy() for column in columns}
+        for column in columns:
+            values[column][rows] = value
+        return frame.with_columns(**values)
 
     return change
 
 
 def late_window(c):
     """A window 1,000 s into an EEG that is shorter."""
-    set_in_row(0, eeg_label_offset_seconds=1000.0)(c)
+    set_in_row(c, 0, eeg_label_offset_seconds=1000.0)
     return c.table()["eeg_id"][0]
 
 
-def nobody_names(c):
-    frame = pl.read_parquet(c.folder / c.recording(EEG, first(c, EEG)))
-    put("C3", 1.0)(frame).write_parquet(c.folder / EEG / "4711.parquet")
-    return 4711
-
-
-def stray(c):
-    (c.folder / "train_eegs" / "notes.txt").write_text("x")
-    return "notes.txt"
-
-
-def same_as(folder, of):
+def same_as(c, folder, of):
     """A recording's values stored again as another one's, compressed otherwise."""
-
-    def plant(c):
-        tables = {name: c.table(f"{name.split('_')[0]}.csv") for name in (folder, of)}
-        column = "eeg_id" if folder.endswith("eegs") else "spectrogram_id"
-        lengths = [pl.scan_parquet(c.folder / c.recording(folder, i)).select(pl.len()) for i in tables[folder][column]]
-        longest = int(np.argmax([each.item() for each in pl.collect_all(lengths)]))  # so that all windows fit
-        source = tables[folder].row(longest, named=True)
-        other = tables[of].filter(pl.col("patient_id") != source["patient_id"])[column][0]
-        name = c.recording(of, other)
-        (c.folder / name).unlink()
-        frame = pl.read_parquet(c.folder / c.recording(folder, source[column]))
-        frame.write_parquet(c.folder / name, compression="uncompressed")
-        places = sorted([(folder, source[column]), (of, other)])
-        return " = ".join(f"{place}/{recording}" for place, recording in places)
-
-    return plant
+    tables = {name: c.table(f"{name.split('_')[0]}.csv") for name in (folder, of)}
+    column = "eeg_id" if folder.endswith("eegs") else "spectrogram_id"
+    lengths = [pl.scan_parquet(c.folder / c.recording(folder, i)).select(pl.len()) for i in tables[folder][column]]
+    longest = int(np.argmax([each.item() for each in pl.collect_all(lengths)]))  # so that all windows fit
+    source = tables[folder].row(longest, named=True)
+    other = tables[of].filter(pl.col("patient_id") != source["patient_id"])[column][0]
+    name = c.recording(of, other)
+    (c.folder / name).unlink()
+    frame = pl.read_parquet(c.folder / c.recording(folder, source[column]))
+    frame.write_parquet(c.folder / name, compression="uncompressed")
+    places = sorted([(folder, source[column]), (of, other)])
+    return " = ".join(f"{place}/{recording}" for place, recording in places)
 
 
-EEG, SPECTROGRAM = "train_eegs", "train_spectrograms"
-FAULTS = [
-    Fault("table-missing", STOPS, without("train.csv")),
-    Fault("table-damaged", STOPS, too_long_a_line),
-    Fault("table-columns", STOPS, drop_column("train.csv", "patient_id")),
-    Fault("label-number", STOPS, set_in_row(1, eeg_label_offset_seconds=None)),
-    Fault("vote-number", STOPS, set_in_row(1, lpd_vote=-1)),
-    Fault("vote-number", STOPS, set_in_row(1, lpd_vote="many")),
-    Fault("label-number", STOPS, set_in_row(1, eeg_id="inf")),
-    Fault("no-votes", STOPS, set_in_row(2, **dict.fromkeys(VOTES, 0))),
-    Fault("consensus-name", STOPS, set_in_row(1, expert_consensus="PDA")),
-    Fault("label-twice", STOPS, label_twice),
-    Fault("eeg-patients", STOPS, under_two_patients("eeg_id")),
-    Fault("spectrogram-patients", STOPS, under_two_patients("spectrogram_id")),
-    Fault("row-twice", KNOW, row_twice),
-    Fault("consensus-beaten", KNOW, consensus_beaten),
-    Fault("eeg-spectrograms", KNOW, eeg_of_two_spectrograms),
-    Fault("offsets-apart", KNOW, offsets_apart),
-    Fault("table-missing", NO_ANSWER, without("test.csv")),
-    Fault("table-columns", NO_ANSWER, drop_column("test.csv", "eeg_id")),
-    Fault("table-missing", KNOW, without("sample_submission.csv")),
-    Fault("test-twice", KNOW, twice_in_test),
-    Fault("sample-lone", KNOW, other_sample("new")),
-    Fault("test-unasked", KNOW, other_sample("gone")),
-    Fault("train-and-test-patient", KNOW, in_train_and_test("patient_id")),
-    Fault("train-and-test-eeg", KNOW, in_train_and_test("eeg_id")),
-    Fault("train-and-test-spectrogram", KNOW, in_train_and_test("spectrogram_id")),
-    Fault("missing", STOPS, gone(EEG)),
-    Fault("missing", STOPS, gone(SPECTROGRAM)),
-    Fault("missing", LOST, gone("test_eegs")),
-    Fault("missing", KNOW, gone("test_spectrograms")),
-    Fault("damaged", STOPS, torn(EEG)),
-    Fault("damaged", STOPS, torn(SPECTROGRAM)),
-    Fault("damaged", LOST, torn("test_eegs")),
-    Fault("damaged", STOPS, changed(EEG, all_of(float("nan")))),
-    Fault("damaged", STOPS, changed(EEG, lambda frame: frame[:0])),
-    Fault("reader: no channel varies", LOST, changed(EEG, all_of(3.0))),
-    Fault("reader: missing columns read as NaN", KNOW, changed(EEG, lambda frame: frame.drop("Cz"))),
-    Fault("reader: numbers are Float64", KNOW, changed(EEG, lambda frame: frame.cast(pl.Float64))),
-    Fault("window-outside", LOST, changed(EEG, lambda frame: frame[:5_000])),
-    Fault("window-outside", LOST, changed(SPECTROGRAM, lambda frame: frame[:200])),
-    Fault("window-outside", LOST, changed(EEG, lambda frame: frame[:100])),
+MILLIVOLTS = "reader: typical amplitude below 0.5 uV, as if in millivolts or volts"
+FILE_FAULTS = [
+    Fault("missing", STOPS, gone, EEG),
+    Fault("missing", STOPS, gone, SPECTROGRAM),
+    Fault("missing", LOST, gone, "test_eegs"),
+    Fault("missing", KNOW, gone, "test_spectrograms"),
+    Fault("damaged", STOPS, cut_short, EEG),
+    Fault("damaged", STOPS, cut_short, SPECTROGRAM),
+    Fault("damaged", LOST, cut_short, "test_eegs"),
+    Fault("damaged", STOPS, changed, EEG, put(np.nan, name="")),
+    Fault("damaged", STOPS, changed, EEG, lambda frame: frame[:0]),
+    Fault("reader: no channel varies", LOST, changed, EEG, put(3.0, name="")),
+    Fault("reader: missing columns read as NaN", KNOW, changed, EEG, lambda frame: frame.drop("Cz")),
+    Fault("reader: numbers are Float64", KNOW, changed, EEG, lambda frame: frame.cast(pl.Float64)),
+    Fault(MILLIVOLTS, KNOW, changed, EEG, lambda frame: frame * 1e-6),
+    Fault("window-outside", LOST, changed, EEG, lambda frame: frame[:5_000]),
+    Fault("window-outside", LOST, changed, SPECTROGRAM, lambda frame: frame[:200]),
+    Fault("window-outside", LOST, changed, EEG, lambda frame: frame[:100]),
     Fault("window-outside", LOST, late_window),
     Fault("window-empty", LOST, late_window),
-    Fault("unnamed", KNOW, nobody_names),
-    Fault("stray", KNOW, stray),
-    Fault("same-content", KNOW, same_as(EEG, EEG)),
-    Fault("same-content", KNOW, same_as(SPECTROGRAM, SPECTROGRAM)),
-    Fault("same-content", KNOW, same_as(EEG, "test_eegs")),
-    Fault(
-        "reader: typical amplitude below 0.5 uV, as if in millivolts or volts",
-        KNOW,
-        changed(EEG, lambda frame: frame * 1e-6),
-    ),
-    Fault("eeg-gaps", KNOW, changed(EEG, put("C3", np.nan, slice(200)))),
-    Fault("electrode-missing", KNOW, changed(EEG, put("C3", np.nan))),
-    Fault("electrode-flat", KNOW, changed(EEG, put("C3", 5))),
-    Fault("eeg-outlier", KNOW, changed(EEG, put("O1", 1e5, slice(900, 910)))),
-    Fault("ekg", KNOW, changed(EEG, put("EKG", 0))),
-    Fault("ekg", KNOW, changed(EEG, put("EKG", np.nan))),
-    Fault("ekg", KNOW, changed(EEG, lambda frame: frame.with_columns(pl.col("EKG") * 1000))),
-    Fault("spectrogram-hole", KNOW, changed(SPECTROGRAM, region(np.nan, rows=slice(10, 40)))),
-    Fault("spectrogram-region", KNOW, changed(SPECTROGRAM, region(np.nan))),
-    Fault("spectrogram-zero", KNOW, changed(SPECTROGRAM, region(0))),
-    Fault("spectrogram-time", KNOW, changed(SPECTROGRAM, put("time", 100_001, slice(-1, None)))),
+    Fault("same-content", KNOW, same_as, EEG, EEG),
+    Fault("same-content", KNOW, same_as, SPECTROGRAM, SPECTROGRAM),
+    Fault("same-content", KNOW, same_as, EEG, "test_eegs"),
+    Fault("eeg-missing", KNOW, changed, EEG, put(np.nan, slice(200))),
+    Fault("eeg-missing", KNOW, changed, EEG, put(np.nan)),
+    Fault("electrode-flat", KNOW, changed, EEG, put(5)),
+    Fault("eeg-outlier", KNOW, changed, EEG, put(1e5, slice(900, 910))),
+    Fault("ekg", KNOW, changed, EEG, put(0, name="EKG")),
+    Fault("ekg", KNOW, changed, EEG, put(np.nan, name="EKG")),
+    Fault("ekg", KNOW, changed, EEG, lambda frame: frame.with_columns(pl.col("EKG") * 1000)),
+    Fault("spectrogram-missing", KNOW, changed, SPECTROGRAM, put(np.nan, slice(10, 40), name="LP")),
+    Fault("spectrogram-missing", KNOW, changed, SPECTROGRAM, put(np.nan, name="LP")),
+    Fault("spectrogram-zero", KNOW, changed, SPECTROGRAM, put(0, name="LP")),
+    Fault("spectrogram-time", KNOW, changed, SPECTROGRAM, put(100_001, slice(-1, None), name="time")),
 ]

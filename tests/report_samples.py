@@ -3,6 +3,7 @@
 import html
 import re
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,8 @@ import pytest
 from run_samples import BEST, LAST, make_rows, write_run
 from scipy.special import rel_entr
 
-import train.__main__
 from common.schema import VOTES
+from train.__main__ import main
 from train.engine.run import merge_folds
 from train.engine.run_folder import read_run
 
@@ -23,14 +24,19 @@ EPOCHS = """stage,epoch,batches,train_loss,validation_kl,validation_kl_many,sele
 """
 
 
+def train(*words):
+    """Runs `train WORDS` in this process; gives its exit code."""
+    with patch.object(sys, "argv", ["train", *map(str, words)]):
+        return main()
+
+
 @pytest.fixture(name="command")
-def train_command(monkeypatch, capsys):
+def train_command(capsys):
     """Runs `train WORDS`; gives exit code, output, errors."""
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])
         capsys.readouterr()
-        return train.__main__.main(), *capsys.readouterr()
+        return train(*words), *capsys.readouterr()
 
     return run
 

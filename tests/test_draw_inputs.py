@@ -5,13 +5,13 @@ import pytest
 import torch
 from eeg_samples import NAMES, eeg_like, every_input
 
-from common.draw import new_figure, place
 from common.inputs.base import Windows
 from common.inputs.build import build_input, input_shape
 from common.inputs.config import BipolarSequence, CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
 from common.schema import FREQUENCIES
 from train.plots.inputs import draw_image, draw_input
 from train.plots.layouts import layout_of
+from train.plots.style import new_figure, place
 
 IMAGES = {name: config for name, config in every_input().items() if config.form == "image"}
 

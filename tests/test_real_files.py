@@ -16,7 +16,7 @@ from common.signal.spectrogram import competition_spectrogram
 from train.data.folds import make_folds
 from train.data.labels import ROW_KEYS, label_rows, prior_shares
 from train.data.sampling import Sampler
-from train.doctor import doctor
+from train.doctor.check import doctor
 
 PAIRS = [("train", 1628180742, 353733), ("test", 3911565283, 853520)]
 

@@ -5,20 +5,21 @@ import re
 import subprocess
 import sys
 
-import polars as pl
 import pytest
 from conftest import PROJECT
 from report_samples import body_rows, make_runs, section, words_of
 from report_samples import train_command as train_command  # a fixture
 from run_samples import make_rows, write_run
 
+from train.doctor.findings import FORMAT
+
 ANCHORS = (
     *("top", "experiments", "training", "classes", "votes", "patients", "confusion", "reliability", "blend"),
-    *("differences", "recordings", "worst", "best", "data", "submissions", "made"),
+    *("differences", "recordings", "worst", "best", "data", "submissions", "details"),
 )
 LEDGER = "time,nested_cv,public_score,private_score,message,status\n2026-01-02T03:04:05,0.2111,0.27,,{},COMPLETE\n"
 DOCTOR = {
-    "format": 1,
+    "format": FORMAT,
     "can_start": False,
     "counts": {"stops training": 1, "worth knowing": 0},
     "findings": [
@@ -28,7 +29,6 @@ DOCTOR = {
         }
     ],
     "tables": {"train.csv": {"rows": 12, "eegs": 3, "spectrograms": 3, "patients": 2}},
-    "reading": {"train_eegs": {"files": 3, "bytes": 5_000_000_000, "seconds": 1.0, "workers": 2}},
     "recordings": {"train_eegs": {"id": [0], "n_time": [10_000], "missing": [0.25], "flat": [0.0], "largest": [640.0]}},
     "electrodes": {"train_eegs": [{"electrode": "T5", "missing": 0.125, "largest_median": 87.0}]},
 }
@@ -140,19 +140,13 @@ def test_unfinished_folds_and_rows_with_few_votes(report, tmp_path):
     assert "Folds 0, 1 of 3 are finished" in banners(page) and "No row has at least 10 votes" in banners(page)
     assert "number to expect" not in page
     assert "no curves to draw" in words_of(section(page, "training"))
-    assert "not recorded" in words_of(section(page, "made"))  # no fold.json
-    assert any(line[0] == "Fold 2" and line[-1] == "not finished" for line in body_rows(section(page, "made")))
+    assert "not recorded" in words_of(section(page, "details"))  # no fold.json
 
 
-def test_how_it_was_made(report, tmp_path):
-    runs = make_runs(tmp_path, patients=12, seed=4)
-    made = words_of(section(report(runs[0]), "made"))
-    assert 'input.kind "kaggle-image" model.kind "spectrogram-cnn" training.folds 3' in made
-    sizes = [line for line in body_rows(section(report(runs[0]), "made")) if line[0].startswith("Fold ")]
-    rows = pl.read_parquet(runs[0] / "rows.parquet").to_pandas()
-    for line, (_, here) in zip(sizes, rows.groupby("fold"), strict=True):
-        many = (here[[c for c in here if c.endswith("_vote")]].sum(axis=1) >= 10).sum()
-        assert line[1:5] == [str(n) for n in (len(here), many, here["eeg_id"].nunique(), here["patient_id"].nunique())]
+def test_run_details(report, tmp_path):
+    run, _ = make_runs(tmp_path, patients=12, seed=4)
+    details = words_of(section(report(run), "details"))
+    assert 'input.kind "kaggle-image" model.kind "spectrogram-cnn" training.folds 3' in details
 
 
 def test_the_doctors_findings_and_the_ledger(report, tmp_path):
@@ -163,7 +157,7 @@ def test_the_doctors_findings_and_the_ledger(report, tmp_path):
     page = report(run, "--doctor", doctor, "--ledger", ledger)
     said = words_of(section(page, "data"))
     assert "training cannot start; 1 finding that stops training" in said.replace("  ", " ")
-    assert "files &lt;not&gt; there" in page and "0; 1; 2; 3; 4; 5; 2 more" in said and "train_eegs 3 5.00" in said
+    assert "files &lt;not&gt; there" in page and "0; 1; 2; 3; 4; 5; 2 more" in said and "train.csv 12 3 2" in said
     assert "T5 12" in said and "T5 87" in said  # on the heads: 12.5 % missing, microvolts
     assert body_rows(section(page, "submissions"))[1] == [
         *("2026-01-02 03:04", "0.2111", "0.2700", "\u2013", "<i>first</i>", "COMPLETE"),
@@ -182,7 +176,7 @@ def test_names_are_escaped(report, tmp_path):
 def test_without_recordings_no_torch_is_loaded(tmp_path):
     runs = [str(run) for run in make_runs(tmp_path)]
     probe = (
-        "import sys; from pathlib import Path; from train.report import Sources, write_report\n"
+        "import sys; from pathlib import Path; from train.report.page import Sources, write_report\n"
         f"write_report(Sources([Path(run) for run in {runs!r}]), Path({str(tmp_path / 'page.html')!r}))\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -11,28 +11,28 @@ from report_samples import (
     make_runs,
     oof_of_run,
     section,
+    train,
     votes_of,
     words_of,
 )
-from report_samples import train_command as train_command  # a fixture
 from run_samples import LAST
 from sklearn.metrics import confusion_matrix
 
-from train.report_charts import Axis
-from train.report_numbers import worst_and_best
-from train.report_read import read_material
+from train.report.charts import Axis
+from train.report.load import load_report_data
+from train.report.numbers import worst_and_best
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
 SHOWN = ["Seizure", "LPD", "GPD", "LRDA", "GRDA", "Other"]
 
 
-@pytest.fixture
-def reported(tmp_path, command):
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
     """A page of two runs and their blend, and the blend's rows with the columns kl, prior and six probabilities."""
-    runs, blend, out = make_runs(tmp_path), tmp_path / "blend.json", tmp_path / "report.html"
-    assert command("blend", *runs, "--out", blend)[0] == 0
-    code, _, errors = command("report", *runs, blend, "--out", out)
-    assert code == 0, errors
+    folder = tmp_path_factory.mktemp("reported")
+    runs, blend, out = make_runs(folder), folder / "blend.json", folder / "report.html"
+    assert train("blend", *runs, "--out", blend) == 0
+    assert train("report", *runs, blend, "--out", out) == 0
     chosen = next(c["name"] for c in json.loads(blend.read_text())["candidates"] if c["chosen"])
     assert chosen == "mean"  # the truth, as these runs are made
     tables = [oof_of_run(run) for run in runs]
@@ -83,7 +83,7 @@ def test_intervals_are_those_of_resampled_patients(reported):
     shown = [float(bound) for bound in line[2].split(" to ")]
     assert np.allclose(shown, (low, high), atol=0.1 * (high - low))
     other = kl_of(votes_of(table), oof_of_run(runs[1])[LAST].to_numpy())
-    table["gap"] = other - table["kl"]
+    table = table.assign(gap=other - table["kl"])
     line = next(line for line in body_rows(section(page, "differences")) if line[0] == "other-run")
     assert line[1] == f"{table[table['n'] >= 10]['gap'].mean():+.4f}"
     assert line[4] == "worse"  # one model is far from the mean of two that are wrong in different ways
@@ -118,14 +118,14 @@ def test_calibration_errors_and_patients(reported):
 
 def test_worst_and_best_recordings(reported):
     page, table, runs, blend = reported
-    material = read_material([*runs, blend], None)
+    data = load_report_data([*runs, blend], None)
     single = table.sort_values(["eeg_id", "n", "label_id"], ascending=[True, False, True]).groupby("eeg_id").head(1)
     ranked = single[single["n"] >= 10].sort_values("kl", ascending=False)
     assert len(ranked) > 8
-    worst, best = worst_and_best(material, material.headline(), 4)
-    assert material.rows[worst.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[:4]
-    assert material.rows[best.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[::-1][:4]
-    few = [rows.tolist() for rows in worst_and_best(material, material.headline(), 10_000)]
+    worst, best = worst_and_best(data, data.headline(), 4)
+    assert data.rows[worst.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[:4]
+    assert data.rows[best.tolist()]["label_id"].to_list() == ranked["label_id"].tolist()[::-1][:4]
+    few = [rows.tolist() for rows in worst_and_best(data, data.headline(), 10_000)]
     assert sorted(few[0] + few[1]) == sorted(set(few[0] + few[1])) and len(few[0] + few[1]) == len(ranked)
     shown = words_of(section(page, "recordings"))
     assert f"KL {ranked['kl'].iloc[0]:.2f} EEG {ranked['eeg_id'].iloc[0]} · patient" in shown

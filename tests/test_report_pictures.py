@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 
@@ -10,14 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 from browser import CHROMIUM, Browser
-from conftest import command
 from PIL import Image
-from report_samples import section, words_of
+from report_samples import section, train, words_of
 
 from common.schema import ELECTRODES
-from train import report_recordings
-from train.report_doctor import PLACES
-from train.report_read import read_material
+from train.report import recordings as report_recordings
+from train.report.data_quality import PLACES
+from train.report.load import load_report_data
 
 PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)" width="(\d+)" height="(\d+)"')
 
@@ -28,18 +28,16 @@ def page(road, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     competition = folder / "competition"
     for part in ("train_eegs", "train_spectrograms"):
-        shutil.copytree(road.competition / part, competition / part)
-    shutil.copyfile(road.competition / "train.csv", competition / "train.csv")
-    material = read_material([*road.runs, road.fitted_blend], None)
-    worst = material.rows.filter(material.scored)["eeg_id"][0]
+        shutil.copytree(road.competition / part, competition / part, copy_function=os.link)
+    data = load_report_data([*road.runs, road.fitted_blend], None)
+    worst = data.rows.filter(data.scored)["eeg_id"][0]
+    (competition / "train_eegs" / f"{worst}.parquet").unlink()
     (competition / "train_eegs" / f"{worst}.parquet").write_bytes(b"damaged")
     found = folder / "doctor.json"
-    done = command("-m", "train", "doctor", "--competition", road.competition, "--folds", 2, "--json", found)
-    assert found.exists(), done.stderr
+    assert train("doctor", "--competition", road.competition, "--folds", 2, "--json", found) == 0
     truth, out = road.competition / "truth" / "train_probabilities.csv", folder / "report.html"
     given = ("--competition", competition, "--truth", truth, "--doctor", found)
-    done = command("-m", "train", "report", *road.runs, road.fitted_blend, *given, "--out", out)
-    assert done.returncode == 0, done.stderr
+    assert train("report", *road.runs, road.fitted_blend, *given, "--out", out) == 0
     return out, worst
 
 
@@ -60,24 +58,23 @@ def test_each_recording_has_its_eeg_and_its_spectrogram(page):
 
 def test_the_floor_and_the_doctor_are_on_it(page):
     text = page[0].read_text()
-    assert "of the way to the floor of" in words_of(section(text, "top")) or "no better" in words_of(
-        section(text, "top")
-    )
+    top = words_of(section(text, "top"))
+    assert "of the way to the Bayes floor of" in top or "no better" in top
     assert section(text, "data").count('class="electrode"') == 2 * len(PLACES)
     assert "The doctor says: largest amplitude" in words_of(section(text, "recordings"))
 
 
 def test_the_window_drawn_is_the_labelled_one(road, monkeypatch):
     """By hand: the samples of the file that the row's windows are around."""
-    material = read_material(road.runs, None)
+    data = load_report_data(road.runs, None)
     drawn = []
-    monkeypatch.setattr(report_recordings, "eeg_picture", lambda eeg: drawn.append(eeg) or ("figure", "caption"))
-    monkeypatch.setattr(report_recordings, "spectrogram_picture", lambda *_: "figure")
-    monkeypatch.setattr(report_recordings, "as_data_uri", lambda *_: ("data:", 1, 1))
+    monkeypatch.setattr(report_recordings, "display_traces", drawn.append)
+    for name in ("eeg_picture", "page_caption", "spectrogram_picture", "as_data_uri"):
+        monkeypatch.setattr(report_recordings, name, lambda *_: None)
     windows = pl.read_csv(road.competition / "train.csv")
     for number in range(5):
-        row = material.rows.row(number, named=True)
-        report_recordings.draw_recordings(material, road.competition, [number])
+        row = data.rows.row(number, named=True)
+        report_recordings.draw_recordings(data, road.competition, [number])
         votes = [column for column in row if column.endswith("_vote")]
         same = windows.filter(pl.col("eeg_id") == row["eeg_id"], *(pl.col(vote) == row[vote] for vote in votes))
         offset = same["eeg_label_offset_seconds"].sort()
@@ -106,6 +103,7 @@ CONTRAST = """(() => {
 })()"""
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (400, False), (400, True)])
 def test_in_a_browser_everything_is_there_and_nothing_sticks_out(page, width, dark):

@@ -3,6 +3,7 @@
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -14,14 +15,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 import train.__main__
-from common.draw import new_figure, place
-from common.draw_eeg import GROUPS, LINES, PAGE_HEIGHT, PAGE_PAIRS, display_traces, eeg_page, sensitivity
 from common.inputs.base import Windows
 from common.inputs.build import input_shape
 from common.inputs.config import KaggleImage
 from train.experiment import Experiment
-from train.show_find import ShowError, find, read_tables
-from train.show_inputs import with_own_constants
+from train.plots.eeg import GROUPS, LINES, PAGE_HEIGHT, PAGE_PAIRS, display_traces, eeg_page
+from train.plots.find import ShowError, find, read_tables
+from train.plots.model_inputs import with_own_constants
+from train.plots.style import new_figure, place
 
 SHIFTED = "[[training.stages]]\nepochs = 1\naugment.mirror = 0.5\naugment.shift = 10.0\n"
 
@@ -171,9 +172,8 @@ def test_negative_is_up_and_gaps_break_the_trace():
     pulse = slice(5_000, 5_020)
     eeg[NAMES.index("F7"), pulse] = 300  # F7-T3 positive: down; Fp1-F7 negative: up
     eeg[NAMES.index("O2"), 4_400:4_800] = np.nan
-    traces = display_traces(eeg)
     axes = place(new_figure(180, 140), 20, 10, 130, 100)
-    eeg_page(axes, traces, 20, True, 30, 30)
+    eeg_page(axes, replace(display_traces(eeg), scale=30, ekg_scale=30), 20)
     lines = [path.vertices for path in axes.collections[0].get_paths()]
     down, up = PAGE_PAIRS.index(("F7", "T3")), PAGE_PAIRS.index(("Fp1", "F7"))
     low, high = axes.get_ylim()
@@ -191,16 +191,11 @@ def test_negative_is_up_and_gaps_break_the_trace():
 @pytest.mark.parametrize(("gain", "expected"), [(1, 1), (10, 10), (100, 100)])
 def test_sensitivity_follows_the_eeg_and_no_artefact(gain, expected):
     eeg = eeg_like(3) * gain
-    plain = sensitivity(display_traces(eeg))
-    assert plain / expected == pytest.approx(sensitivity(display_traces(eeg_like(3))), rel=0.5)
+    plain = display_traces(eeg).scale
+    assert plain / expected == pytest.approx(display_traces(eeg_like(3)).scale, rel=0.5)
     eeg[NAMES.index("F7"), 2_000:9_000] *= 1000
-    assert sensitivity(display_traces(eeg)) <= 2 * plain
-    assert sensitivity(display_traces(np.full((20, 10_000), np.nan, dtype=np.float32))) == 7
-
-
-def test_the_kernel_draws_nothing():
-    kernel = (PROJECT / "kernels" / "hms-inference" / "kernel.py").read_text()
-    assert "matplotlib" not in kernel and "def eeg_page" not in kernel
+    assert display_traces(eeg).scale <= 2 * plain
+    assert display_traces(np.full((20, 10_000), np.nan, dtype=np.float32)).scale == 7
 
 
 # ---- docs

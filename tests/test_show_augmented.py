@@ -1,4 +1,4 @@
-"""`train show --augmented`: each stage's changes are drawn, with the company they need, and told in words."""
+"""`train show --augmented`: each stage's changes are drawn, with the neighbours they need, and told in words."""
 
 import re
 
@@ -8,8 +8,8 @@ import torch
 
 from train.augment.signal import SignalChanges
 from train.experiment import Augment, Experiment, load_experiment
-from train.show_augmented import Sitter, augmented_rows, describe, draws_of, sit
-from train.show_find import find, read_recordings, read_tables
+from train.plots.augmented import Example, augmented_rows, describe, draws_of, example_of
+from train.plots.find import find, read_recordings, read_tables
 
 EVERY_CHANGE = """
 [input]
@@ -29,24 +29,24 @@ augment.mosaic = true
 """
 
 
-def sitter_of(road, eeg_id):
+def example_on_road(road, eeg_id):
     tables = read_tables(road.competition, "train")
     found = find(road.competition, tables, eeg_id, None)
-    return sit(road.competition, tables, found, read_recordings(road.competition, found)), found, tables["train"]
+    return example_of(road.competition, tables, found, read_recordings(road.competition, found)), found, tables["train"]
 
 
 def test_every_stage_that_changes_something_is_drawn_with_other_eegs_of_the_consensus(road, tmp_path):
     rows = read_tables(road.competition, "train")["train"]
     for eeg_id in rows["eeg_id"].unique().sort()[:4]:
-        sitter, found, rows = sitter_of(road, eeg_id)
+        example, found, rows = example_on_road(road, eeg_id)
         others = rows.filter(pl.col("eeg_id") != eeg_id)
         alike = others.filter(pl.col("expert_consensus") == found.label["expert_consensus"])
         most = alike.group_by("eeg_id").agg(pl.col("total_votes").max())["total_votes"].sort(descending=True)[:3]
-        assert len(sitter.companions) == 3 and sitter.votes.shape == (4, 6)
-        assert sitter.votes.sum(dim=1)[: 1 + len(most)].tolist() == [found.label["total_votes"], *most]
+        assert len(example.neighbours) == 3 and example.votes.shape == (4, 6)
+        assert example.votes.sum(dim=1)[: 1 + len(most)].tolist() == [found.label["total_votes"], *most]
     (tmp_path / "every.toml").write_text(EVERY_CHANGE)
     experiment = load_experiment(tmp_path / "every.toml")
-    several = Sitter(sitter.recordings, ((0, 0), (800, 2), (2400, 6)), sitter.companions, sitter.votes)
+    several = Example(example.recordings, ((0, 0), (800, 2), (2400, 6)), example.neighbours, example.votes)
     drawn = augmented_rows(several, [experiment])
     titles = [[drawing.title for drawing in row] for row in drawn]
     assert [row[0].split(", unaltered")[0] for row in titles] == [
@@ -58,7 +58,8 @@ def test_every_stage_that_changes_something_is_drawn_with_other_eegs_of_the_cons
     for row in drawn:
         assert len(row) == 4 and (row is drawn[0] or all((d.values != row[0].values).any() for d in row[1:]))
     mirrored = Augment(mirror=0.5)
-    assert [drawing.title for drawing in draws_of(sitter, mirrored, experiment.input)] == ["mirrored"]  # and not thrice
+    (once,) = draws_of(example, mirrored, experiment.input)  # and not thrice
+    assert once.title == "mirrored"
     again = augmented_rows(several, [experiment])
     assert all(np.array_equal(a.values, b.values) for one, two in zip(drawn, again, strict=True)
                for a, b in zip(one, two, strict=True))  # fmt: skip
@@ -67,12 +68,12 @@ def test_every_stage_that_changes_something_is_drawn_with_other_eegs_of_the_cons
 def test_a_test_eeg_has_no_votes_to_mix(competition, tmp_path):
     tables = read_tables(competition, "test")
     found = find(competition, tables, tables["test"]["eeg_id"][0], None)
-    sitter = sit(competition, tables, found, read_recordings(competition, found))
-    assert not sitter.companions and sitter.votes.tolist() == [[0] * 6]
+    example = example_of(competition, tables, found, read_recordings(competition, found))
+    assert not example.neighbours and example.votes.tolist() == [[0] * 6]
     wave = Experiment.model_validate(
         {"name": "wave", "input": {"kind": "kaggle-image"}, "training": {"stages": [{"augment": {"mixup": {}}}]}}
     )
-    assert augmented_rows(sitter, [wave]) == []
+    assert augmented_rows(example, [wave]) == []
 
 
 def test_words_say_what_was_drawn():

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import command
-from doctor_stage import copy_of, run_doctor, sound_competition
+from doctor_stage import copy_of, run_doctor
 from eeg_samples import eeg_like
 
 from common.records import read_eeg
@@ -60,8 +60,8 @@ def test_another_unit_is_named(tmp_path, factor, said):
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    return sound_competition(tmp_path_factory)
+def sound(road):
+    return road.competition
 
 
 def renamed(frame):

@@ -31,9 +31,9 @@ def run_store(arguments: argparse.Namespace) -> None:
 
 def run_doctor(arguments: argparse.Namespace) -> None:
     from common.files import write_json
-    from train.doctor import doctor
-    from train.doctor_findings import DoctorError
-    from train.doctor_text import as_text
+    from train.doctor.check import doctor
+    from train.doctor.findings import DoctorError
+    from train.doctor.text import as_text
 
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be is named before the work
@@ -80,7 +80,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    from train.show import show
+    from train.plots.show import show
 
     show(
         arguments.eeg_ids,
@@ -184,7 +184,7 @@ def chosen_on_the_fold(sources: list[Path]) -> list[str]:
 
 
 def run_report(arguments: argparse.Namespace) -> None:
-    from train.report import Sources, write_report
+    from train.report.page import Sources, write_report
 
     given = arguments.competition, arguments.truth, arguments.doctor, arguments.ledger
     write_report(Sources(arguments.sources, *given), arguments.out)

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 
-from common.draw import FAINT, GRID, INK, LEFT, MIDDLE, MM_PER_INCH, RIGHT, SMALL, colours, robust_limits
 from common.inputs.base import SequenceAxes
 from common.schema import CHAINS, WINDOW_SECONDS
 from train.plots.layouts import Layout, Panel, column_groups, layout_of
+from train.plots.style import FAINT, GRID, INK, LEFT, MIDDLE, MM_PER_INCH, RIGHT, SMALL, colours, robust_limits
 
 GAP = 0.04  # between the channels of a deep image, of a channel's height
 TINY = 5.5  # points

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.report_numbers import Score
-from train.report_read import Entry, Material
+from train.report.load import Entry, ReportData
+from train.report.numbers import Score
 
 DASH, MINUS, NARROW = "\u2013", "\u2212", "\u202f"  # nothing there; of numbers; between thousands
 NONE = float("nan")
@@ -50,10 +50,10 @@ def verdict(difference: Score) -> str:
     return "better" if difference.high < 0 else "worse" if difference.low > 0 else "not told apart"
 
 
-def others_of(scores: Sequence[Score], material: Material, main: Entry) -> list[float]:
+def others_of(scores: Sequence[Score], data: ReportData, main: Entry) -> list[float]:
     """The scores of all models but the main one."""
-    models = [entry for entry in material.models() if entry is not main]
-    return [score.value for entry, score in zip(material.entries, scores, strict=True) if entry in models]
+    models = [entry for entry in data.models() if entry is not main]
+    return [score.value for entry, score in zip(data.entries, scores, strict=True) if entry in models]
 
 
 def cell(text: str) -> str:

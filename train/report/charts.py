@@ -1,4 +1,4 @@
-"""Charts of a report as SVG without a colour of its own: the page's style sheet knows light and dark."""
+"""Charts of a report as SVG. Their colours are in the page's style sheet, for light and dark."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,8 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup, escape
-
-from common.schema import PATTERNS
 
 STEPS = (1, 2, 2.5, 5, 10)
 WIDTH, HEIGHT = 340, 230  # of a small chart; about its size in CSS pixels, so that its letters keep theirs
@@ -74,7 +72,7 @@ def path(points: Sequence[tuple[float, float]], style: str, tip: str = "") -> st
 
 
 def chart(x: Axis, y: Axis, marks: Sequence[str], x_title: str, y_title: str, what: str) -> Markup:
-    """Axes, grid and marks. what: said to who cannot see it."""
+    """Axes, grid and marks. what: for screen readers."""
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">']
     for value in y.ticks:
         height = y_of(y, value)
@@ -117,8 +115,8 @@ def curves(histories: dict[str, list[dict[str, Any]]], column: str, y_title: str
             if best < len(rows) - 1:
                 marks.append(circle(*points[best], 4.5, f"best f{number % 6}", f"{name}: best epoch, {best + 1}"))
     epochs = [[(row["stage"], row["epoch"]) for row in rows] for rows in histories.values()]
-    once = all(len(set(each)) == len(each) for each in epochs)  # the published way of selecting looks twice an epoch
-    return chart(x, y, marks, "epoch" if once else "look at the held-out rows, two an epoch", y_title, what)
+    once = all(len(set(each)) == len(each) for each in epochs)  # published selection validates twice an epoch
+    return chart(x, y, marks, "epoch" if once else "validation, two an epoch", y_title, what)
 
 
 def stage_marks(rows: Sequence[dict[str, Any]], x: Axis) -> list[str]:
@@ -142,19 +140,6 @@ def patient_dot(row: dict[str, Any], x: float, y: float, patients: int) -> str:
     if patients > CROWD:
         return circle(x, y, 1.5, f"dot crowd p-{row['pattern']}", tip)
     return circle(x, y, 2.2 + 0.6 * min(math.sqrt(row["rows"]), 6), f"dot p-{row['pattern']}", tip)
-
-
-def ranked_patients(lines: Sequence[dict[str, Any]]) -> Markup:
-    """Patients from the best to the worst, a dot each in the colour of its commonest consensus; as a line the prior's
-    scores of them, sorted by themselves."""
-    size = len(lines)
-    x = Axis(0, size + 1, tuple(tick for tick in Axis.around([0, size]).ticks if tick <= size))
-    y = Axis.around([row["kl"] for row in lines] + [row["prior"] for row in lines], zero=True)
-    priors = enumerate(sorted(row["prior"] for row in lines), start=1)
-    marks = [path([(x_of(x, k), y_of(y, value)) for k, value in priors], "prior-line", "class prior")]
-    for k, row in enumerate(reversed(lines), start=1):
-        marks.append(patient_dot(row, x_of(x, k), y_of(y, row["kl"]), size))
-    return chart(x, y, marks, "patients, the best first", "mean KL", "Mean KL of each patient, sorted")
 
 
 def patients_against_prior(lines: Sequence[dict[str, Any]]) -> Markup:
@@ -187,7 +172,6 @@ def reliability_chart(pattern: str, curve: Sequence[dict[str, float]]) -> Markup
     points = [(x_of(axis, part["predicted"]), y_of(axis, part["observed"])) for part in curve]
     marks.append(path(points, f"curve p-{pattern}"))
     for point, part in zip(points, curve, strict=True):
-        tip = f"said {part['predicted']:.3f}, seen {part['observed']:.3f}, {part['probabilities']} predictions"
+        tip = f"predicted {part['predicted']:.3f}, observed {part['observed']:.3f}, {part['probabilities']} predictions"
         marks.append(circle(*point, 2.5 + 7 * math.sqrt(part["probabilities"] / total), f"dot p-{pattern}", tip))
-    assert pattern in PATTERNS
     return chart(axis, axis, marks, "predicted", "observed", f"Reliability of {pattern}")

@@ -38,12 +38,11 @@ class ShowError(KitError):
 
 @dataclass(frozen=True)
 class Found:
-    """Where an EEG lies: its recordings, and its label row (None in the test set)."""
+    """Where an EEG is: its recordings, and its label row (None in the test set)."""
 
     eeg_id: int
     patient_id: int
     spectrogram_id: int
-    test: bool
     label: dict[str, Any] | None
 
 
@@ -117,13 +116,13 @@ def find(competition: Path, tables: Mapping[str, pl.DataFrame], eeg_id: int, lab
             raise ShowError(f"--label {label_id}: EEG {eeg_id} is in the test set, which has no labels")
         label = choose_label(competition, rows, label_id) if name == "train" else None
         row = label or rows.row(0, named=True)
-        return Found(eeg_id, row["patient_id"], row["spectrogram_id"], name == "test", label)
+        return Found(eeg_id, row["patient_id"], row["spectrogram_id"], label)
     raise unknown_id(eeg_id, tables)
 
 
 def read_recordings(competition: Path, found: Found) -> Recordings:
     """Both recordings of an EEG; a spectrogram that has no file is None. Raises RecordingError."""
-    eegs, spectrograms = (TEST_EEGS, TEST_SPECTROGRAMS) if found.test else (TRAIN_EEGS, TRAIN_SPECTROGRAMS)
+    eegs, spectrograms = (TRAIN_EEGS, TRAIN_SPECTROGRAMS) if found.label else (TEST_EEGS, TEST_SPECTROGRAMS)
     eeg = read_eeg(competition / eegs / f"{found.eeg_id}.parquet")
     remarks = [f"EEG file: {finding}" for finding in eeg.findings]
     file, spectrogram = competition / spectrograms / f"{found.spectrogram_id}.parquet", None
@@ -146,23 +145,22 @@ def read_recordings(competition: Path, found: Found) -> Recordings:
 
 def true_shares(competition: Path, found: Found) -> dict[str, np.ndarray]:
     """A simulation's probabilities of this EEG; none for real data."""
-    name, key = ("probabilities.csv", "eeg_id") if found.test else ("train_probabilities.csv", "label_id")
+    if found.label:
+        name, row = "train_probabilities.csv", {"label_id": found.label["label_id"]}
+    else:
+        name, row = "probabilities.csv", {"eeg_id": found.eeg_id}
     path = competition / "truth" / name
     if not path.is_file():
         return {}
-    value = found.eeg_id if found.label is None else found.label["label_id"]
-    rows = pl.read_csv(path).filter(pl.col(key) == value).select(VOTES)
+    rows = pl.read_csv(path).filter(**row).select(VOTES)
     return {"truth of the simulation": rows.to_numpy()[0]} if rows.height else {}
 
 
 def predicted_shares(runs: Sequence[Path], found: Found) -> dict[str, np.ndarray]:
     """Out-of-fold predictions of the runs that have this label row. Raises RunError."""
     shares: dict[str, np.ndarray] = {}
-    for run in runs:
-        name = read_run(run).name
-        if found.label is None:
-            continue
-        rows = read_table(run / OOF).filter(pl.col("label_id") == found.label["label_id"])
+    for run in runs if found.label else ():
+        name, rows = read_run(run).name, read_table(run / OOF).filter(label_id=found.label["label_id"])
         if rows.height:
             shares[f"{name} (fold {rows['fold'][0]})"] = rows.select(PATTERNS).to_numpy()[0]
     return shares

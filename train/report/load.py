@@ -21,10 +21,10 @@ from train.scores import many_votes
 
 # What kind of number a score is: its label, what that means, and whether it is honest.
 KINDS = {
-    "floor": ("floor", "the very probabilities that the votes of a simulation were drawn from: nobody can do better"),
-    "oof": ("out of fold", "each row is predicted by a model that saw none of its patient's recordings"),
+    "floor": ("Bayes floor", "the probabilities that a simulation draws its votes from: no model can do better"),
+    "oof": ("out of fold", "each row is predicted by a model that was not trained on its patient"),
     "nested": ("nested, out of fold", "the models out of fold, combined by weights fitted without the fold scored"),
-    "chosen": ("chosen on the fold", "the epoch was chosen by the very rows that score it: too good"),
+    "chosen": ("chosen on the fold", "the epoch was chosen by the rows that score it: too good"),
     "nested-chosen": ("nested, of chosen epochs", "weights are nested, but a model's epoch was chosen on the fold"),
     "given": ("weights as given", "the blend file does not say how its weights were fitted: perhaps on these rows"),
     "prior": ("no model", "the class prior of the other folds, the same answer for every row"),
@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """Everything that is scored. rows: by label_id, with ids, votes and fold; scored: those that scores are read on."""
 
     rows: pl.DataFrame
@@ -56,7 +56,7 @@ class Material:
     entries: list[Entry]  # floor, runs, blend, prior, uniform: those there are
     evaluation: Evaluation
     blend: Blend | None
-    judged: dict[str, Any] | None  # what `train blend --json` writes; None where the weights were not fitted
+    diagnostics: dict[str, Any] | None  # what `train blend --json` writes; None where the weights were not fitted
     warnings: tuple[str, ...]
 
     @property
@@ -92,7 +92,7 @@ def sort_sources(sources: list[Path]) -> tuple[list[Path], Path | None]:
     return runs, files[0] if files else None
 
 
-def members_of(blend: Blend, file: Path, runs: list[Path]) -> list[Path]:
+def blended_runs(blend: Blend, file: Path, runs: list[Path]) -> list[Path]:
     """The run folders of a blend, in its order. Raises RunError."""
     folders = {run.resolve().name: run for run in runs}
     if not blend.models:
@@ -114,42 +114,42 @@ def check_fingerprints(blend: Blend, file: Path, members: list[Path]) -> None:
 
 
 def fit_again(blend: Blend, file: Path, members: list[Path]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Nested probabilities (rows, 6) by label_id in the chosen way, and what the blend is judged by."""
+    """Nested probabilities (rows, 6) by label_id by the chosen method, and the diagnostics of the blend."""
     oof = read_out_of_fold(members, None, None)
     fitted = fit_blend(oof, blend.views, blend.hours)
-    judged = judge(fitted)
+    diagnostics = judge(fitted)
     chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
     again = next(candidate.name for candidate in fitted.blend.candidates if candidate.chosen)
     gaps = [abs(fitted.blend.models[name] - weight) for name, weight in blend.models.items()]
     if chosen != again or max(gaps) > WEIGHTS_DIFFER:
-        judged["warnings"].append(
+        diagnostics["warnings"].append(
             f"{file.name} does not hold what fitting gives now ({again}): it was changed by hand, or by another version"
         )
     order = np.argsort(read_table(members[0] / OOF)["label_id"].to_numpy())
-    return fitted.nested[chosen][order], judged
+    return fitted.nested[chosen][order], diagnostics
 
 
 def blend_entry(
     file: Path, runs: list[Path], experiments: dict[Path, Experiment], rows: pl.DataFrame, models: dict[Path, Entry]
 ) -> tuple[Blend, Entry, dict[str, Any] | None]:
-    """The blend, its predictions of the rows, and what it is judged by. Raises RunError, BlendError."""
+    """The blend, its predictions of the rows, and its diagnostics. Raises RunError, BlendError."""
     blend = load_blend(file)
-    members = members_of(blend, file, runs)
+    members = blended_runs(blend, file, runs)
     check_fingerprints(blend, file, members)
     if any(candidate.chosen for candidate in blend.candidates):
-        probabilities, judged = fit_again(blend, file, members)
+        probabilities, diagnostics = fit_again(blend, file, members)
         optimistic = any(experiments[run].training.checkpoint == "best" for run in members)
         kind = "nested-chosen" if optimistic else "nested"
         name = f"blend ({next(candidate.name for candidate in blend.candidates if candidate.chosen)})"
     else:
         given = {run.resolve().name: models[run].probabilities for run in members}
         probabilities = combine(given, blend.models, blend.prior, rows.height, blend.log_linear)
-        name, kind, judged = "blend", "given", None
+        name, kind, diagnostics = "blend", "given", None
     target = vote_shares(rows.select(VOTES).to_numpy())
-    return blend, Entry(name, kind, probabilities, kl_divergence(target, probabilities)), judged
+    return blend, Entry(name, kind, probabilities, kl_divergence(target, probabilities)), diagnostics
 
 
-def read_material(sources: list[Path], truth: Path | None) -> Material:
+def load_report_data(sources: list[Path], truth: Path | None) -> ReportData:
     """Everything on the same label rows. Raises RunError, BlendError, BlendInputError."""
     runs, file = sort_sources(sources)
     experiments = [read_run(run) for run in runs]
@@ -164,21 +164,21 @@ def read_material(sources: list[Path], truth: Path | None) -> Material:
         run = prediction.run
         if run is None:
             kind = {FLOOR: "floor", PRIOR: "prior"}.get(prediction.what, "uniform")
-            name = {"floor": "floor"}.get(kind, prediction.what)
+            name = KINDS["floor"][0] if kind == "floor" else prediction.what
             entries.append(Entry(name, kind, prediction.probabilities, kl))
         elif prediction.checkpoint == by_run[run].training.checkpoint:
             kind = "oof" if prediction.checkpoint == "last" else "chosen"
             of_run[run] = Entry(names[runs.index(run)], kind, prediction.probabilities, kl, run)
             entries.append(of_run[run])
-    blend, judged, many = None, None, many_votes(rows.select(VOTES).to_numpy())
+    blend, diagnostics, many = None, None, many_votes(rows.select(VOTES).to_numpy())
     if file:
-        blend, entry, judged = blend_entry(file, runs, by_run, rows, of_run)
+        blend, entry, diagnostics = blend_entry(file, runs, by_run, rows, of_run)
         last = max(k for k, known in enumerate(entries) if known.run)
         entries.insert(last + 1, entry)
-    warnings = tuple(judged["warnings"]) if judged else ()
+    warnings = tuple(diagnostics["warnings"]) if diagnostics else ()
     if not many.any():
         warnings += ("No row has at least 10 votes: every score on this page is read on all rows.",)
-    return Material(
+    return ReportData(
         rows,
         many if many.any() else np.full(rows.height, True),
         dict(zip(names, runs, strict=True)),
@@ -186,6 +186,6 @@ def read_material(sources: list[Path], truth: Path | None) -> Material:
         entries,
         evaluation,
         blend,
-        judged,
+        diagnostics,
         warnings,
     )

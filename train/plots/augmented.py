@@ -16,40 +16,40 @@ from common.schema import ELECTRODES, SFREQ, VOTES
 from train.augment.mixing import mix_images, mix_windows
 from train.augment.signal import SignalChanges, change_signals, draw_shifts, draw_signal_changes
 from train.experiment import Augment, Experiment
-from train.show_find import Found, Recordings, find, read_recordings
-from train.show_inputs import built, with_own_constants
-from train.show_pages import Drawing, drawing_of
+from train.plots.find import Found, Recordings, find, read_recordings
+from train.plots.model_inputs import built, with_own_constants
+from train.plots.pages import Drawing, drawing_of
 
 DRAWS = 3  # of each stage
-TRIES = 15  # what was shown before is not shown again; a rare change is not waited for for ever
-COMPANIONS = 3
+TRIES = 15  # draws that look the same are shown once, and a rare change may not come up
+NEIGHBOURS = 3
 OF_IMAGES = ("mosaic", "cutmix", "mixup", "mask")  # in the order in which mix_images makes them
 
 
 @dataclass(frozen=True)
-class Sitter:
+class Example:
     """The EEG that is shown, and windows of others that mixtures may take from, as in a batch of training."""
 
     recordings: Recordings
-    labelled: tuple[tuple[int, int], ...]  # where the windows of its label row start: sample, column
-    companions: tuple[Windows, ...]
-    votes: Tensor  # (1 + companions, 6) counts, 0 of a test EEG
+    starts: tuple[tuple[int, int], ...]  # of all windows of its label row: sample, column
+    neighbours: tuple[Windows, ...]
+    votes: Tensor  # (1 + neighbours, 6) counts, 0 of a test EEG
 
 
-def sit(competition: Path, tables: Mapping[str, pl.DataFrame], found: Found, recordings: Recordings) -> Sitter:
+def example_of(competition: Path, tables: Mapping[str, pl.DataFrame], found: Found, recordings: Recordings) -> Example:
     """With the label rows of other EEGs that have most votes, those of the same consensus first. A test EEG has no
-    votes to be mixed, and stays alone. Raises RecordingError."""
+    votes to be mixed, and no neighbours. Raises RecordingError."""
     if found.label is None:
-        return Sitter(recordings, (), (), torch.zeros(1, len(VOTES)))
+        return Example(recordings, (), (), torch.zeros(1, len(VOTES)))
     alike = pl.col("expert_consensus") == found.label["expert_consensus"]
     others = tables["train"].filter(pl.col("eeg_id") != found.eeg_id)
     others = others.sort(alike, "total_votes", "label_id", descending=[True, True, False])
-    others = others.unique("eeg_id", keep="first", maintain_order=True).head(COMPANIONS)
-    company = [find(competition, {"train": others}, eeg_id, None) for eeg_id in others["eeg_id"]]
-    windows = tuple(read_recordings(competition, other).window() for other in company)
-    votes = [[row[vote] for vote in VOTES] for row in (found.label, *(other.label for other in company))]
-    labelled = tuple(zip(found.label["eeg_starts"], found.label["spectrogram_starts"], strict=True))
-    return Sitter(recordings, labelled, windows, torch.tensor(votes, dtype=torch.float32))
+    others = others.unique("eeg_id", keep="first", maintain_order=True).head(NEIGHBOURS)
+    neighbours = [find(competition, {"train": others}, eeg_id, None) for eeg_id in others["eeg_id"]]
+    windows = tuple(read_recordings(competition, other).window() for other in neighbours)
+    votes = [[row[vote] for vote in VOTES] for row in (found.label, *(other.label for other in neighbours))]
+    starts = tuple(zip(found.label["eeg_starts"], found.label["spectrogram_starts"], strict=True))
+    return Example(recordings, starts, windows, torch.tensor(votes, dtype=torch.float32))
 
 
 def describe(changes: SignalChanges) -> list[str]:
@@ -76,21 +76,21 @@ def same(made: Windows, before: Windows) -> bool:
     return all(torch.equal(one[0].nan_to_num(torch.inf), two[0].nan_to_num(torch.inf)) for one, two in pairs)
 
 
-def draw(sitter: Sitter, augment: Augment, config: Any, generator: Generator) -> tuple[list[str], np.ndarray]:
-    """The window's input in a batch of training with its companions, and what was done to it, in words."""
-    recordings, words = sitter.recordings, []
-    if augment.any_window and len(sitter.labelled) > 1:
-        start, column = sitter.labelled[int(torch.randint(len(sitter.labelled), (), generator=generator))]
+def draw(example: Example, augment: Augment, config: Any, generator: Generator) -> tuple[list[str], np.ndarray]:
+    """The window's input in a batch of training with its neighbours, and what was done to it, in words."""
+    recordings, words = example.recordings, []
+    if augment.any_window and len(example.starts) > 1:
+        start, column = example.starts[int(torch.randint(len(example.starts), (), generator=generator))]
         recordings = replace(recordings, eeg_start=start, spectrogram_start=column)
         words.append(f"window from {start / SFREQ:g} s")
     shifts = draw_shifts(augment, 1, generator)
     words += [] if shifts is None else [f"{shifts[0]:+.1f} s"]
-    company = sitter.companions if augment.mixup or augment.cutmix or augment.mosaic else ()
-    windows = [recordings.window(0.0 if shifts is None else shifts[0]), *company]
+    neighbours = example.neighbours if augment.mixup or augment.cutmix or augment.mosaic else ()
+    windows = [recordings.window(0.0 if shifts is None else shifts[0]), *neighbours]
     raw = Windows(*(torch.cat([getattr(window, kind) for window in windows]) for kind in ("eeg", "spectrogram")))
     changes = draw_signal_changes(augment, len(windows), generator)
     words += describe(changes)
-    counts = sitter.votes[: len(windows)]
+    counts = example.votes[: len(windows)]
     n_votes = counts.sum(dim=1)
     target = counts / n_votes.clamp(min=1)[:, None]
     changed = change_signals(raw, changes)
@@ -104,13 +104,13 @@ def draw(sitter: Sitter, augment: Augment, config: Any, generator: Generator) ->
     return words, images[0].numpy()
 
 
-def draws_of(sitter: Sitter, augment: Augment, config: Any) -> list[Drawing]:
+def draws_of(example: Example, augment: Augment, config: Any) -> list[Drawing]:
     """Up to DRAWS different drawings of what a stage's augmentation makes of the window; the same ones every time."""
     if augment == Augment():
         return []
     drawings, generator = [], torch.Generator().manual_seed(0)
     for _ in range(TRIES):
-        words, values = draw(sitter, augment, config, generator)
+        words, values = draw(example, augment, config, generator)
         if words and not any(np.array_equal(values, shown.values) for shown in drawings):
             drawings.append(Drawing(", ".join(words), values, config))
         if len(drawings) == DRAWS:
@@ -118,18 +118,18 @@ def draws_of(sitter: Sitter, augment: Augment, config: Any) -> list[Drawing]:
     return drawings
 
 
-def augmented_rows(sitter: Sitter, experiments: Sequence[Experiment]) -> list[list[Drawing]]:
+def augmented_rows(example: Example, experiments: Sequence[Experiment]) -> list[list[Drawing]]:
     """For each input and augmentation that differ: the input unaltered, then as training sees it."""
     users: dict[Any, list[tuple[Experiment, int]]] = {}
     for experiment in experiments:
         for number, stage in enumerate(experiment.training.stages, start=1):
             users.setdefault((experiment.input, stage.augment), []).append((experiment, number))
-    rows, plain = [], sitter.recordings.window()
+    rows, plain = [], example.recordings.window()
     for (_, augment), ((experiment, number), *others) in users.items():
         config, name = with_own_constants(experiment, plain)
         title = f"{name}, stage {number}{f' and {len(others)} more' if others else ''}, unaltered"
         unaltered = drawing_of(title, built(plain, config, name), config)
-        drawings = draws_of(sitter, augment, config)
+        drawings = draws_of(example, augment, config)
         if drawings:
             rows.append([unaltered, *drawings])
     return rows

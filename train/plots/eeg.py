@@ -1,6 +1,7 @@
-"""The EEG as a neurologist reads it: the double banana on pages of 10 s, and its spectra. For people only."""
+"""The EEG as a neurologist reads it: the double banana on pages of 10 s, and its spectra."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
-from common.draw import FAINT, GRID, INK, LEFT, MICROVOLT, MIDDLE, MISSING, NORMAL, RIGHT, SMALL, TINT
 from common.inputs.transforms import Multitaper
 from common.schema import CHAINS, ELECTRODES, MIDLINE, REGIONS, SFREQ
 from common.signal.filters import band_pass, fill_gaps
 from common.signal.montage import CHAIN_PAIRS, Pair, bipolar, neighbours
+from train.plots.style import FAINT, GRID, INK, LEFT, MICROVOLT, MIDDLE, MISSING, NORMAL, RIGHT, SMALL, TINT
 
 # Paper at 30 mm/s.
 PAGE_SECONDS, PAGE_WIDTH = 10, 300  # s, mm
@@ -31,11 +32,9 @@ GROUPS: tuple[tuple[str, str, tuple[Pair, ...]], ...] = (
 )
 PAGE_PAIRS = tuple(pair for _, _, pairs in GROUPS for pair in pairs)
 LANES = (*PAGE_PAIRS, (EKG, ""))
-# Depth of each trace's line below the top of the page, mm; the EKG is a group of its own.
-LINES = tuple(
-    LANE + number * LANE + sum(number >= first for first in (4, 8, 12, 16, 18)) * GROUP_GAP
-    for number in range(len(LANES))
-)
+# Depth of each trace's line below the top of the page, mm; after each group there is a gap.
+ENDS = tuple(accumulate(len(pairs) for _, _, pairs in GROUPS))
+LINES = tuple(LANE + number * LANE + sum(number >= end for end in ENDS) * GROUP_GAP for number in range(len(LANES)))
 PAGE_HEIGHT = LINES[-1] + FOOT
 SENSITIVITIES = (1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)  # microvolts per mm
 SCALE_BARS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)  # microvolts
@@ -47,36 +46,35 @@ class Traces:
 
     values: np.ndarray
     missing: np.ndarray
+    scale: float  # microvolts per mm of the differences
+    ekg_scale: float
 
 
 def display_traces(eeg: np.ndarray) -> Traces:
     """(20, time) microvolts, NaN where missing -> the 18 differences of PAGE_PAIRS and the EKG, band-passed."""
     raw = torch.from_numpy(eeg)
     traces = torch.cat([bipolar(raw, PAGE_PAIRS), raw[ELECTRODES.index(EKG)][None]])
-    return Traces(band_pass(fill_gaps(traces), *BAND).numpy(), traces.isnan().numpy())
+    values, missing = band_pass(fill_gaps(traces), *BAND).numpy(), traces.isnan().numpy()
+    known = np.where(missing, np.nan, np.abs(values))
+    return Traces(values, missing, sensitivity(known[:-1]), ekg_sensitivity(known[-1]))
 
 
-def typical_peak(traces: Traces) -> float:
-    """Microvolts: what the upper quarter of the differences exceeds in a twentieth of the time; NaN without any.
+def sensitivity(amplitudes: np.ndarray) -> float:
+    """Microvolts per mm, of the usual steps the one that draws a typical peak half a lane high.
 
-    A median over time and channels would hide a pattern of one chain; a maximum would follow one artefact.
+    amplitudes: (differences, time), NaN where missing. A typical peak is what the upper quarter of the differences
+    exceeds in a twentieth of the time: a median over time and channels would hide a pattern of one chain, and a
+    maximum would follow one artefact.
     """
-    known = np.where(traces.missing, np.nan, np.abs(traces.values))[: len(PAGE_PAIRS)]
-    known = known[~np.isnan(known).all(axis=1)]
-    return float(np.percentile(np.nanpercentile(known, 95, axis=1), 75)) if len(known) else float("nan")
-
-
-def sensitivity(traces: Traces) -> float:
-    """Microvolts per mm, of the usual steps the one that draws a typical peak half a lane high."""
-    peak = typical_peak(traces)
+    known = amplitudes[~np.isnan(amplitudes).all(axis=1)]
+    peak = np.percentile(np.nanpercentile(known, 95, axis=1), 75) if len(known) else 0.0
     wanted = peak / (LANE / 2) if peak > 0 else 7.0
     return min(SENSITIVITIES, key=lambda step: abs(np.log(step / wanted)))
 
 
-def ekg_sensitivity(traces: Traces) -> float:
+def ekg_sensitivity(amplitudes: np.ndarray) -> float:
     """Microvolts per mm that keep the beats in their lane: of each second the largest value, of these the median."""
-    known = np.where(traces.missing[-1], 0.0, np.abs(traces.values[-1]))
-    beat = np.median(known.reshape(-1, SFREQ).max(axis=1))
+    beat = np.median(np.nan_to_num(amplitudes).reshape(-1, SFREQ).max(axis=1))
     return next((step for step in SENSITIVITIES if step * EKG_PEN >= beat), SENSITIVITIES[-1])
 
 
@@ -86,16 +84,16 @@ def stretches(flags: np.ndarray) -> list[tuple[int, int]]:
     return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
 
 
-def draw_traces(axes: Axes, traces: Traces, start: int, scale: float, ekg_scale: float) -> None:
+def draw_traces(axes: Axes, traces: Traces, start: int) -> None:
     """The traces of one page from second `start`: gaps shaded, pens stopped at PEN."""
     part = slice(start * SFREQ, (start + PAGE_SECONDS) * SFREQ)
     seconds = np.arange(part.start, part.stop) / SFREQ
     colours = [colour for _, colour, pairs in GROUPS for _ in pairs] + [FAINT]
     lines = []
     for lane, (values, missing) in enumerate(zip(traces.values[:, part], traces.missing[:, part], strict=True)):
-        step, pen = (ekg_scale, EKG_PEN) if lane == len(PAGE_PAIRS) else (scale, PEN)
+        step, pen = (traces.ekg_scale, EKG_PEN) if lane == len(PAGE_PAIRS) else (traces.scale, PEN)
         height = np.clip(values / step, -pen, pen)
-        # Depth grows downwards: a negative difference is drawn upwards without more ado.
+        # Depth grows downwards, so a negative difference is drawn upwards.
         depth = np.where(missing, np.nan, LINES[lane] + height)
         lines.append(np.column_stack([seconds, depth]))
         for first, last in stretches(missing):
@@ -115,8 +113,9 @@ def draw_scale_bar(axes: Axes, start: int, scale: float) -> None:
     axes.text(right - 0.06, (low + top) / 2, label, ha="right", va="center", fontsize=SMALL, color=INK)
 
 
-def page_caption(traces: Traces, scale: float, ekg_scale: float) -> str:
+def page_caption(traces: Traces) -> str:
     """How the page is drawn, in one line."""
+    scale, ekg_scale = traces.scale, traces.ekg_scale
     gaps = "; grey: nothing recorded" if traces.missing.any() else ""
     return (
         f"Double banana, negative up, {BAND[0]:g}-{BAND[1]:g} Hz, {scale:g} {MICROVOLT}/mm and 30 mm/s at full size, "
@@ -124,11 +123,8 @@ def page_caption(traces: Traces, scale: float, ekg_scale: float) -> str:
     )
 
 
-def eeg_page(axes: Axes, traces: Traces, start: int, labelled: bool, scale: float, ekg_scale: float) -> None:
-    """Ten seconds from second `start`. The axes: x seconds of the window, y mm below the page's top.
-
-    labelled: these are the 10 s the experts judged. scale, ekg_scale: microvolts per mm.
-    """
+def eeg_page(axes: Axes, traces: Traces, start: int, tinted: bool = False) -> None:
+    """Ten seconds from second `start`. The axes: x seconds of the window, y mm below the page's top."""
     axes.set_xlim(start, start + PAGE_SECONDS)
     axes.set_ylim(PAGE_HEIGHT, 0)
     axes.set_xticks(range(start, start + PAGE_SECONDS + 1))
@@ -137,10 +133,10 @@ def eeg_page(axes: Axes, traces: Traces, start: int, labelled: bool, scale: floa
     axes.set_yticks(LINES, ["-".join(filter(None, pair)) for pair in LANES])
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("time in the window (s)", fontsize=SMALL, color=INK, labelpad=1)
-    if labelled:
+    if tinted:
         axes.set_facecolor(TINT)
-    draw_traces(axes, traces, start, scale, ekg_scale)
-    draw_scale_bar(axes, start, scale)
+    draw_traces(axes, traces, start)
+    draw_scale_bar(axes, start, traces.scale)
     first = 0
     for name, colour, pairs in GROUPS:
         middle = (LINES[first] + LINES[first + len(pairs) - 1]) / 2

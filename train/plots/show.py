@@ -10,8 +10,8 @@ from common.files import write_via
 from common.schema import PATTERNS, SFREQ, VOTES, WINDOW_SECONDS
 from train.engine.run_folder import read_run
 from train.experiment import load_experiment
-from train.show_augmented import augmented_rows, sit
-from train.show_find import (
+from train.plots.augmented import augmented_rows, example_of
+from train.plots.find import (
     Found,
     Recordings,
     ShowError,
@@ -21,10 +21,10 @@ from train.show_find import (
     read_tables,
     true_shares,
 )
-from train.show_inputs import input_drawings
-from train.show_pages import Portrait, augmented_figure, eeg_figure, inputs_figure
+from train.plots.model_inputs import input_drawings
+from train.plots.pages import EegPage, eeg_figure, inputs_figure
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def heading(found: Found) -> tuple[str, list[str]]:
@@ -50,11 +50,11 @@ def save(figure: Figure, path: Path) -> None:
     print(f"wrote {path}")
 
 
-def portrait_of(competition: Path, found: Found, recordings: Recordings, runs: Sequence[Path]) -> Portrait:
+def page_of(competition: Path, found: Found, recordings: Recordings, runs: Sequence[Path]) -> EegPage:
     title, remarks = heading(found)
     window = recordings.window()
     assert window.eeg is not None and window.spectrogram is not None
-    return Portrait(
+    return EegPage(
         title=title,
         remarks=(*remarks, *recordings.remarks),
         eeg=window.eeg[0].numpy(),
@@ -84,12 +84,14 @@ def show(
     everything = [find(competition, tables, eeg_id, label_id) for eeg_id in eeg_ids]
     for found in everything:
         recordings = read_recordings(competition, found)
-        portrait = portrait_of(competition, found, recordings, runs)
-        drawings = input_drawings(recordings.window(), experiments)  # before anything is written: it may refuse
-        rows = augmented_rows(sit(competition, tables, found, recordings), experiments) if augmented else []
-        save(eeg_figure(portrait), out / f"{found.eeg_id}-eeg.png")
-        save(inputs_figure(portrait.title, portrait.remarks, drawings), out / f"{found.eeg_id}-inputs.png")
+        page = page_of(competition, found, recordings, runs)
+        inputs = input_drawings(recordings.window(), experiments)  # before anything is written: it may refuse
+        rows = augmented_rows(example_of(competition, tables, found, recordings), experiments) if augmented else []
+        save(eeg_figure(page), out / f"{found.eeg_id}-eeg.png")
+        pairs = [inputs[first : first + 2] for first in range(0, len(inputs), 2)]
+        save(inputs_figure(page.title, page.remarks, pairs), out / f"{found.eeg_id}-inputs.png")
         if rows:
-            save(augmented_figure(portrait.title, portrait.remarks, rows), out / f"{found.eeg_id}-augmented.png")
+            figure = inputs_figure(page.title, page.remarks, rows, same_colours=True)
+            save(figure, out / f"{found.eeg_id}-augmented.png")
         elif augmented:
             print(f"EEG {found.eeg_id}: no stage of {', '.join(e.name for e in experiments)} alters its windows")

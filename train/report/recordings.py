@@ -6,43 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from common.draw import (
-    FAINT,
-    GRID,
-    INK,
-    LEFT,
-    MISSING,
-    RIGHT,
-    SMALL,
-    decibels,
-    mark_seconds,
-    new_figure,
-    place,
-    robust_limits,
-    spectrogram_panel,
-)
-from common.draw_eeg import (
-    PAGE_HEIGHT,
-    PAGE_WIDTH,
-    display_traces,
-    eeg_page,
-    ekg_sensitivity,
-    page_caption,
-    sensitivity,
-)
 from common.records import RecordingError
-from common.schema import FREQUENCIES, REGIONS, SPECTROGRAM_SECONDS, TRAIN_EEGS
+from common.schema import REGIONS, TRAIN_EEGS
 from train.engine.run_folder import ROWS, RunError, read_table
-from train.report_read import Material
-from train.show_find import Found, read_recordings
-from train.show_pages import EEG_IN_SPECTROGRAM, LABELLED, SPAN
+from train.plots.eeg import PAGE_HEIGHT, PAGE_WIDTH, Traces, display_traces, eeg_page, page_caption
+from train.plots.find import Found, read_recordings
+from train.plots.pages import LABELLED, Spectra, competition_spectra, draw_spectra
+from train.plots.style import FAINT, GRID, INK, LEFT, MISSING, RIGHT, new_figure, place
+from train.report.load import ReportData
 
 EEG_DPI, SPECTRA_DPI = 86, 66
 SHADES = (1.0, 0.6, 0.3)  # of each ink on white: sixteen colours, of four bits a pixel, are enough for a page of lines
@@ -72,66 +49,53 @@ def as_data_uri(figure: Figure, dpi: int, palette: Image.Image | None = None) ->
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode(), *image.size
 
 
-def eeg_picture(eeg: np.ndarray) -> tuple[Figure, str]:
-    """The labelled 10 s of (20, 10000) microvolts, and how they are drawn."""
-    traces = display_traces(eeg)
-    scales = sensitivity(traces), ekg_sensitivity(traces)
+def eeg_picture(traces: Traces) -> Figure:
+    """The labelled 10 s."""
     figure = new_figure(NAMES + PAGE_WIDTH + EDGE, PAGE_HEIGHT + EDGE + 8)
-    eeg_page(place(figure, NAMES, EDGE, PAGE_WIDTH, PAGE_HEIGHT), traces, LABELLED, False, *scales)
-    return figure, page_caption(traces, *scales)
+    eeg_page(place(figure, NAMES, EDGE, PAGE_WIDTH, PAGE_HEIGHT), traces, LABELLED)
+    return figure
 
 
-def spectrogram_picture(spectrogram: np.ndarray, rebuilt: bool) -> Figure:
-    """The four regions of (4, 100, 300) power side by side; between the white lines what the experts labelled."""
-    limits = robust_limits(decibels(spectrogram))
-    figure = new_figure(13 + 4 * (PANEL_WIDTH + PANEL_GAP), PANEL_HEIGHT + 17)
-    for column, (region, power) in enumerate(zip(REGIONS, spectrogram, strict=True)):
-        axes = place(figure, 11 + column * (PANEL_WIDTH + PANEL_GAP), 6, PANEL_WIDTH, PANEL_HEIGHT)
-        spectrogram_panel(axes, power, np.array(FREQUENCIES), (0.0, float(SPECTROGRAM_SECONDS)), limits)
-        mark_seconds(axes, EEG_IN_SPECTROGRAM + SPAN[0], EEG_IN_SPECTROGRAM + SPAN[1])
-        axes.set_title(region, fontsize=SMALL + 1, pad=2)
-        axes.set_xlim((264, 336) if rebuilt else (0, SPECTROGRAM_SECONDS))
-        axes.set_xlabel("seconds", fontsize=SMALL, labelpad=1)
-        if column:
-            axes.set_yticklabels([])
-        else:
-            axes.set_ylabel("Hz", fontsize=SMALL, labelpad=1)
+def spectrogram_picture(spectra: Spectra) -> Figure:
+    """The four regions side by side; between the white lines what the experts labelled."""
+    figure = new_figure(13 + len(REGIONS) * (PANEL_WIDTH + PANEL_GAP), PANEL_HEIGHT + 17)
+    draw_spectra(figure, spectra, (11, 6), (PANEL_WIDTH, PANEL_HEIGHT), PANEL_GAP)
     return figure
 
 
 def pictures_of(competition: Path, row: dict[str, Any]) -> dict[str, Any]:
     """eeg_picture and spectrogram_picture (data URI, width, height), caption and remarks; or `failure`, the reason."""
-    found = Found(row["eeg_id"], row["patient_id"], row["spectrogram_id"], False, row)
+    found = Found(row["eeg_id"], row["patient_id"], row["spectrogram_id"], row)
     try:
         recordings = read_recordings(competition, found)
     except RecordingError as error:
         return {"failure": f"cannot be drawn: {error}"}
-    window, rebuilt = recordings.window(), recordings.spectrogram is None
+    window = recordings.window()
     assert window.eeg is not None and window.spectrogram is not None
-    page, caption = eeg_picture(window.eeg[0].numpy())
-    spectra = spectrogram_picture(window.spectrogram[0].numpy(), rebuilt)
+    traces = display_traces(window.eeg[0].numpy())
+    spectra = competition_spectra(window.spectrogram[0].numpy(), rebuilt=recordings.spectrogram is None)
     return {
-        "eeg_picture": as_data_uri(page, EEG_DPI, page_palette()),
-        "spectrogram_picture": as_data_uri(spectra, SPECTRA_DPI),
-        "caption": caption,
+        "eeg_picture": as_data_uri(eeg_picture(traces), EEG_DPI, page_palette()),
+        "spectrogram_picture": as_data_uri(spectrogram_picture(spectra), SPECTRA_DPI),
+        "caption": page_caption(traces),
         "remarks": recordings.remarks,
     }
 
 
-def rows_with_windows(material: Material, competition: Path) -> pl.DataFrame:
-    """The material's rows with where their windows start, from a run's label rows. Raises RunError."""
+def rows_with_windows(data: ReportData, competition: Path) -> pl.DataFrame:
+    """The data's rows with where their windows start, from a run's label rows. Raises RunError."""
     if not (competition / TRAIN_EEGS).is_dir():
         raise RunError(f"{competition}: no {TRAIN_EEGS} here; --competition wants the folder of these runs")
-    first = next(iter(material.runs.values()))
+    first = next(iter(data.runs.values()))
     table = read_table(first / ROWS)
     wanted = ["label_id", "eeg_start", "spectrogram_start"]
     if absent := [column for column in wanted if column not in table.columns]:
         raise RunError(f"{first / ROWS} has no column {', '.join(absent)}: recordings cannot be found; train it again")
-    return material.rows.join(table.select(wanted), on="label_id", how="left", maintain_order="left")
+    return data.rows.join(table.select(wanted), on="label_id", how="left", maintain_order="left")
 
 
-def draw_recordings(material: Material, competition: Path, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+def draw_recordings(data: ReportData, competition: Path, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
     """The pictures of these rows. Raises RunError."""
-    rows = rows_with_windows(material, competition)
+    rows = rows_with_windows(data, competition)
     bar = tqdm(numbers, desc="drawing recordings", unit="recording", disable=None)
     return {int(number): pictures_of(competition, rows.row(int(number), named=True)) for number in bar}

@@ -11,15 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.files import write_via
 from common.schema import MANY_VOTES, PATTERNS
-from train import report_numbers as numbers
 from train.data.labels import vote_totals
 from train.provenance import kit_commit
-from train.report_charts import Axis, patients_against_prior, ranked_patients, reliability_chart
-from train.report_doctor import quality, read_doctor, remarks_on
-from train.report_format import FILTERS, candidate_score
-from train.report_made import fold_sizes, made, read_ledger, training_of
-from train.report_numbers import Score
-from train.report_read import KINDS, TOO_GOOD, Entry, Material, read_material
+from train.report import numbers
+from train.report.charts import Axis, patients_against_prior, reliability_chart
+from train.report.data_quality import quality, read_doctor, remarks_on
+from train.report.format import FILTERS, candidate_score
+from train.report.load import KINDS, TOO_GOOD, Entry, ReportData, load_report_data
+from train.report.numbers import Score
+from train.report.run_details import read_ledger, run_details, training_of
 from train.scores import RESAMPLES, many_votes
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,7 +28,7 @@ WORST_AND_BEST = 20
 
 @dataclass(frozen=True)
 class Sources:
-    """What a report is made of; what is None has a line on the page that says how to get it."""
+    """What a report is made of. For what is None the page says how to get it."""
 
     runs_and_blend: list[Path]
     competition: Path | None = None
@@ -45,20 +45,20 @@ def axis_of(scores: Iterable[Score], zero: bool = False) -> Axis:
     return Axis.around([value for score in scores for value in (score.value, score.low, score.high)], zero=zero)
 
 
-def summary(material: Material) -> dict[str, Any]:
+def summary(data: ReportData) -> dict[str, Any]:
     """The headline: what score to expect, beside what needs no model."""
-    entry, entries = material.headline(), material.entries
-    scores = numbers.scores_on(entries, material.patient, material.scored)
-    single = numbers.scores_on(entries, material.patient, numbers.hidden_test_like(material))
-    prior, floor = (material.of_kind(kind) for kind in ("prior", "floor"))
-    place, confusion = entries.index(entry), numbers.confusion(material, entry)
+    entry, entries = data.headline(), data.entries
+    scores = numbers.scores_on(entries, data.patient, data.scored)
+    single = numbers.scores_on(entries, data.patient, numbers.hidden_test_like(data))
+    prior, floor = (data.of_kind(kind) for kind in ("prior", "floor"))
+    place, confusion = entries.index(entry), numbers.confusion(data, entry)
     own, of_prior = scores[place].value, scores[entries.index(prior)].value
     others = [each for each in entries if each is not entry and each.kind != "uniform"]
     return {
         "entry": entry,
         "score": scores[place],
         "single": single[place],
-        "single_rows": int(numbers.hidden_test_like(material).sum()),
+        "single_rows": int(numbers.hidden_test_like(data).sum()),
         "lines": list(zip(entries, scores, single, strict=True)),
         "less": 1 - own / of_prior,
         "closed": (of_prior - own) / (of_prior - scores[entries.index(floor)].value) if floor else None,
@@ -67,8 +67,8 @@ def summary(material: Material) -> dict[str, Any]:
         "axis": axis_of(scores, zero=True),
         "confusion": confusion,
         "accuracy": float(np.trace(confusion) / confusion.sum()),
-        "differences": list(zip(others, numbers.differences(material, entry, others), strict=True)),
-        "picked": material.blend is None and len(material.models()) > 1,
+        "differences": list(zip(others, numbers.differences(data, entry, others), strict=True)),
+        "picked": data.blend is None and len(data.models()) > 1,
     }
 
 
@@ -77,47 +77,41 @@ def parts_and_axis(parts: list[numbers.Part]) -> dict[str, Any]:
     return {"parts": parts, "axis": axis_of((score for part in parts for score in part.scores), zero=True)}
 
 
-def patients(material: Material, entry: Entry) -> dict[str, Any]:
-    lines = numbers.by_patient(material, entry)
+def patients(data: ReportData, entry: Entry) -> dict[str, Any]:
+    lines = numbers.by_patient(data, entry)
     return {
         "lines": lines[: numbers.SHOWN_PATIENTS],
         "count": len(lines),
         "worse_than_prior": sum(line["kl"] > line["prior"] for line in lines),
         "worst_tenth": numbers.share_of_worst(lines),
         "median": float(np.median([line["kl"] for line in lines])),
-        "charts": (ranked_patients(lines), patients_against_prior(lines)),
+        "chart": patients_against_prior(lines),
     }
 
 
 def recordings(
-    material: Material, entry: Entry, competition: Path | None, doctor: dict[str, Any] | None
+    data: ReportData, entry: Entry, competition: Path | None, doctor: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Cards of the worst and the best, with pictures where the competition is at hand."""
-    groups = numbers.worst_and_best(material, entry, WORST_AND_BEST)
+    """Cards of the worst and the best, with pictures if the competition's folder is given."""
+    groups = [group.tolist() for group in numbers.worst_and_best(data, entry, WORST_AND_BEST)]
     pictures: dict[int, dict[str, Any]] = {}
-
-    def said(row: int) -> list[str]:
-        return remarks_on(doctor, *material.rows.select("eeg_id", "spectrogram_id").row(row))
-
     if competition:
-        from train.report_recordings import draw_recordings  # needs torch, which all else does without
+        from train.report.recordings import draw_recordings  # needs torch, and nothing else of the report does
 
-        pictures = draw_recordings(material, competition, np.concatenate(groups).tolist())
+        pictures = draw_recordings(data, competition, [*groups[0], *groups[1]])
     worst, best = (
-        [
-            card(material, entry, int(row)) | pictures.get(int(row), {}) | {"rank": rank, "quality": said(int(row))}
-            for rank, row in enumerate(group, start=1)
-        ]
+        [card(data, entry, row, doctor) | pictures.get(row, {}) | {"rank": rank} for rank, row in enumerate(group, 1)]
         for group in groups
     )
     return {"worst": worst, "best": best, "drawn": competition is not None}
 
 
-def card(material: Material, entry: Entry, number: int) -> dict[str, Any]:
-    """Whose a row is, its votes, and what every model says of it."""
-    row, votes = material.rows.row(number, named=True), material.votes[number]
-    shown = [each for each in material.entries if each.kind != "uniform"]
+def card(data: ReportData, entry: Entry, number: int, doctor: dict[str, Any] | None) -> dict[str, Any]:
+    """Whose a row is, its votes, what every model predicts and what the doctor found."""
+    row, votes = data.rows.row(number, named=True), data.votes[number]
+    shown = [each for each in data.entries if each.kind != "uniform"]
     return {
+        "quality": remarks_on(doctor, row["eeg_id"], row["spectrogram_id"]),
         "eeg": row["eeg_id"],
         "patient": row["patient_id"],
         "label": row["label_id"],
@@ -138,54 +132,53 @@ CONTENTS = (
     ("top", "Score"), ("experiments", "Experiments"), ("training", "Training"), ("classes", "Classes"),
     ("votes", "Votes"), ("patients", "Patients"), ("confusion", "Confusion"), ("reliability", "Reliability"),
     ("blend", "Blend"), ("differences", "Differences"), ("worst", "Worst"), ("best", "Best"), ("data", "Data"),
-    ("submissions", "Submissions"), ("made", "Made"),
+    ("submissions", "Submissions"), ("details", "Details"),
 )  # fmt: skip
 
 
-def runs_of(material: Material) -> list[dict[str, Any]]:
-    """How each run was made, and its two lines of scores: of the last epoch and of the best."""
-    lines = material.evaluation.scores.to_dicts()
+def runs_of(data: ReportData) -> list[dict[str, Any]]:
+    """The details of each run, and its two lines of scores: of the last epoch and of the best."""
+    lines = data.evaluation.scores.to_dicts()
     return [
-        made(name, run, material.experiments[name]) | {"scores": [line for line in lines if line["run"] == str(run)]}
-        for name, run in material.runs.items()
+        run_details(name, run, data.experiments[name]) | {"scores": [line for line in lines if line["run"] == str(run)]}
+        for name, run in data.runs.items()
     ]
 
 
 def values_of(sources: Sources) -> dict[str, Any]:
     """Everything that the template shows. Raises RunError, BlendError, BlendInputError."""
-    material = read_material(sources.runs_and_blend, sources.truth)
+    data = load_report_data(sources.runs_and_blend, sources.truth)
     doctor = read_doctor(sources.doctor) if sources.doctor else None
     ledger = read_ledger(sources.ledger) if sources.ledger else None
-    entry, scored = material.headline(), material.rows.filter(material.scored)
-    curves, judged, headline = numbers.reliability(material, entry), material.judged, summary(material)
+    entry, scored = data.headline(), data.rows.filter(data.scored)
+    curves, diagnostics, headline = numbers.reliability(data, entry), data.diagnostics, summary(data)
     return {
         "contents": CONTENTS,
-        "material": material,
+        "data": data,
         "headline": headline,
         "size": {
-            "rows": material.rows.height,
+            "rows": data.rows.height,
             "scored": scored.height,
-            "many": bool(many_votes(material.votes).any()),
-            "eegs": material.rows["eeg_id"].n_unique(),
-            "patients": material.rows["patient_id"].n_unique(),
+            "many": bool(many_votes(data.votes).any()),
+            "eegs": data.rows["eeg_id"].n_unique(),
+            "patients": data.rows["patient_id"].n_unique(),
             "scored_patients": scored["patient_id"].n_unique(),
         },
-        "runs": runs_of(material),
-        "training": [training_of(name, run) for name, run in material.runs.items()],
-        "evaluation": material.evaluation,
-        "by_class": parts_and_axis(numbers.by_class(material)),
-        "by_votes": parts_and_axis(numbers.by_votes(material)),
-        "by_fold": parts_and_axis(numbers.by_fold(material)),
-        "patients": patients(material, entry),
+        "runs": runs_of(data),
+        "training": [training_of(name, run) for name, run in data.runs.items()],
+        "evaluation": data.evaluation,
+        "by_class": parts_and_axis(numbers.by_class(data)),
+        "by_votes": parts_and_axis(numbers.by_votes(data)),
+        "by_fold": parts_and_axis(numbers.by_fold(data)),
+        "patients": patients(data, entry),
         "confusion": headline["confusion"],
         "reliability": {p: (part, reliability_chart(p, part["curve"])) for p, part in curves.items()},
-        "blend_axis": axis_of(map(candidate_score, judged["candidates"])) if judged else None,
+        "blend_axis": axis_of(map(candidate_score, diagnostics["candidates"])) if diagnostics else None,
         "difference_axis": axis_of((score for _, score in headline["differences"]), zero=True),
-        "recordings": recordings(material, entry, sources.competition, doctor),
+        "recordings": recordings(data, entry, sources.competition, doctor),
         "doctor": quality(doctor),
         "ledger": ledger,
-        "fold_sizes": fold_sizes(material),
-        "shown_kinds": {each.kind for each in material.entries} | {"chosen"},
+        "shown_kinds": {each.kind for each in data.entries} | {"chosen"},
         "commit": kit_commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }

@@ -1,21 +1,17 @@
-"""How what a report shows was made: configs, curves, folds; and what was submitted."""
+"""How the runs of a report were made: configs and curves; and what was submitted."""
 
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from common.schema import VOTES
-from train.engine.run_folder import FOLD, LAST, LOG, ROWS, FoldModel, RunError, finished_models, read_facts, read_table
+from train.engine.run_folder import LAST, LOG, FoldModel, RunError, finished_models, read_facts
 from train.evaluate import LABELS
 from train.experiment import Experiment
 from train.experiment_words import published_words, recipe_words
-from train.report_charts import curves
-from train.report_read import Material
-from train.scores import many_votes
+from train.report.charts import curves
 
 LEDGER_COLUMNS = ("time", "nested_cv", "public_score", "private_score", "message", "status")
 PANELS = (
@@ -88,7 +84,7 @@ def facts_of(run: Path, member: FoldModel) -> dict[str, Any]:
         return {}
 
 
-def made(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
+def run_details(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
     """Config, seeds, versions and dates of a run."""
     members = finished_models(run)
     facts = [facts_of(run, member) for member in members]
@@ -109,27 +105,8 @@ def made(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
         "initialised": sorted({fact["initialised"] for fact in facts if fact.get("initialised")}),
         "pseudo": any(fact.get("pseudo") for fact in facts),
         "versions": [", ".join(f"{package} {number}" for package, number in pairs) for pairs in versions],
-        "lacks": [member.name for member, fact in zip(members, facts, strict=True) if not fact],
-        "file": FOLD,
         "finished": datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC") if latest else None,
     }
-
-
-def fold_sizes(material: Material) -> list[dict[str, int]]:
-    """Label rows, those with many votes, EEGs and patients of each fold of the first run, finished or not."""
-    rows = read_table(next(iter(material.runs.values())) / ROWS)
-    fold, many = rows["fold"].to_numpy(), many_votes(rows.select(VOTES).to_numpy())
-    return [
-        {
-            "fold": int(k),
-            "rows": int((fold == k).sum()),
-            "many": int((many & (fold == k)).sum()),
-            "eegs": rows.filter(fold=int(k))["eeg_id"].n_unique(),
-            "patients": rows.filter(fold=int(k))["patient_id"].n_unique(),
-            "finished": int(k) in material.evaluation.folds,
-        }
-        for k in np.unique(fold)
-    ]
 
 
 # ---- submissions

@@ -1,11 +1,11 @@
-"""What all pictures share: paper, colours, spectrograms, votes. For people: the kernel has no part of it.
+"""What all pictures share: paper, colours, spectrograms.
 
-Everything draws into axes that are given, placed in millimetres of paper. matplotlib's objects are used
-directly, for pyplot keeps a state of its own.
+Everything draws into axes that are given, placed in millimetres of paper. matplotlib's objects are used directly,
+because pyplot keeps a state of its own.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -15,8 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-
-from common.schema import PATTERNS
 
 DPI = 100
 MM_PER_INCH = 25.4
@@ -49,6 +47,13 @@ def write_at(figure: Figure, left: float, top: float, text: str, size: float = N
     width, height = figure.get_size_inches() * MM_PER_INCH
     style = {"color": INK, "va": "top"} | style
     figure.text(left / width, 1 - top / height, text, fontsize=size, **style)
+
+
+def write_head(figure: Figure, left: float, title: str, lines: Sequence[str], **style: Any) -> None:
+    """A title, and lines of text below it."""
+    write_at(figure, left, 5, title, LARGE, fontweight="bold")
+    for number, line in enumerate(lines):
+        write_at(figure, left, 11.5 + 4.5 * number, line, **style)
 
 
 # ---- spectrograms
@@ -90,27 +95,3 @@ def mark_seconds(axes: Axes, first: float, last: float) -> None:
     """Two white lines around a stretch of time."""
     for second in (first, last):
         axes.axvline(second, color="white", linewidth=1.0, alpha=0.9)
-
-
-# ---- votes and predictions
-
-
-def votes_bars(axes: Axes, votes: np.ndarray | None, shares: Mapping[str, np.ndarray]) -> None:
-    """The six patterns downwards: experts' votes as bars with their counts, each entry of `shares` as points."""
-    places = np.arange(len(PATTERNS))
-    if votes is not None:
-        axes.barh(places, votes / votes.sum(), height=0.7, color="#c3cfdf", label=f"{votes.sum()} experts' votes")
-        for line, count in zip(places, votes, strict=True):
-            axes.text(1.05, line, f"{count}", va="center", fontsize=SMALL, color=INK if count else FAINT)
-    for number, (name, values) in enumerate(shares.items()):
-        down = places + (number + 1) / (len(shares) + 1) * 0.7 - 0.35
-        axes.plot(
-            values, down, "o", markersize=3.5, color=matplotlib.colormaps["tab10"](number % 10), label=name, zorder=3
-        )
-    axes.set_yticks(places, [name if name in ("seizure", "other") else name.upper() for name in PATTERNS])
-    axes.set_ylim(len(PATTERNS) - 0.4, -0.6)
-    axes.set_xlim(0, 1.03)
-    axes.set_xlabel("share", fontsize=SMALL, labelpad=1)
-    axes.grid(axis="x", color=GRID, linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), fontsize=SMALL, frameon=False, borderaxespad=0)

@@ -6,12 +6,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from common.schema import TRAIN_EEGS, TRAIN_SPECTROGRAMS
+from common.schema import TRAIN_EEGS, TRAIN_SPECTROGRAMS, TRAIN_TABLE
+from train.doctor.findings import FORMAT
 from train.engine.run_folder import RunError
-from train.report_charts import circle, text
+from train.report.charts import circle, text
 
-FORMAT = 1
-NEEDED = ("can_start", "counts", "findings", "tables", "reading", "recordings", "electrodes")
 SHOWN_CASES = 6
 # The 10-20 system from above, nose up: to the right and forwards, of the head's radius.
 PLACES = {
@@ -30,7 +29,7 @@ def read_doctor(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT or any(key not in values for key in NEEDED):
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise RunError(f"{path}: not what `python -m train doctor --json` writes (format {FORMAT}); run it again")
     return values
 
@@ -47,19 +46,13 @@ def remarks_on(doctor: dict[str, Any] | None, eeg_id: int, spectrogram_id: int) 
     if doctor is None:
         return []
     eeg = facts_by_id(doctor, TRAIN_EEGS).get(eeg_id, {})
-    said = []
-    if eeg.get("largest") is not None:
-        said.append(f"largest amplitude {eeg['largest']:,.0f} \u00b5V")
-    for what, value in (
-        ("of its samples are missing", eeg.get("missing")),
-        ("of its seconds are flat", eeg.get("flat")),
-    ):
-        said += [f"{100 * value:.2g} % {what}"] if value else []
-    ids = {TRAIN_EEGS: eeg_id, TRAIN_SPECTROGRAMS: spectrogram_id, "train.csv": eeg_id}
-    for finding in doctor["findings"]:
-        if ids.get(finding["where"]) in finding["ids"]:
-            said.append(f"among the {finding['what']}")
-    return said
+    peak, missing, flat = (eeg.get(name) for name in ("largest", "missing", "flat"))
+    remarks = [] if peak is None else [f"largest amplitude {peak:,.0f} \u00b5V"]
+    remarks += [f"{100 * missing:.2g} % of its samples are missing"] if missing else []
+    remarks += [f"{100 * flat:.2g} % of its seconds are flat"] if flat else []
+    ids = {TRAIN_EEGS: eeg_id, TRAIN_SPECTROGRAMS: spectrogram_id, TRAIN_TABLE: eeg_id}
+    found = [finding["what"] for finding in doctor["findings"] if ids.get(finding["where"]) in finding["ids"]]
+    return remarks + [f"among the {what}" for what in found]
 
 
 def head_map(lines: list[dict[str, Any]], column: str, worst: float, unit: str, what: str) -> Markup:
@@ -102,7 +95,6 @@ def quality(doctor: dict[str, Any] | None) -> dict[str, Any] | None:
         "counts": {severity: n for severity, n in doctor["counts"].items() if n},
         "findings": doctor["findings"],
         "tables": doctor["tables"],
-        "reading": {folder: read for folder, read in doctor["reading"].items() if read["files"]},
         "maps": maps,
         "shown_cases": SHOWN_CASES,
     }

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from common.metric import vote_shares
-from common.schema import PATTERNS
+from common.schema import CONSENSUS, PATTERNS
 from train.data.labels import vote_totals
 from train.judge import VOTE_BINS, calibration_curve, calibration_error
-from train.report_read import Entry, Material
+from train.report.load import Entry, ReportData
 from train.scores import interval, one_per_eeg, resampled_means
 
 SHOWN_PATIENTS = 8  # in the table of the worst
 FEWEST_PATIENTS = 5  # below, resampling them says nothing
-LABELS = {"seizure": "Seizure", "lpd": "LPD", "gpd": "GPD", "lrda": "LRDA", "grda": "GRDA", "other": "Other"}
+LABELS = dict(zip(PATTERNS, CONSENSUS, strict=True))
 LONG = {
     "seizure": "seizure",
     "lpd": "lateralized periodic discharges",
@@ -58,50 +58,49 @@ def scores_on(entries: Sequence[Entry], patient: np.ndarray, chosen: np.ndarray)
     return [Score(*map(float, values)) for values in zip(kl.mean(axis=1), low, high, strict=True)]
 
 
-def differences(material: Material, reference: Entry, others: Sequence[Entry]) -> list[Score]:
+def differences(data: ReportData, reference: Entry, others: Sequence[Entry]) -> list[Score]:
     """Each other entry's score less the reference's, on the same draws of patients."""
-    kl = np.stack([entry.kl[material.scored] - reference.kl[material.scored] for entry in others])
-    low, high = interval(resampled_means(kl, material.patient[material.scored]))
+    kl = np.stack([entry.kl[data.scored] - reference.kl[data.scored] for entry in others])
+    low, high = interval(resampled_means(kl, data.patient[data.scored]))
     return [Score(*map(float, values)) for values in zip(kl.mean(axis=1), low, high, strict=True)]
 
 
-def part_of(material: Material, label: str, chosen: np.ndarray, pattern: str | None = None) -> Part:
-    patients = len(np.unique(material.patient[chosen]))
-    return Part(label, int(chosen.sum()), patients, scores_on(material.entries, material.patient, chosen), pattern)
+def part_of(data: ReportData, label: str, chosen: np.ndarray, pattern: str | None = None) -> Part:
+    patients = len(np.unique(data.patient[chosen]))
+    return Part(label, int(chosen.sum()), patients, scores_on(data.entries, data.patient, chosen), pattern)
 
 
-def by_class(material: Material) -> list[Part]:
+def by_class(data: ReportData) -> list[Part]:
     """Scored rows by consensus: the pattern with most votes, of equals the first."""
-    consensus = material.votes.argmax(axis=1)
+    consensus = data.votes.argmax(axis=1)
     return [
-        part_of(material, LABELS[pattern], material.scored & (consensus == k), pattern)
-        for k, pattern in enumerate(PATTERNS)
+        part_of(data, LABELS[pattern], data.scored & (consensus == k), pattern) for k, pattern in enumerate(PATTERNS)
     ]
 
 
-def by_votes(material: Material) -> list[Part]:
+def by_votes(data: ReportData) -> list[Part]:
     """All rows by their number of votes; bins that hold no row are left out."""
-    totals = vote_totals(material.votes)
+    totals = vote_totals(data.votes)
     parts = []
     for low, high in VOTE_BINS:
         chosen = (totals >= low) & (totals <= (high or totals.max()))
         if chosen.any():
-            parts.append(part_of(material, f"{low} or more" if high is None else f"{low} to {high}", chosen))
+            parts.append(part_of(data, f"{low} or more" if high is None else f"{low} to {high}", chosen))
     return parts
 
 
-def by_fold(material: Material) -> list[Part]:
-    fold = material.rows["fold"].to_numpy()
-    return [part_of(material, f"Fold {k}", material.scored & (fold == k)) for k in np.unique(fold)]
+def by_fold(data: ReportData) -> list[Part]:
+    fold = data.rows["fold"].to_numpy()
+    return [part_of(data, f"Fold {k}", data.scored & (fold == k)) for k in np.unique(fold)]
 
 
-def by_patient(material: Material, entry: Entry) -> list[dict[str, Any]]:
+def by_patient(data: ReportData, entry: Entry) -> list[dict[str, Any]]:
     """Each patient's mean over the scored rows of the entry and of the prior, the worst first; commonest consensus."""
-    scored, prior = material.scored, material.of_kind("prior")
+    scored, prior = data.scored, data.of_kind("prior")
     assert prior is not None
-    patients, of_row, rows = np.unique(material.patient[scored], return_inverse=True, return_counts=True)
+    patients, of_row, rows = np.unique(data.patient[scored], return_inverse=True, return_counts=True)
     means, priors = (np.bincount(of_row, each.kl[scored]) / rows for each in (entry, prior))
-    consensus, eegs = material.votes[scored].argmax(axis=1), material.rows["eeg_id"].to_numpy()[scored]
+    consensus, eegs = data.votes[scored].argmax(axis=1), data.rows["eeg_id"].to_numpy()[scored]
     lines = []
     for k in np.argsort(-means, kind="stable"):
         here = of_row == k
@@ -125,17 +124,17 @@ def share_of_worst(lines: Sequence[dict[str, Any]], tenth: float = 0.1) -> float
     return float(sums[: max(1, round(len(sums) * tenth))].sum() / max(sums.sum(), 1e-300))
 
 
-def confusion(material: Material, entry: Entry) -> np.ndarray:
+def confusion(data: ReportData, entry: Entry) -> np.ndarray:
     """Counts (6, 6) of scored rows: consensus downwards, the most probable pattern to the right."""
-    consensus = material.votes[material.scored].argmax(axis=1)
+    consensus = data.votes[data.scored].argmax(axis=1)
     counts = np.zeros((len(PATTERNS), len(PATTERNS)), dtype=np.int64)
-    np.add.at(counts, (consensus, entry.probabilities[material.scored].argmax(axis=1)), 1)
+    np.add.at(counts, (consensus, entry.probabilities[data.scored].argmax(axis=1)), 1)
     return counts
 
 
-def reliability(material: Material, entry: Entry) -> dict[str, dict[str, Any]]:
+def reliability(data: ReportData, entry: Entry) -> dict[str, dict[str, Any]]:
     """By pattern: the curve of ten bins of probability, its ECE, mean probability and mean share of votes."""
-    target, probabilities = vote_shares(material.votes[material.scored]), entry.probabilities[material.scored]
+    target, probabilities = vote_shares(data.votes[data.scored]), entry.probabilities[data.scored]
     return {
         pattern: {
             "curve": calibration_curve(target[:, k], probabilities[:, k]),
@@ -147,17 +146,17 @@ def reliability(material: Material, entry: Entry) -> dict[str, dict[str, Any]]:
     }
 
 
-def worst_and_best(material: Material, entry: Entry, count: int) -> tuple[np.ndarray, np.ndarray]:
+def worst_and_best(data: ReportData, entry: Entry, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the recordings with the highest and the lowest KL, one row an EEG, no EEG in both.
 
     Of each EEG the row with most votes stands for it, if it is among the scored rows. Equals by label_id.
     """
-    candidates = np.flatnonzero(one_per_eeg(material.rows) & material.scored)
+    candidates = np.flatnonzero(one_per_eeg(data.rows) & data.scored)
     order = candidates[np.argsort(-entry.kl[candidates], kind="stable")]
     half = (len(order) + 1) // 2
     return order[: min(count, half)], order[::-1][: min(count, len(order) - half)]
 
 
-def hidden_test_like(material: Material) -> np.ndarray:
+def hidden_test_like(data: ReportData) -> np.ndarray:
     """One row an EEG among the scored ones: what the hidden test is most like."""
-    return one_per_eeg(material.rows) & material.scored
+    return one_per_eeg(data.rows) & data.scored

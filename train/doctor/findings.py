@@ -6,7 +6,8 @@ from typing import Any
 
 from common.errors import KitError
 
-# From the worst: training refuses the data; predicting the test set does; rows are lost, or get no signal; the rest.
+FORMAT = 2  # of the JSON file: raised when a name is removed or means something else
+# From the worst: training refuses the data; predicting the test set does; rows are lost or show no signal; the rest.
 STOPS_TRAINING, STOPS_PREDICTING, COSTS_ROWS, WORTH_KNOWING = (
     "stops training",
     "stops predicting",
@@ -22,7 +23,7 @@ class DoctorError(KitError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault. `cases` names each of its cases in words, `ids` the recordings, patients or rows in them."""
+    """One kind of fault. `cases` names each case in words, `ids` the recordings, patients or rows in them."""
 
     check: str
     severity: str
@@ -33,9 +34,7 @@ class Finding:
     ids: tuple[int, ...] = ()
 
     def as_values(self) -> dict[str, Any]:
-        return {"count": len(self.cases)} | {
-            name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
-        }
+        return vars(self) | {"count": len(self.cases)}
 
 
 def found(

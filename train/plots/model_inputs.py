@@ -9,8 +9,8 @@ from common.inputs.base import Windows, constants_wanted, with_constants
 from common.inputs.build import build_input
 from train.data.constants import measure_constants
 from train.experiment import Experiment
-from train.show_find import ShowError
-from train.show_pages import Drawing, drawing_of
+from train.plots.find import ShowError
+from train.plots.pages import Drawing, drawing_of
 
 
 def distinct_inputs(experiments: Sequence[Experiment]) -> dict[Any, list[Experiment]]:
