@@ -16,8 +16,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from cells import as_notebook, cell_sources
-from inline import BuildError, Module, Section, check_one_meaning, collect, section
+from building.cells import as_notebook, cell_sources
+from building.inline import BuildError, Module, Section, check_one_meaning, collect, section
 
 ROOT = Path(__file__).resolve().parents[1]
 SLUG = "hms-inference"

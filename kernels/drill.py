@@ -19,16 +19,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drilling.broken_datasets import break_datasets
-from drilling.damage import forbidden
-from drilling.faults import CASES, READ_SECONDS, Case, Needs
-from drilling.hidden_test import DrillError, write_hidden_test
-from drilling.judge import Finding, Outcome, count_answered, count_identical, judge_datasets, judge_recording
-
 from common.blend import Blend, BlendError, load_blend
 from common.inputs import needs_eeg, needs_spectrogram
 from common.schema import TEST_TABLE
 from common.weights import WeightsError, find_weights, read_manifest
+from drilling.broken_datasets import break_datasets
+from drilling.damage import forbidden
+from drilling.faults import CASES, READ_SECONDS, Case, Needs
+from drilling.hidden_test import DrillError, write_hidden_test
+from drilling.outcomes import Finding, Outcome, count_answered, count_identical, judge_datasets, judge_recording
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"

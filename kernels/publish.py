@@ -16,14 +16,17 @@ import signal
 import sys
 from pathlib import Path
 
+from common.errors import KitError
+from infer.rows import CompetitionError, read_test_table
+from publishing.bundle import Parcel, Refused, default_datasets, pack, stage
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import OLDEST, Kaggle, KaggleError
 from publishing.kaggle_failures import BY_NAME, INSTALL
-from publishing.leaks import secret_in_text
+from publishing.kernel_push import publish_kernel, push_words
 from publishing.ledger import LedgerError, git_commit, read_ledger, refuse_unusable, table
 from publishing.ledger_plot import plot
-from publishing.parcel import Parcel, Refused, default_datasets, pack, stage
-from publishing.publication import (
+from publishing.secret_scan import secret_in_text
+from publishing.state import (
     Publication,
     PublicationError,
     begin,
@@ -33,13 +36,9 @@ from publishing.publication import (
     sole_publisher,
     take_up,
 )
-from publishing.pushes import publish_kernel, push_words
 from publishing.submission import publish_submission, refuse_without_allowance, submit_words
 from publishing.uploads import differences as remote_differences
 from publishing.uploads import is_public, look, publish_dataset, send_words
-
-from common.errors import KitError
-from infer.rows import CompetitionError, read_test_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("datasets", "kernel", "submit")

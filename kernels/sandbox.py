@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mounts import LAYOUTS, MIXED, SandboxError, fingerprints, make_plan, plan_mounts, read_kernel
-from namespace import NOT_ALLOWED
-
 from common.files import sha256_of
+from sandboxing.mounts import LAYOUTS, MIXED, SandboxError, fingerprints, make_plan, plan_mounts, read_kernel
+from sandboxing.namespace import NOT_ALLOWED
 
 HERE = Path(__file__).resolve().parent
 # What a kernel's libraries need from outside to find the GPU and to respect a limit on threads.
@@ -39,7 +38,7 @@ class Outcome:
 
 
 def helper(isolation: str, plan_file: Path, script: str) -> list[str]:
-    return [sys.executable, "-I", "-B", "-u", str(HERE / f"{isolation}.py"), str(plan_file), script]
+    return [sys.executable, "-I", "-B", "-u", str(HERE / "sandboxing" / f"{isolation}.py"), str(plan_file), script]
 
 
 def environment(isolation: str, stage: Path, rerun: bool) -> dict[str, str]:

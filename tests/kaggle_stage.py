@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import polars as pl
-from kaggle_stand_in import COMPETITION, StandIn
 
 from common.schema import SUBMISSION_COLUMNS, VOTES
+from kaggle_server import COMPETITION, StandIn
 
 KAGGLE = Path(sys.executable).with_name("kaggle")
 AT_ONCE = {"ready_polls": 0, "run_polls": 0, "score_polls": 0}

@@ -10,13 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kaggle_stand_in import KEY, StandIn
-
 from common.schema import SUBMISSION_COLUMNS, VOTES
+from kaggle_server import KEY, StandIn
 
 PROJECT = Path(__file__).resolve().parents[1]
 KERNELS = PROJECT / "kernels"
-sys.path.insert(0, str(KERNELS))  # a folder, not a package
 OWNER, SLUG, EEGS = "newcomer", "hms-tiny", (11, 12, 13)
 ANSWER = f"{','.join(SUBMISSION_COLUMNS)}\n" + "".join(f"{eeg},{','.join(['0.1'] * 5)},0.5\n" for eeg in EEGS)
 
@@ -72,9 +70,8 @@ class Stage:
 
     def pass_sandbox(self):
         """What kernels/sandbox.py reports of a good run."""
-        from fingerprint import fingerprint
-
         from common.files import sha256_of
+        from sandboxing.fingerprint import fingerprint
 
         kernel = {"dropped": [], "warnings": [], "failure": None}
         datasets = {SLUG: fingerprint(self.weights)}

@@ -6,11 +6,9 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kernels"))  # it is a folder, not a package
 builder = importlib.import_module("build")
 BuildError, build, metadata = builder.BuildError, builder.build, builder.metadata
 

@@ -7,7 +7,6 @@ import time
 import pytest
 from publish_stage import KERNELS, Stage
 
-sys.path.insert(0, str(KERNELS))  # a folder, not a package
 import publishing.kaggle_command as kaggle_command
 from publish import PublishError, log_in
 from publishing.kaggle_command import Kaggle, KaggleError, as_json, entries_in, hide_secrets

@@ -10,7 +10,8 @@ import zipfile
 import pytest
 from conftest import command
 from kaggle_stage import KAGGLE, Stage
-from kaggle_stand_in import COMPETITION, Fault
+
+from kaggle_server import COMPETITION, Fault
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_faults_from_outside(stage):
     file.write_text(json.dumps([{"match": "GetDatasetStatus", "kind": "kill"}]))
     words = ("--root", root, "--competition", stage.competition, "--solution", stage.solution, "--faults", file)
     ask = f"{shlex.quote(str(KAGGLE))} datasets status newcomer/hms-demo"
-    done = command("tests/kaggle_stand_in.py", *words, "--", "bash", "-c", f"{ask}; echo survived")
+    done = command("kernels/fake_kaggle/kaggle_server.py", *words, "--", "bash", "-c", f"{ask}; echo survived")
     assert done.returncode == 128 + 9 and "survived" not in done.stdout, done.stdout + done.stderr
     journal = [json.loads(line) for line in (root / "requests.jsonl").read_text().splitlines()]
     assert [(one["what"], one["status"]) for one in journal] == [("DatasetApiService/GetDatasetStatus", 0)]

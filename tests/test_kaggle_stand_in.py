@@ -6,17 +6,17 @@ import sys
 import threading
 from pathlib import Path
 
-import kaggle_stand_in
 import polars as pl
 import pytest
 from conftest import command
-from kaggle_runs import SandboxRuns
-from kaggle_runs import score as score_parts
 from kaggle_stage import Stage
-from kaggle_stand_in import COMPETITION
 
+import kaggle_server
 from common.schema import SUBMISSION_COLUMNS, VOTES
 from infer.validate import SubmissionError, score
+from kaggle_runs import SandboxRuns
+from kaggle_runs import score as score_parts
+from kaggle_server import COMPETITION
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_rules_of_submissions(stage):
 
 def test_a_run_that_is_not_over(stage, monkeypatch):
     """It cannot be submitted; and when the server ends meanwhile, the next one begins it anew."""
-    monkeypatch.setattr(kaggle_stand_in, "PATIENCE", 0)
+    monkeypatch.setattr(kaggle_server, "PATIENCE", 0)
     with stage.another_server(lambda *_: threading.Event().wait()) as stage.server:
         stage.upload()
         stage.push()
@@ -259,7 +259,12 @@ def test_a_pushed_kernel_is_really_run_and_scored(road, tmp_path):
     words += ("--solution", road.competition / "truth" / "solution.csv")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = command(
-        "tests/kaggle_stand_in.py", *words, "--", "bash", tmp_path / "chain.sh", env=os.environ | {"PATH": path}
+        "kernels/fake_kaggle/kaggle_server.py",
+        *words,
+        "--",
+        "bash",
+        tmp_path / "chain.sh",
+        env=os.environ | {"PATH": path},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     scores = [float(line.split('"')[3]) for line in done.stdout.splitlines() if "Score" in line][-2:]

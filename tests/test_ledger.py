@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from publish_stage import KERNELS
 
-sys.path.insert(0, str(KERNELS))  # a folder, not a package
 from publishing.ledger import COLUMNS, LedgerError, Row, append, correlations, git_commit, read_ledger, table
 from publishing.ledger_plot import plot
 

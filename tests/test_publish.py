@@ -10,10 +10,10 @@ import time
 
 import pytest
 from conftest import EXPERIMENTS, command
-from kaggle_stand_in import KEY, StandIn
 from publish_stage import KERNELS, OWNER, Stage, assert_published_once
 
 from infer.validate import score
+from kaggle_server import KEY, StandIn
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_ctrl_c_says_how_to_go_on(stage):
 def test_two_publishers_at_once_are_refused(stage):
     holder = (
         f"import sys; sys.path.insert(0, {str(KERNELS)!r})\n"
-        "from pathlib import Path\nfrom publishing.publication import sole_publisher\n"
+        "from pathlib import Path\nfrom publishing.state import sole_publisher\n"
         f"with sole_publisher(Path({str(stage.out)!r})): print('held', flush=True); input()"
     )
     process = subprocess.Popen([sys.executable, "-c", holder], stdin=-1, stdout=-1, text=True)
@@ -176,7 +176,7 @@ def test_the_last_command_of_a_killed_publisher_is_waited_for(tmp_path):
     """It holds the lock that its publisher held."""
     orphan = (
         f"import os, subprocess, sys; sys.path.insert(0, {str(KERNELS)!r})\n"
-        "from pathlib import Path\nfrom publishing.publication import sole_publisher\n"
+        "from pathlib import Path\nfrom publishing.state import sole_publisher\n"
         f"with sole_publisher(Path({str(tmp_path)!r})) as lock:\n"
         "    subprocess.Popen(['sleep', '6'], pass_fds=[lock], stdout=subprocess.DEVNULL)\n"
         "    os.kill(os.getpid(), 9)"

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from kaggle_stand_in import Fault
 from publish_stage import KERNELS, Stage, assert_published_once
+
+from kaggle_server import Fault
 
 # In the order of a publication. "kill": before Kaggle does anything; "kill-after": when it has, before its answer.
 # Alone: the kaggle command lives on without its publisher; else both are killed, as when a machine goes down.

@@ -1,24 +1,21 @@
 """Never two submissions, never other bytes than were checked, never a submission without its row."""
 
 import json
-import sys
 from types import SimpleNamespace
 
 import pytest
-from kaggle_stand_in import Fault
-from publish_stage import KERNELS, OWNER, SLUG, Stage, assert_published_once, parked, publish
-
-sys.path.insert(0, str(KERNELS))  # a folder, not a package
-from publishing import pushes, uploads
-from publishing.job import Job, PublishError
-from publishing.kaggle_command import KaggleError
-from publishing.kaggle_failures import BY_NAME
-from publishing.parcel import pack
-from publishing.publication import begin, load
-from publishing.submission import submit
+from publish_stage import OWNER, SLUG, Stage, assert_published_once, parked, publish
 
 from common.errors import KitError
 from common.files import sha256_of
+from kaggle_server import Fault
+from publishing import pushes, uploads
+from publishing.bundle import pack
+from publishing.job import Job, PublishError
+from publishing.kaggle_command import KaggleError
+from publishing.kaggle_failures import BY_NAME
+from publishing.state import begin, load
+from publishing.submission import submit
 
 UNKNOWN = Fault("GetSubmissionLimits", "instead", last=99, body={})
 UNLISTED = Fault("ListSubmissions", "instead", last=99, body={"submissions": []})

@@ -4,17 +4,15 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import pytest
-from publish_stage import KERNELS, OWNER, SLUG, Stage
+from publish_stage import OWNER, SLUG, Stage
 
-sys.path.insert(0, str(KERNELS))  # a folder, not a package
-import publishing.parcel as parcel
+import publishing.bundle as parcel
 from publishing import leaks
-from publishing.leaks import secret_in, secret_in_text
-from publishing.parcel import Refused, pack
-from publishing.parcel import stage as lay_out
+from publishing.bundle import Refused, pack
+from publishing.bundle import stage as lay_out
+from publishing.secret_scan import secret_in, secret_in_text
 
 KEY = "0f" * 16
 METADATA, KERNEL = "dataset-metadata.json", "kernel-metadata.json"

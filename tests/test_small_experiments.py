@@ -1,7 +1,6 @@
 """`make experiments-small`: its configs, its claims, its processes."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from train.run import merge_folds
 from train.run_folder import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "kernels"))  # it is a folder, not a package
 
 import small_experiments as small  # noqa: E402
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+
+from common.schema import ELECTRODES, SPECTROGRAM_FIELDS
 from drilling.damage import (
     NAN,
     TIME,
@@ -39,8 +41,6 @@ from drilling.damage import (
     zeroed,
     zipped,
 )
-
-from common.schema import ELECTRODES, SPECTROGRAM_FIELDS
 
 READ_SECONDS = 5  # what the drill's kernel gives a file to be read
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import build
-from fingerprint import fingerprint
-from publishing.leaks import secret_in
 from pydantic import BaseModel, Field, ValidationError
 
+import build
 from common.files import sha256_of
+from publishing.secret_scan import secret_in
+from sandboxing.fingerprint import fingerprint
 
 METADATA, MANIFEST = "dataset-metadata.json", "manifest.json"  # the manifest holds every other file's sha256
 PLACEHOLDER = "OWNER"  # stands for the user in metadata until publishing fills it in

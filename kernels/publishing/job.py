@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from common.errors import KitError
+from publishing.bundle import Parcel
 from publishing.kaggle_command import Kaggle, KaggleError
 from publishing.kaggle_failures import ABSENT
-from publishing.parcel import Parcel
-from publishing.publication import Publication, save
-
-from common.errors import KitError
+from publishing.state import Publication, save
 
 T = TypeVar("T")
 FIRST, GROWTH = 0.25, 1.5  # of --poll: the first wait, and how waits grow up to --poll

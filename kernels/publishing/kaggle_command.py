@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from publishing.kaggle_failures import ABSENT, BY_NAME, UNKNOWN, Failure, recognise
-
 from common.errors import KitError
+from publishing.kaggle_failures import ABSENT, BY_NAME, UNKNOWN, Failure, recognise
 
 OLDEST = (2, 2, 5)  # knows `competitions submission` and asks for the kernel version that is named
 NOT_PASSED_ON = (

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from publishing.parcel import Parcel
 
 from common.errors import KitError
 from common.files import write_via
+from publishing.bundle import Parcel
 
 FEWEST_TO_CORRELATE = 3
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from publishing.ledger import Row, number, scores_of
 
 from common.files import write_via
+from publishing.ledger import Row, number, scores_of
 
 PUBLIC, PRIVATE = "#1b6ca8", "#c8553d"
 MARGIN = 0.01  # KL around the outermost points at least: a single one is not blown up

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import PAGE, entries_in, short
+from publishing.kernel_push import SUBMISSION
 from publishing.ledger import Row, append
-from publishing.pushes import SUBMISSION
 
 
 def submit_words(job: Job, version: int | str) -> list[str]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fingerprint import fingerprint
 from publishing.checks import MANIFEST, METADATA
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import CHANGE_SECONDS, KaggleError
 from publishing.kaggle_failures import ABSENT
-from publishing.publication import DatasetFacts
+from publishing.state import DatasetFacts
+from sandboxing.fingerprint import fingerprint
 
 LOST = ("failed", "deleted")
 SLOWEST = 50_000  # bytes a second that an upload is given before it counts as dead

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from drilling.broken_datasets import DatasetFault
-from drilling.faults import Case, Needs, Said, expected
-from drilling.hidden_test import BASE, ID
 
 from common.metric import refusals
 from common.schema import VOTES
+from drilling.broken_datasets import DatasetFault
+from drilling.faults import Case, Needs, Said, expected
+from drilling.hidden_test import BASE, ID
 
 WITHOUT = re.compile(r"blend without (.+)")
 SAME = 1e-6  # a harmless fault moves no probability by more

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from build import METADATA
+from common.files import sha256_of
+from infer.validate import SubmissionError, validate
 from publishing.checks import MANIFEST
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import KaggleError
 from publishing.kernel_version import code_sha256
-
-from common.files import sha256_of
-from infer.validate import SubmissionError, validate
 
 SUBMISSION, REPORT = "submission.csv", "report.json"
 SHOWN = 15  # last lines of a log; entries of a kind of surprise

@@ -6,7 +6,7 @@ The conversion is jupytext's. It must not change the code: the cells are held ag
 import json
 import re
 
-from inline import BuildError, Section
+from building.inline import BuildError, Section
 
 # No word of the machine that builds: the same sources give the same bytes.
 METADATA = {

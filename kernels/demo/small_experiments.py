@@ -1,8 +1,8 @@
 """The seed's ideas side by side on one simulated competition, small enough for two cores.
 
-    python kernels/small_experiments.py        everything under experiments-small/, in about forty minutes on two cores
+    python kernels/demo/small_experiments.py        everything under experiments-small/, in about forty minutes on two cores
 
-Simulates a competition, trains the configs of kernels/small two at a time, scores them out of fold beside prior and
+Simulates a competition, trains the configs of kernels/demo/small two at a time, scores them out of fold beside prior and
 floor, blends them, answers the hidden test, and says which claims of the seed show here. Ended at any moment, the same
 command goes on with what is left.
 """
@@ -23,13 +23,13 @@ import polars as pl
 
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
-from demo import ROOT, command, result_table, show, verdict, write_blend_of_one
+from run_demo import ROOT, command, result_table, show, verdict, write_blend_of_one
 from train.candidates import nested_kl
 from train.out_of_fold import read_out_of_fold
 from train.run_folder import probability_columns, read_oof
 from train.scores import interval, many_votes, resampled_means
 
-CONFIGS = sorted((ROOT / "kernels" / "small").glob("*.toml"))
+CONFIGS = sorted((ROOT / "kernels" / "demo" / "small").glob("*.toml"))
 NAMES = tuple(path.stem for path in CONFIGS)
 BLEND = "blend"
 FOLDER = "experiments-small"

@@ -17,7 +17,7 @@ from kaggle_faults import Fault
 from kaggle_state import Refusal, sha256
 
 if TYPE_CHECKING:
-    from kaggle_stand_in import StandIn
+    from kaggle_server import StandIn
 
 HOST = "http://localhost"  # where the client believes to be
 KEY = "0123456789abcdef" * 2

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fingerprint import fingerprint
+from sandboxing.fingerprint import fingerprint
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 METADATA = "kernel-metadata.json"
 DATASET_METADATA = "dataset-metadata.json"
 OURS = ("truth", "store")  # a simulated competition's answers, the recordings stored for training: never mounted

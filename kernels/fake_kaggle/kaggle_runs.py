@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from kaggle_state import sha256
 
 from common.metric import kl_divergence
 from common.schema import VOTES
 from infer.validate import score as score_whole
+from kaggle_state import sha256
 
-SANDBOX = Path(__file__).resolve().parents[1] / "kernels" / "sandbox.py"
+SANDBOX = Path(__file__).resolve().parents[1] / "sandbox.py"
 NOT_MOUNTED = ("truth", "store")
 
 

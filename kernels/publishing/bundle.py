@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import build
-from publishing.checks import METADATA, PLACEHOLDER, Dataset, Kernel, read_dataset, read_kernel
-
 from common.blend import Blend, BlendError, load_blend
 from common.errors import KitError
+from publishing.checks import METADATA, PLACEHOLDER, Dataset, Kernel, read_dataset, read_kernel
 
 GIGABYTE = 1e9
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from slugify import slugify
+
 from kaggle_datasets import Datasets
 from kaggle_state import Refusal, chosen, page
-from slugify import slugify
 
 LARGEST_SOURCE = 1_000_000
 KEPT = ("language", "kernelType", "enableGpu", "enableTpu", "isPrivate", "machineShape", "sessionTimeoutSeconds")

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from publishing.ledger import nested_cv
-from publishing.parcel import Parcel
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import KitError
 from common.files import sha256_of, write_via
+from publishing.bundle import Parcel
+from publishing.ledger import nested_cv
 
 STATE, LOCK = "publication.json", "publication.lock"
 ORPHAN_SECONDS = 900  # how long the last command of a killed publisher is waited for

@@ -1,6 +1,6 @@
 """A stand-in for Kaggle's server on loopback, for the unmodified `kaggle` client.
 
-    python tests/kaggle_stand_in.py --root DIR --competition DIR --solution CSV -- COMMAND ...
+    python kernels/fake_kaggle/kaggle_server.py --root DIR --competition DIR --solution CSV -- COMMAND ...
 
 runs COMMAND with an environment in which `kaggle` talks to it, and ends with the command's exit code. State lies in
 --root and survives, with a journal of all requests in requests.jsonl; pushed kernels are really run on the pushed

@@ -1,6 +1,6 @@
 """The whole road on a simulated competition, by the commands a user would type.
 
-    python kernels/demo.py            everything under demo/, in about seven minutes on two cores
+    python kernels/demo/run_demo.py   everything under demo/, in about seven minutes on two cores
 
 Simulates a competition, trains the two smoke experiments, scores them out of fold, fits the blend, exports
 the weights, builds the kernel, runs it in the sandbox on the hidden test, and scores its submission.csv.
@@ -27,7 +27,7 @@ from train.candidates import nested_kl
 from train.evaluate import FLOOR, PRIOR, UNIFORM, evaluate
 from train.out_of_fold import read_out_of_fold
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FEWEST_PATIENTS = 12  # every pattern in both folds
 EXPERIMENTS = ("smoke-kaggle-efficientnet", "smoke-wave-bipolar")
 PLACES = {
@@ -108,7 +108,7 @@ def walk_the_road(demo: Path, patients: int, seed: int) -> dict[str, float]:
 def publish(demo: Path, competition: Path, datasets: Sequence[Path], blend: Path, seconds: dict[str, float]) -> None:
     """From weights to a ledger row by the real command, on a stand-in of Kaggle's server on this machine."""
     solution, out = competition / "truth" / "solution.csv", demo / "publish"
-    stand_in = ("tests/kaggle_stand_in.py", "--root", demo / "kaggle", "--competition", competition)
+    stand_in = ("kernels/fake_kaggle/kaggle_server.py", "--root", demo / "kaggle", "--competition", competition)
     words = ("kernels/publish.py", "--kernel", demo / "kernel", "--datasets", *datasets, "--blend", blend)
     words += ("--competition", competition, "--sandbox", demo / "sandbox", "--out", out, "--poll", "0.5")
     stage = "publish to a stand-in"
