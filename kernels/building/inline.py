@@ -9,6 +9,7 @@ import ast
 import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,7 +64,7 @@ def read(root: Path, name: str) -> Module:
     try:
         return Module(name, source, ast.parse(source))
     except SyntaxError as error:
-        raise BuildError(f"{name}, line {error.lineno}: not valid Python ({error.msg}); mend it.") from error
+        raise BuildError(f"{name}, line {error.lineno}: not valid Python ({error.msg}); fix it.") from error
 
 
 def is_project(root: Path, module: Module, node: ast.Import | ast.ImportFrom, name: str) -> bool:
@@ -101,6 +102,7 @@ def check_form(root: Path, module: Module, node: ast.ImportFrom) -> None:
         module.refuse(node.lineno, found, "import it at the top of the module")
 
 
+@cache
 def project_imports(root: Path, module: Module) -> list[ast.ImportFrom]:
     """The imports that inlining replaces. Every import of the module is checked on the way."""
     found = []
@@ -132,6 +134,7 @@ def own_scope(tree: ast.Module) -> Iterator[ast.AST]:
             waiting[:0] = ast.iter_child_nodes(node)
 
 
+@cache
 def definitions(module: Module) -> dict[str, int]:
     """Top-level name -> line of what the module defines itself."""
     names: dict[str, int] = {}
@@ -176,7 +179,7 @@ def collect(root: Path) -> list[Module]:
             for node in project_imports(root, module):
                 if find(root, str(node.module)) is None:
                     found = f"imports {node.module}, which has no file under {root}"
-                    module.refuse(node.lineno, found, "mend the name or create it")
+                    module.refuse(node.lineno, found, "fix the name or create it")
                 check_names_exist(module, node, visit(str(node.module), [*road, name]))
             done[name] = module
         return done[name]

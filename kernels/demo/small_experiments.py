@@ -1,10 +1,10 @@
 """The seed's ideas side by side on one simulated competition, small enough for two cores.
 
-    python kernels/demo/small_experiments.py        everything under experiments-small/, in about forty minutes on two cores
+    python kernels/demo/small_experiments.py        everything under experiments-small/, about 40 minutes on two cores
 
-Simulates a competition, trains the configs of kernels/demo/small two at a time, scores them out of fold beside prior and
-floor, blends them, answers the hidden test, and says which claims of the seed show here. Ended at any moment, the same
-command goes on with what is left.
+Simulates a competition, trains the configs of kernels/demo/small two at a time, scores them out of fold beside class
+prior and Bayes floor, blends them, answers the hidden test, and says which claims of the seed show here. Ended at any
+moment, the same command goes on with what is left.
 """
 
 import argparse

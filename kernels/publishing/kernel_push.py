@@ -16,11 +16,12 @@ from publishing.kaggle_command import KaggleError
 from publishing.kernel_version import code_sha256
 
 SUBMISSION, REPORT = "submission.csv", "report.json"
-SHOWN = 15  # last lines of a log; entries of a kind of surprise
+SHOWN = 15  # last lines of a log
+FIX = "Fix the kernel, run it in the sandbox, and begin again with --restart."
 
 
 def push_words(job: Job) -> list[str | Path]:
-    return ["kernels", "push", "-p", job.places[job.publication.kernel_slug]]
+    return ["kernels", "push", "-p", job.folder(job.state.kernel_slug)]
 
 
 def version_in(printed: str) -> int | None:
@@ -28,38 +29,36 @@ def version_in(printed: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def what_is_pushed(job: Job) -> tuple[str, list[str]]:
-    """The code's sha256 and the sources, as Kaggle would name them."""
-    place = job.places[job.publication.kernel_slug]
-    metadata = json.loads((place / METADATA).read_text(encoding="utf-8"))
-    code = (place / metadata["code_file"]).read_text(encoding="utf-8")
-    return code_sha256(code), sorted([*metadata["dataset_sources"], *metadata["competition_sources"]])
+def prepared(job: Job) -> tuple[dict[str, Any], Path]:
+    """Metadata and code file of what is pushed."""
+    folder = job.folder(job.state.kernel_slug)
+    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    return metadata, folder / metadata["code_file"]
 
 
 def send_unchanged(job: Job) -> str:
     """Raises PublishError where what is about to be pushed is no longer what was checked, and KaggleError."""
-    place = job.places[job.publication.kernel_slug]
-    metadata = json.loads((place / METADATA).read_text(encoding="utf-8"))
-    if sha256_of(place / metadata["code_file"]) != job.publication.kernel_sha256:
+    code = prepared(job)[1]
+    if sha256_of(code) != job.state.kernel_sha256:
         raise PublishError(
-            f"{place / metadata['code_file']} changed after it was checked: nothing was pushed.\n"
-            "Run the same command with --resume: it lays it out again."
+            f"{code} changed after it was checked: nothing was pushed.\n"
+            "Run the same command with --resume: it copies it again."
         )
     return job.kaggle.change(*push_words(job))
 
 
 def arrived(job: Job) -> int | None:
     """The version that was about to be pushed, if it is the newest one on Kaggle. Raises PublishError."""
-    newest, expected = job.kaggle.newest_version(job.kernel), job.publication.kernel.expected
+    newest, expected = job.kaggle.newest_version(job.kernel), job.state.kernel.expected
     if newest is None or expected is None or newest["version"] < expected:
         return None
-    code, sources = what_is_pushed(job)
-    if newest["code_sha256"] != code:
+    metadata, code = prepared(job)
+    if newest["code_sha256"] != code_sha256(code.read_text(encoding="utf-8")):
         raise PublishError(
             f"Version {newest['version']} of {job.kernel} on Kaggle is not this kernel: somebody else pushed.\n"
             "Look at the kernel's page. Begin another publication with --restart."
         )
-    if sorted(newest["sources"]) != sources:
+    if sorted(newest["sources"]) != sorted([*metadata["dataset_sources"], *metadata["competition_sources"]]):
         job.say("kernel", f"version {newest['version']} lost sources: it has {', '.join(newest['sources']) or 'none'}")
         return None
     return int(newest["version"])
@@ -67,41 +66,41 @@ def arrived(job: Job) -> int | None:
 
 def push(job: Job) -> None:
     """Raises KaggleError and PublishError."""
-    facts = job.publication.kernel
-    if facts.expected is not None:  # pushed, or about to be, when the last run ended
+    kernel = job.state.kernel
+    if kernel.expected is not None:  # pushed, or about to be, when the last run ended
         for _ in job.looks():
-            facts.version = arrived(job)
-            if facts.version:
-                job.say("kernel", f"version {facts.version} had arrived")
+            kernel.version = arrived(job)
+            if kernel.version:
+                job.say("kernel", f"version {kernel.version} had arrived")
                 job.save()
                 return
     newest = job.kaggle.newest_version(job.kernel)
-    facts.expected = (newest["version"] if newest else 0) + 1
+    kernel.expected = (newest["version"] if newest else 0) + 1
     job.save()
     try:
         answer = job.send("kernel", lambda: send_unchanged(job), lambda: arrived(job))
     except KaggleError as error:
         if error.failure.name.endswith("source dropped"):  # a version was made, and is not to be taken for this one
-            facts.expected = None
+            kernel.expected = None
             job.save()
         raise
-    told = answer if isinstance(answer, int) else version_in(answer)
-    facts.version = told if told and told >= facts.expected else arrived(job)
-    if facts.version is None:
+    reported = answer if isinstance(answer, int) else version_in(answer)
+    kernel.version = reported if reported and reported >= kernel.expected else arrived(job)
+    if kernel.version is None:
         raise PublishError(
-            "kaggle pushed the kernel but told no version.\nRun the same command with --resume: it looks which it is."
+            "kaggle pushed the kernel but printed no version.\nRun the same command with --resume: it looks for it."
         )
-    job.say("kernel", f"version {facts.version} is pushed")
+    job.say("kernel", f"version {kernel.version} is pushed")
     job.save()
 
 
 def fetch(job: Job) -> Path:
     """The kernel's output and log, in a folder of their own."""
-    shutil.rmtree(job.published, ignore_errors=True)
-    job.published.mkdir(parents=True)
-    version = job.publication.kernel.version
-    job.kaggle.read("kernels", "output", f"{job.kernel}/{version}", "-p", job.published, "--force", "-q")
-    return job.published
+    shutil.rmtree(job.output, ignore_errors=True)
+    job.output.mkdir(parents=True)
+    version = job.state.kernel.version
+    job.kaggle.read("kernels", "output", f"{job.kernel}/{version}", "-p", job.output, "--force", "-q")
+    return job.output
 
 
 def last_lines(folder: Path, slug: str) -> str:
@@ -115,23 +114,15 @@ def last_lines(folder: Path, slug: str) -> str:
     return "".join(f"\n  | {line}" for line in text.strip().splitlines()[-SHOWN:])
 
 
-def log_of(job: Job) -> str:
-    """The end of the log of a version that failed; what Kaggle says where it does not give that."""
-    try:
-        return last_lines(fetch(job), job.publication.kernel_slug)
-    except KaggleError as error:
-        return f"\n  (its log could not be fetched: {str(error).splitlines()[0]})"
-
-
 def end_of_run(job: Job) -> tuple[str, str]:
     """Status and failure message of the version that was pushed, once it has ended."""
-    words = ("kernels", "status", f"{job.kernel}/{job.publication.kernel.version}")
+    words = ("kernels", "status", f"{job.kernel}/{job.state.kernel.version}")
 
     def ended() -> tuple[str, str] | None:
         printed = job.kaggle.read(*words)
         status = re.search(r'has status "(?:\w+\.)?(\w+)"', printed)
         if not status:
-            raise PublishError(f"kaggle told no status of the kernel: {printed.strip()}")
+            raise PublishError(f"kaggle printed no status of the kernel: {printed.strip()}")
         message = re.search(r'Failure message: "(.*)"', printed, re.DOTALL)
         name = status.group(1).upper()
         over = name in ("COMPLETE", "ERROR") or name.startswith("CANCEL")
@@ -140,8 +131,8 @@ def end_of_run(job: Job) -> tuple[str, str]:
     return job.until(f"{words[2]} has run", ended)
 
 
-def surprises(report: dict[str, Any]) -> list[str]:
-    """What the kernel itself found worth telling, counted; of each kind the first few."""
+def warnings(report: dict[str, Any]) -> list[str]:
+    """What the kernel itself reported, counted; of each kind the first few."""
     lines = [f"WARNING: {what}" for what in report.get("warnings", [])]
     for kind in ("fallbacks", "rebuilt_spectrograms", "repaired"):
         entries = report.get(kind, [])
@@ -150,73 +141,73 @@ def surprises(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def stale_mounts(job: Job, manifests: dict[str, str]) -> list[str]:
-    """Models that the kernel ran with other weights than these. manifests: sha256 of each model's, as it saw it."""
-    sent = {dataset.model: sha256_of(dataset.folder / MANIFEST) for dataset in job.parcel.datasets}
-    return [
+def problems(job: Job, report: dict[str, Any]) -> list[str]:
+    """Why a run with this report is not to be submitted: an early end, something left out, other weights mounted."""
+    sent = {dataset.model: sha256_of(dataset.folder / MANIFEST) for dataset in job.bundle.datasets}
+    found = [f"it ended early ({report['failure']})"] if report.get("failure") else []
+    found += [f"it left something out ({what})" for what in report.get("dropped", [])]
+    found += [
         f"it ran other weights of {model} than were sent: Kaggle had mounted another version"
-        for model, digest in manifests.items()
+        for model, digest in report.get("manifests", {}).items()
         if sent.get(model, digest) != digest
     ]
+    return found
 
 
 def check_output(job: Job) -> None:
     """Raises PublishError where what the kernel left is not to be submitted."""
-    folder, version = fetch(job), job.publication.kernel.version
-    submission = folder / SUBMISSION
+    folder, version = fetch(job), job.state.kernel.version
     names = sorted(path.name for path in folder.iterdir())
-    mend = "Mend the kernel, run it in the sandbox, and begin again with --restart."
-    log = last_lines(folder, job.publication.kernel_slug)
-    if not submission.is_file():
-        raise PublishError(
-            f"Kernel version {version} left no {SUBMISSION} but {', '.join(names) or 'nothing'}.\n{mend}{log}"
-        )
-    try:
-        rows = validate(submission, job.competition)
-    except SubmissionError as error:
-        raise PublishError(
-            f"What kernel version {version} left is not to be submitted. {error}\n{mend}{log}"
-        ) from error
     report: dict[str, Any] = {}
-    dropped, manifests = [], {}
-    if (folder / REPORT).is_file():
-        try:
-            report = dict(json.loads((folder / REPORT).read_text(encoding="utf-8")))
-            dropped, manifests = list(report.get("dropped") or []), dict(report.get("manifests") or {})
-        except (ValueError, TypeError, RecursionError) as error:
-            raise PublishError(
-                f"{REPORT} of kernel version {version} cannot be read ({error}).\n{mend}{log}"
-            ) from error
-    wrong = [f"it ended early ({report['failure']})"] if report.get("failure") else []
-    wrong += [f"it left something out ({what})" for what in dropped]
-    wrong += stale_mounts(job, manifests)
-    if wrong:
-        raise PublishError(f"Kernel version {version} did not end well: {'; '.join(wrong)}.\n{mend}{log}")
+    try:
+        if SUBMISSION not in names:
+            raise PublishError(f"it left no {SUBMISSION} but {', '.join(names) or 'nothing'}")
+        rows = validate(folder / SUBMISSION, job.options.competition)
+        if REPORT in names:
+            report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+            if wrong := problems(job, report):
+                raise PublishError("; ".join(wrong))
+    except (PublishError, SubmissionError) as error:
+        found = f"Kernel version {version} is not to be submitted: {error}."
+        raise PublishError(f"{found}\n{FIX}{last_lines(folder, job.state.kernel_slug)}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        found = f"{REPORT} of kernel version {version} cannot be read ({error})."
+        raise PublishError(f"{found}\n{FIX}{last_lines(folder, job.state.kernel_slug)}") from error
     job.say("kernel", f"version {version} left {', '.join(names)}; {SUBMISSION} has {rows} rows, valid")
-    for line in surprises(report):
+    for line in warnings(report):
         job.say("  report", line)
+
+
+def failed_run(job: Job, status: str, message: str) -> PublishError:
+    """The error of a version that did not run to its end, with the end of its log; the next run pushes again."""
+    kernel = job.state.kernel
+    version = kernel.version
+    try:
+        log = last_lines(fetch(job), job.state.kernel_slug)
+    except KaggleError as error:
+        log = f"\n  (its log could not be fetched: {str(error).splitlines()[0]})"
+    kernel.failed.append(int(version or 0))
+    kernel.version, kernel.expected = None, None
+    job.save()
+    return PublishError(
+        f"Kernel version {version} ended with {status}{f': {message}' if message else ''}.\n"
+        "If that was Kaggle's fault, run the same command with --resume: it pushes again. Else fix the kernel,\n"
+        f"run it in the sandbox, and begin again with --restart.{log}"
+    )
 
 
 def publish_kernel(job: Job) -> None:
     """Push, wait, fetch, check. Raises KaggleError and PublishError."""
-    facts = job.publication.kernel
-    if facts.complete:
-        job.say("kernel", f"version {facts.version} has run, as before")
+    kernel = job.state.kernel
+    if kernel.complete:
+        job.say("kernel", f"version {kernel.version} has run, as before")
         return
-    if facts.version is None:
+    if kernel.version is None:
         push(job)
     status, message = end_of_run(job)
     if status != "COMPLETE":
-        failed, log = facts.version, log_of(job)
-        facts.failed.append(int(failed or 0))
-        facts.version, facts.expected = None, None
-        job.save()
-        raise PublishError(
-            f"Kernel version {failed} ended with {status}{f': {message}' if message else ''}.\n"
-            "If that was Kaggle's fault, run the same command with --resume: it pushes again. Else mend the kernel,\n"
-            f"run it in the sandbox, and begin again with --restart.{log}"
-        )
-    job.say("kernel", f"version {facts.version} is complete")
+        raise failed_run(job, status, message)
+    job.say("kernel", f"version {kernel.version} is complete")
     check_output(job)
-    facts.complete = True
+    kernel.complete = True
     job.save()
