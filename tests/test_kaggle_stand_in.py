@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,12 +12,11 @@ import pytest
 from conftest import command
 from kaggle_stage import Stage
 
-import kaggle_server
 from common.schema import SUBMISSION_COLUMNS, VOTES
 from infer.validate import SubmissionError, score
 from kaggle_runs import SandboxRuns
 from kaggle_runs import score as score_parts
-from kaggle_server import COMPETITION
+from kaggle_server import COMPETITION, Fault
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def stage(tmp_path):
         yield stage
 
 
+@pytest.mark.slow
 def test_the_chain_by_plain_commands(stage):
     stage.server.rules.ready_polls = stage.server.rules.run_polls = stage.server.rules.score_polls = 1
     stage.server.client_warning = True  # on stdout, before what one wants to parse
@@ -63,6 +64,7 @@ def test_the_chain_by_plain_commands(stage):
     assert "KAGGLE_KEY" not in json.dumps(stage.server.requests) and "Basic" not in json.dumps(stage.server.requests)
 
 
+@pytest.mark.slow
 def test_rules_of_datasets(stage):
     """A dataset is there after a while, ready after another, and changes only then."""
     rules = stage.server.rules
@@ -87,14 +89,16 @@ def test_rules_of_datasets(stage):
     assert "not valid dataset sources" in stage.push()
 
 
+@pytest.mark.slow
 def test_who_one_is(stage):
     assert "Authentication required" in stage.said("datasets", "status", "newcomer/hms-demo", KAGGLE_KEY="another")
     said = stage.said("config", "view", KAGGLE_API_TOKEN="KGAT_1", KAGGLE_USERNAME="", KAGGLE_KEY="")
     assert "username: newcomer" in said and "ACCESS_TOKEN" in said
-    for text in ((stage.server.journal).read_text(), json.dumps(stage.server.requests)):
-        assert "IntrospectToken" in text and "KGAT" not in text
+    requests = json.dumps(stage.server.requests)
+    assert "IntrospectToken" in requests and "KGAT" not in requests
 
 
+@pytest.mark.slow
 def test_rules_of_kernels(stage):
     stage.write_kernel(title="Another Title")
     assert "not valid dataset sources" in stage.push()  # and the push went through
@@ -110,6 +114,7 @@ def test_rules_of_kernels(stage):
     assert "Kernel push error: Maximum source size exceeded" in stage.push()
 
 
+@pytest.mark.slow
 def test_rules_of_submissions(stage):
     stage.upload()
     assert stage.submit()[0] == 1  # no such kernel
@@ -139,24 +144,24 @@ def test_rules_of_submissions(stage):
     assert stage.server.submissions == []
 
 
-def test_a_run_that_is_not_over(stage, monkeypatch):
-    """It cannot be submitted; and when the server ends meanwhile, the next one begins it anew."""
-    monkeypatch.setattr(kaggle_server, "PATIENCE", 0)
-    with stage.another_server(lambda *_: threading.Event().wait()) as stage.server:
-        stage.upload()
-        stage.push()
-        assert "RUNNING" in stage.said("kernels", "status", "newcomer/hms-inference")
-        assert "not complete" in stage.submit()[2]
-        assert stage.kaggle("kernels", "output", "newcomer/hms-inference", "-p", "out")[0] == 0
-        assert not (stage.folder / "out" / "submission.csv").exists()
-    with stage.another_server(lambda *_: stage.outcome) as stage.server:
-        assert stage.server.datasets.keys() == {"newcomer/hms-demo"}
-        for thread in stage.server.rules.threads:
-            thread.join()
-        assert "COMPLETE" in stage.said("kernels", "status", "newcomer/hms-inference")
-        assert stage.submit()[0] == 0
+@pytest.mark.slow
+def test_a_run_that_is_not_over_cannot_be_submitted(stage):
+    over = threading.Event()
+    stage.server.rules.run = lambda *_: over.wait() and stage.outcome
+    stage.upload()
+    stage.push()
+    assert "RUNNING" in stage.said("kernels", "status", "newcomer/hms-inference")
+    assert "not complete" in stage.submit()[2]
+    assert stage.kaggle("kernels", "output", "newcomer/hms-inference", "-p", "out")[0] == 0
+    assert not (stage.folder / "out" / "submission.csv").exists()
+    over.set()
+    for thread in stage.server.rules.threads:
+        thread.join()
+    assert "COMPLETE" in stage.said("kernels", "status", "newcomer/hms-inference")
+    assert stage.submit()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_kernel_that_fails_and_a_submission_that_fails(stage):
     stage.upload()
     stage.outcome = {"ok": False, "message": "exit code 1", "log": "Traceback\nWeightsError: fold0", "files": {}}
@@ -170,6 +175,65 @@ def test_a_kernel_that_fails_and_a_submission_that_fails(stage):
     assert stage.submit("2")[0] == 0
     found = stage.said("competitions", "submission", str(stage.server.submissions[0]["ref"]))
     assert "ERROR" in found and "Submission Scoring Error" in found
+
+
+@pytest.mark.slow
+def test_faults(stage):
+    """Each kind, as the client tells it."""
+    faults = stage.server.faults
+    hints = {401: "Authentication required", 403: "no 403", 404: "no 404", 429: "been rate limited", 500: "no 500"}
+    for code, hint in hints.items():
+        faults[:] = [Fault("GetDatasetStatus", "status", code=code, message=f"no {code}")]
+        ended, *said = stage.kaggle("datasets", "status", "newcomer/hms-demo")
+        assert ended == 1 and hint in "".join(said)
+    faults[:] = [Fault("StartBlobUpload", "status", code=429, headers={"Retry-After": "0"})]
+    faults.append(Fault("PUT /upload/fold0", "status", code=400))
+    said = stage.said("datasets", "create", "-p", stage.dataset)
+    assert "Upload unsuccessful: fold0.safetensors" in said and stage.server.datasets == {}
+    assert "Will retry in 0.0 seconds" in said
+    faults.clear()
+    stage.upload()
+    faults[:] = [Fault("CreateDatasetVersion", "body", body={"status": "Error", "error": "no space left"})]
+    assert "no space left" in stage.said("datasets", "version", "-p", stage.dataset, "-m", "x", "-q")
+    faults[:] = [Fault("ListSubmissions", "instead", nth=1, last=2, body={"submissions": []})]
+    for _ in range(2):
+        assert "No submissions found" in stage.said("competitions", "submissions", COMPETITION, "--format", "json")
+    faults[:] = [Fault("GetDatasetStatus", "drop")]
+    assert stage.kaggle("datasets", "status", "newcomer/hms-demo")[0] == 1
+    with pytest.raises(ValueError, match="a fault of kind 'flood'"):
+        Fault("x", "flood")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "saved"), [("kill", 0), ("kill-after", 1)])
+def test_a_process_is_killed_at_a_request(stage, kind, saved):
+    stage.upload()
+    victim = subprocess.Popen(["sleep", "100"])
+    stage.server.faults.append(Fault("SaveKernel", kind, pid=victim.pid))
+    assert stage.kaggle("kernels", "push", "-p", stage.kernel)[0] == 1
+    assert victim.wait(timeout=10) == -9
+    assert len(stage.server.kernels) == saved
+
+
+@pytest.mark.slow
+def test_lists_come_in_pages(stage):
+    stage.upload()
+    listed = stage.said("datasets", "files", "newcomer/hms-demo", "--page-size", "2")
+    assert "Next Page Token = 2" in listed and "3000" in listed and "manifest" not in listed
+    stage.outcome = stage.outcome | {"files": dict.fromkeys(("a.csv", "b.csv", "c.csv"), stage.submission)}
+    stage.push()
+    stage.said("kernels", "status", "newcomer/hms-inference")
+    stage.kaggle("kernels", "output", "newcomer/hms-inference", "-p", "out", "--page-size", "2")
+    assert {path.name for path in (stage.folder / "out").glob("*.csv")} == {"a.csv", "b.csv", "c.csv"}
+
+
+@pytest.mark.slow
+def test_a_defect_of_the_stand_in_looks_like_one(stage, monkeypatch):
+    monkeypatch.setattr(stage.server.rules, "dataset_status", lambda body: {}["lost"])
+    code, _, error = stage.kaggle("datasets", "status", "newcomer/hms-demo")
+    assert code == 1 and "The stand-in broke: KeyError('lost')" in error
+    assert stage.kaggle("datasets", "list")[0] == 1  # what it does not know, it says
+    assert "does not know ListDatasets" in stage.said("datasets", "list")
 
 
 RUNS = {
@@ -189,7 +253,7 @@ def answer(): Path("submission.csv").write_text(" ".join(sorted(path.name for pa
 
 @pytest.fixture
 def runs(stage):
-    return SandboxRuns(stage.competition, COMPETITION, stage.competition, stage.folder / "cache")
+    return SandboxRuns(stage.competition, COMPETITION, stage.folder / "runs")
 
 
 def version(source, **changes):
@@ -211,19 +275,12 @@ def test_how_a_run_ends(runs, name):
     assert said in outcome["log"] and (ok or outcome["message"] == message)
 
 
-def test_a_notebook_is_run_on_what_is_attached_once(stage, runs, monkeypatch):
+def test_a_notebook_is_run_on_what_is_attached(stage, runs):
     cells = [{"cell_type": "code", "source": text} for text in (HEAD, "answer()")]
     notebook = version("", kernelType="notebook") | {"source": json.dumps({"cells": cells})}
-    datasets = {"newcomer/hms-demo": stage.dataset}
-    outcome = runs(notebook, datasets, True)
+    outcome = runs(notebook, {"newcomer/hms-demo": stage.dataset}, True)
     seen = Path(outcome["files"]["submission.csv"]).read_text().split()
     assert seen == ["1.parquet", "empty.txt", "fold0.safetensors", "manifest.json", "test.csv"]
-    monkeypatch.setattr(runs, "run", lambda *_: pytest.fail("run a second time"))
-    assert runs(notebook, datasets, True) == outcome
-    for path in (stage.dataset / "manifest.json", stage.competition / "test.csv"):
-        path.write_text("changed")
-        with pytest.raises(pytest.fail.Exception, match="second time"):
-            runs(notebook, datasets, True)
 
 
 def test_what_the_metric_refuses_is_not_scored(stage):
@@ -233,6 +290,7 @@ def test_what_the_metric_refuses_is_not_scored(stage):
         score_parts(stage.submission, stage.solution)
 
 
+@pytest.mark.slow
 def test_a_pushed_kernel_is_really_run_and_scored(road, tmp_path):
     """By the command, with the kit's own kernel and weights."""
     built = command("kernels/build.py", "--blend", road.blend_file, "--out", tmp_path / "kernel")

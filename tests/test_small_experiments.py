@@ -36,7 +36,7 @@ def test_claims_are_of_these_experiments_and_on_the_page():
     assert set(re.findall(r"\| (small-[a-z-]+):", page)) == set(small.NAMES)
 
 
-def test_claims_are_judged_by_paired_differences(tmp_path):
+def test_claims_are_compared_by_paired_differences(tmp_path):
     rows = make_rows(n_patients=30, folds=2)
     for number, name in enumerate(small.NAMES):
         run = write_run(tmp_path / "runs" / name, rows, seed=number, folds=2)
@@ -46,14 +46,14 @@ def test_claims_are_judged_by_paired_differences(tmp_path):
     assert set(kl) == {*small.NAMES, "blend"} and all(len(values) == many.sum() for values in kl.values())
     assert kl["blend"].mean() < min(kl[name].mean() for name in small.NAMES)  # of nine random ones, the mean is best
     assert sorted(np.unique(patient)) == sorted(rows.filter(many)["patient_id"].unique())
-    for claim, judged in zip(small.CLAIMS, small.judge(tmp_path), strict=True):
+    for claim, compared in zip(small.CLAIMS, small.compare(tmp_path), strict=True):
         best = min(small.NAMES, key=lambda name: kl[name].mean())
         difference = (kl[claim.better] - kl[best if claim.than == "best" else claim.than]).mean()
-        assert judged["difference"] == pytest.approx(difference)
-        assert judged["low"] < difference < judged["high"]
-        below, above = judged["high"] < 0, judged["low"] > 0
-        assert judged["says"] == ("shows" if below else "the opposite shows" if above else "not told apart")
-    assert small.judge(tmp_path)[-1]["says"] == "shows"
+        assert compared["difference"] == pytest.approx(difference)
+        assert compared["low"] < difference < compared["high"]
+        below, above = compared["high"] < 0, compared["low"] > 0
+        assert compared["says"] == ("shows" if below else "the opposite shows" if above else "not told apart")
+    assert small.compare(tmp_path)[-1]["says"] == "shows"
 
 
 # Leaves a file, and waits for those of the others.

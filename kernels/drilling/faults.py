@@ -219,11 +219,11 @@ CASES = {
     "no spectrogram_id": Case(spectrogram_id=False, rebuilt="None.parquet: no such file"),
 }
 
-Said = dict[str, list[tuple[str, ...]]]  # list of the kernel's report -> its entries, without the eeg_id
+Reported = dict[str, list[tuple[str, ...]]]  # list of the kernel's report -> its entries, without the eeg_id
 Needs = Mapping[str, tuple[bool, bool]]  # model -> whether it needs the EEG, the spectrogram
 
 
-def expected(case: Case, needs: Needs) -> Said:
+def expected(case: Case, needs: Needs) -> Reported:
     """What the report must say of the EEG, as texts with "..." and ID; nothing else may be said of it."""
     spectrograms = any(spectrogram for _, spectrogram in needs.values())  # else no spectrogram is read
     silent = {name for name, (eeg, _) in needs.items() if eeg and case.eeg_lost}

@@ -1,7 +1,6 @@
 """Kaggle's rules for uploads and datasets, as far as they are known."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ class Datasets(State):
     def __init__(self, root: Path, owner: str, ready_polls: int = 1, hidden_polls: int = 0) -> None:
         super().__init__(root)
         self.owner, self.ready_polls, self.hidden_polls = owner, ready_polls, hidden_polls
-        self.loses: set[str] = set()  # names of files that a new version lacks, though their upload went well
-        self.cuts: set[str] = set()  # ... and of those that lose their last byte
 
     # ---- blobs
 
@@ -33,31 +30,17 @@ class Datasets(State):
     def blob_path(self, token: str) -> Path:
         return self.root / "blobs" / token
 
-    def part_path(self, token: str) -> Path:
-        """What arrived of a blob that is not whole."""
-        return self.root / "blobs" / f"{token}.part"
-
     def store(self, token: str, content: bytes, content_range: str) -> None:
-        """A PUT: the whole blob, the rest of it (`bytes a-b/N`), or the question what is there (`bytes */N`).
-
-        Raises Refusal 308 with what is there while the blob is not whole.
-        """
+        """A PUT of a whole blob, or the question whether it is there (`bytes */N`): Refusal 308 while it is not."""
         if token not in self.state["blobs"]:
             raise Refusal(404, "upload expired")
-        if self.blob_path(token).is_file():
+        if content_range.startswith("bytes */"):
+            if not self.blob_path(token).is_file():
+                raise Refusal(308, "incomplete")
             return
-        size, part = self.state["blobs"][token]["size"], self.part_path(token)
-        kept = part.read_bytes() if part.is_file() else b""
-        if not content_range.startswith("bytes */"):
-            start = int(content_range.removeprefix("bytes ").split("-")[0]) if content_range else 0
-            if start > len(kept) or start + len(content) > size:
-                raise Refusal(400, f"{start + len(content)} bytes of {size}, after {len(kept)}")
-            kept = kept[:start] + content
-            part.write_bytes(kept)
-            if len(kept) == size:
-                part.rename(self.blob_path(token))
-                return
-        raise Refusal(308, "incomplete", {"Range": f"bytes=0-{len(kept) - 1}"} if kept else {})
+        if len(content) != self.state["blobs"][token]["size"]:
+            raise Refusal(400, f"{len(content)} bytes of {self.state['blobs'][token]['size']}")
+        self.blob_path(token).write_bytes(content)
 
     # ---- datasets
 
@@ -74,12 +57,7 @@ class Datasets(State):
             token = entry["token"]
             if token not in self.state["blobs"] or not self.blob_path(token).is_file():
                 raise Refusal(400, f"Blob {token} was not uploaded")
-            name = self.state["blobs"][token]["name"]
-            if name in self.cuts:
-                content, token = self.blob_path(token).read_bytes(), f"{token}-cut"
-                self.blob_path(token).write_bytes(content[:-1])
-            if name not in self.loses:
-                files[name] = token
+            files[self.state["blobs"][token]["name"]] = token
         return files
 
     def answer_of(self, ref: str, **more: Any) -> dict[str, Any]:
@@ -146,24 +124,11 @@ class Datasets(State):
         return {"info": {**facts, "licenses": [{"name": dataset.get("license", "")}], "keywords": []}}
 
     def dataset_download(self, body: dict[str, Any]) -> Path:
-        """One file of a version, or all of them as a zip archive."""
+        """One file of a version."""
         files = self.chosen_files(body)
-        if "fileName" in body:
-            if body["fileName"] not in files:
-                raise Refusal(404, f"Not found: {body['fileName']}")
-            return self.blob_path(files[body["fileName"]])
-        archive = self.root / "archives" / "-".join([body["datasetSlug"], *files.values()])
-        if not archive.with_suffix(".zip").is_file():
-            folder = archive.with_suffix(".files")
-            self.lay_out(files, folder)
-            shutil.make_archive(str(archive), "zip", folder)
-        return archive.with_suffix(".zip")
-
-    def lay_out(self, files: dict[str, str], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, token in files.items():
-            if not (folder / name).exists():
-                (folder / name).hardlink_to(self.blob_path(token))
+        if body.get("fileName") not in files:
+            raise Refusal(404, f"Not found: {body.get('fileName')}")
+        return self.blob_path(files[body["fileName"]])
 
     def mountable(self, source: str) -> str:
         """OWNER/SLUG/VERSION of what a kernel gets for a source: the newest ready version without a number, or ""."""
@@ -180,7 +145,10 @@ class Datasets(State):
         for mount in mounts:
             ref, number = mount.rsplit("/", 1)
             folder = self.root / "mounted" / mount
-            self.lay_out(self.state["datasets"][ref]["versions"][int(number) - 1]["files"], folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, token in self.state["datasets"][ref]["versions"][int(number) - 1]["files"].items():
+                if not (folder / name).exists():
+                    (folder / name).hardlink_to(self.blob_path(token))
             (folder / "dataset-metadata.json").write_text(json.dumps({"id": ref}))
             folders[ref] = folder
         return folders

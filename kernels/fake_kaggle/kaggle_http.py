@@ -30,7 +30,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the journal has it all."""
+        """Nothing: `requests` has it all."""
 
     @property
     def path_only(self) -> str:
@@ -39,10 +39,6 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         path, body = self.path_only, json.loads(self.read_body() or b"{}")
-        if path == "/stand-in/faults":
-            self.kaggle.faults += [Fault(**one) for one in body]
-            self.send(200, {"faults": len(self.kaggle.faults)})
-            return
         match = re.fullmatch(r"/api/v1/(?:\w+\.)?(\w+)/(\w+)", path)
         service, method = (match[1], match[2]) if match else ("", path)
         self.respond(f"{service}/{method}", body, lambda: self.call(method, body))
@@ -51,14 +47,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         token, content = self.path_only.removeprefix("/upload/"), self.read_body()
         rules, content_range = self.kaggle.rules, self.headers.get("Content-Range", "")
         name = rules.state["blobs"].get(token, {}).get("name", "?")
-
-        def half() -> None:
-            try:
-                rules.store(token, content[: len(content) // 2], content_range)
-            except Refusal:  # it is not whole: what we want
-                raise Refusal(503, "try again") from None
-
-        self.respond(f"PUT /upload/{name}", {}, lambda: rules.store(token, content, content_range), half)
+        self.respond(f"PUT /upload/{name}", {}, lambda: rules.store(token, content, content_range))
 
     def do_GET(self) -> None:
         self.respond(f"GET {self.path_only}", {}, self.file)
@@ -73,11 +62,9 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return content
 
-    # ---- faults and the journal
+    # ---- faults and the list of requests
 
-    def respond(
-        self, what: str, body: dict[str, Any], work: Callable[[], Any], half: Callable[[], None] | None = None
-    ) -> None:
+    def respond(self, what: str, body: dict[str, Any], work: Callable[[], Any]) -> None:
         """Do the work and answer with what it gives, or what a fault makes of both."""
         shown = {name: f"<{name}>" if name in ("text", "token") else value for name, value in body.items()}
         entry = {"what": what, "body": shown, "status": 0}
@@ -85,15 +72,15 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.kaggle.requests.append(entry)
             fault = next((one for one in [one for one in self.kaggle.faults if one.strikes(what)]), None)
             kind = fault.kind if fault else ""
-            headers: dict[str, str] = {}
             if kind not in ("kill", "drop"):
-                entry["status"], answer, headers = self.work_out(fault, half if kind == "half" and half else work)
+                entry["status"], answer, headers = self.work_out(fault, work)
                 self.kaggle.rules.save()
-            self.kaggle.note(entry)
         if fault and kind in ("kill", "drop", "kill-after", "drop-after"):
-            self.cut(fault)
+            if kind.startswith("kill"):
+                os.kill(fault.pid, signal.SIGKILL)
+            self.close_connection = True
         elif isinstance(answer, Path):
-            self.send_file(answer, half=kind == "half")
+            self.send_file(answer)
         else:
             self.send(entry["status"], answer, headers)
 
@@ -109,15 +96,6 @@ class RequestHandler(BaseHTTPRequestHandler):
         except Exception as error:  # a defect of the stand-in must look like one
             traceback.print_exc(file=sys.stderr)
             return 500, {"code": 500, "message": f"The stand-in broke: {error!r}"}, {}
-
-    def cut(self, fault: Fault) -> None:
-        """The connection ends, and what the fault kills."""
-        if fault.kind.startswith("kill"):
-            victim = fault.pid or self.kaggle.victim
-            if not victim or -victim == os.getpgrp():
-                raise ValueError(f"a fault that kills process {victim}: name another's")
-            os.kill(victim, signal.SIGKILL)
-        self.close_connection = True
 
     # ---- answers
 
@@ -136,22 +114,14 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def send_file(self, path: Path, half: bool) -> None:
-        """All of it, or from where an interrupted download of the same bytes left off."""
+    def send_file(self, path: Path) -> None:
         content = path.read_bytes()
-        tag, status = f'"{sha256(content)}"', 200
-        headers = {"ETag": tag, "Last-Modified": STAMP, "Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and self.headers.get("If-Range", tag) == tag:
-            start, status = int(asked[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            content = content[start:]
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        self.send_response(200)
+        headers = {"Content-Length": str(len(content)), "ETag": f'"{sha256(content)}"', "Last-Modified": STAMP}
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if half else content)
-        self.close_connection = half
+        self.wfile.write(content)
 
     # ---- work
 
@@ -201,9 +171,6 @@ class RequestHandler(BaseHTTPRequestHandler):
             "GetSubmissionLimits": rules.limits,
             "ListSubmissions": rules.list_submissions,
             "GetSubmission": rules.get_submission,
-            "ListDataFiles": rules.list_data_files,
-            "DownloadDataFiles": lambda body: self.redirect(rules.data_download(body), body),
-            "DownloadDataFile": lambda body: self.redirect(rules.data_download(body), body),
         }
         if method not in methods:
             raise Refusal(404, f"The stand-in does not know {method}")

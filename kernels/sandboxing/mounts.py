@@ -51,7 +51,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise SandboxError(f"{path} is not a JSON object ({error}); mend it.") from error
+        raise SandboxError(f"{path} is not a JSON object ({error}); fix it.") from error
 
 
 def read_kernel(folder: Path) -> Kernel:
