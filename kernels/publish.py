@@ -88,7 +88,7 @@ def publish(options: argparse.Namespace, lock: int | None) -> None:
     read_test_table(options.competition)  # what the output is compared with, found out now
     user = log_in(kaggle)
     datasets = options.datasets or default_datasets(options.blend, ROOT / "weights")
-    bundle = read_bundle(options.kernel, datasets, options.blend, options.sandbox, user, options.public, options.max_gb)
+    bundle = read_bundle(options.kernel, datasets, options.blend, options.sandbox, user)
     fresh = begin(bundle, user, options.message, kit_commit() or "")
     state = choose(None if options.restart else load(options.out / STATE), fresh, options.resume)
     if state.finished:
@@ -127,9 +127,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with a publication that was ended")
     add("--restart", action="store_true", help="leave an unfinished publication as it is and begin another")
     add("--resend", action="store_true", help="with --resume: you looked, and the submission is not on Kaggle")
-    add("--public", action="store_true", help="new datasets become public; public ones and kernels are allowed")
+    add("--public", action="store_true", help="new datasets become public; public ones are allowed")
     add("--message", metavar="TEXT", help="of the submission; a unique mark is added")
-    add("--max-gb", type=float, default=20.0, help="refuse larger weights (default: 20)")
     add("--wait-minutes", type=float, default=720.0, metavar="N", help="longest wait for one thing (default: 720)")
     add("--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks at Kaggle (default: 30)")
     options = parser.parse_args(argv)
@@ -143,8 +142,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--message must be one line of at most {LONGEST_MESSAGE} characters that does not begin with -")
     if found := secret_in(message.encode("utf-8", "surrogatepass")):
         parser.error(f"--message is public on Kaggle, and holds {found}")
-    if not all(0 < number < float("inf") for number in (options.max_gb, options.wait_minutes, options.poll)):
-        parser.error("--max-gb, --wait-minutes and --poll must be above 0 and finite")
+    if not all(0 < number < float("inf") for number in (options.wait_minutes, options.poll)):
+        parser.error("--wait-minutes and --poll must be above 0 and finite")
     return options
 
 

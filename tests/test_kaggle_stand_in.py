@@ -66,12 +66,12 @@ def test_the_chain_by_plain_commands(stage):
 
 @pytest.mark.slow
 def test_rules_of_datasets(stage):
-    """A dataset is there after a while, ready after another, and changes only then."""
+    """A dataset is ready after a while, and changes only then."""
     rules = stage.server.rules
-    rules.ready_polls = rules.hidden_polls = 1
+    rules.ready_polls = 1
     ask = ("datasets", "status", "newcomer/hms-demo")
     assert stage.kaggle("datasets", "create", "-p", stage.dataset, "-q", "--public")[0] == 0
-    assert [stage.said(*ask).split()[0] for _ in range(2)] == ["Permission", "blobs_received"]
+    assert stage.said(*ask) == "blobs_received"
     assert "already in use" in stage.said("datasets", "create", "-p", stage.dataset, "-q")
     assert stage.said(*ask) == "ready"
     (stage.dataset / "manifest.json").unlink()
@@ -105,13 +105,8 @@ def test_rules_of_kernels(stage):
     assert list(stage.server.kernels) == ["newcomer/another-title"]
     stage.write_kernel(competition_sources=["titanic"])
     assert "not valid competition sources" in stage.push()
-    stage.write_kernel(id="newcomer/other", title="Another Title")
-    assert "already in use" in stage.said("kernels", "push", "-p", stage.kernel)
     stage.write_kernel(id="somebody/hms-inference")
     assert "Kernel push error: Notebook not found" in stage.push()
-    (stage.kernel / "kernel.py").write_text("#" * 1_000_001)
-    stage.write_kernel()
-    assert "Kernel push error: Maximum source size exceeded" in stage.push()
 
 
 @pytest.mark.slow

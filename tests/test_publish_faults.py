@@ -66,6 +66,14 @@ def test_each_failure_of_the_upload_is_named_and_resume_goes_on(stage_at):
         assert stage.state()["datasets"][SLUG]["version"] == 2 and stage.state()["parked"]
 
 
+def test_notes_of_a_failed_upload_are_forgotten(stage_at):
+    """kaggle goes on from its notes even where the server no longer knows of that upload."""
+    stage = stage_at(None)
+    with stage.kaggle() as server:
+        code, output = publish(stage, server, "datasets", Fault("PUT /upload/fold0", "status", code=400, last=99))
+        assert code == 1 and not (stage.out / "kaggle").exists(), output
+
+
 def test_what_passes_by_itself_is_waited_for(stage_at):
     """Too many requests, Kaggle's own errors, broken connections: on the way to the dataset nothing is done twice."""
     stage = stage_at(None)

@@ -57,7 +57,7 @@ class FakeKaggle:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     stage = prepared(tmp_path_factory)
-    return read_bundle(stage.kernel, [stage.weights], stage.blend, stage.sandbox, OWNER, False, 20.0)
+    return read_bundle(stage.kernel, [stage.weights], stage.blend, stage.sandbox, OWNER)
 
 
 @pytest.fixture

@@ -6,19 +6,13 @@ from typing import Any
 
 from kaggle_state import Refusal, State, chosen, now, page
 
-NAME_LENGTHS = range(6, 51)  # of slugs and titles
-
 
 class Datasets(State):
-    """One method for each request. Polls, not seconds, bring things to their end.
+    """One method for each request. A version is ready after `ready_polls` status requests: polls, not seconds."""
 
-    hidden_polls: status requests after its creation that deny that a dataset is there. ready_polls: further ones until
-    a version is ready.
-    """
-
-    def __init__(self, root: Path, owner: str, ready_polls: int = 1, hidden_polls: int = 0) -> None:
+    def __init__(self, root: Path, owner: str, ready_polls: int = 1) -> None:
         super().__init__(root)
-        self.owner, self.ready_polls, self.hidden_polls = owner, ready_polls, hidden_polls
+        self.owner, self.ready_polls = owner, ready_polls
 
     # ---- blobs
 
@@ -46,7 +40,7 @@ class Datasets(State):
 
     def dataset(self, body: dict[str, Any]) -> dict[str, Any]:
         found = self.state["datasets"].get(f"{body['ownerSlug']}/{body['datasetSlug']}")
-        if found is None or found["hidden"] > 0:
+        if found is None:
             raise Refusal(403, "Permission 'datasets.get' was denied")
         return found
 
@@ -70,14 +64,11 @@ class Datasets(State):
         if ref in self.state["datasets"]:
             error = f'The requested title "{body["title"]}" is already in use by a dataset'
             return self.answer_of(ref, status="Error", error=error)
-        if len(body["slug"]) not in NAME_LENGTHS or len(body["title"]) not in NAME_LENGTHS:
-            return self.answer_of(ref, status="Error", error="Slug and title must have 6 to 50 characters")
         self.state["datasets"][ref] = {
             "id": self.number(),
             "title": body["title"],
             "private": body.get("isPrivate", False),  # the client leaves out what is false
             "license": body.get("licenseName", ""),
-            "hidden": self.hidden_polls,
             "versions": [{"files": self.version_files(body), "polls": 0}],
         }
         return self.answer_of(ref)
@@ -94,10 +85,6 @@ class Datasets(State):
         return version["polls"] >= self.ready_polls
 
     def dataset_status(self, body: dict[str, Any]) -> dict[str, Any]:
-        ref = f"{body['ownerSlug']}/{body['datasetSlug']}"
-        if ref in self.state["datasets"] and self.state["datasets"][ref]["hidden"] > 0:
-            self.state["datasets"][ref]["hidden"] -= 1
-            raise Refusal(403, "Permission 'datasets.get' was denied")
         version = self.dataset(body)["versions"][-1]
         version["polls"] += 1
         return {"status": "READY" if version["polls"] > self.ready_polls else "BLOBS_RECEIVED"}

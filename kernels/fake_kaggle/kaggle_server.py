@@ -30,7 +30,7 @@ class StandIn:
     """with StandIn(root, competition=DIR, solution=CSV) as server: subprocess.run(..., env=server.environment())
 
     runner: a canned run instead of a real one, run(version, datasets, hidden) as Kernels has it. polls: ready_polls,
-    hidden_polls, run_polls, score_polls, as the rules have them. faults: what goes wrong with the next requests.
+    run_polls, score_polls, as the rules have them. faults: what goes wrong with the next requests.
     """
 
     def __init__(

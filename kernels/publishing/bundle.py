@@ -14,8 +14,6 @@ from common.blend import Blend, BlendError, load_blend
 from common.errors import KitError
 from publishing.checks import METADATA, PLACEHOLDER, Dataset, Kernel, read_dataset, read_kernel
 
-GIGABYTE = 1e9
-
 
 class Refused(KitError):
     """Publishing did not begin. The message lists every reason."""
@@ -107,8 +105,6 @@ def read_bundle(
     blend_file: Path,
     sandbox: Path,
     user: str,
-    public: bool,
-    max_gb: float,
 ) -> Bundle:
     """What is to be published, all of it checked. Raises Refused with every reason against it."""
     reasons: list[str] = []
@@ -117,7 +113,7 @@ def read_bundle(
         blend = load_blend(blend_file)
     except BlendError as error:
         reasons.append(str(error))
-    kernel, wrong = read_kernel(kernel_folder, user, blend_file, public)
+    kernel, wrong = read_kernel(kernel_folder, user, blend_file)
     reasons += wrong
     if not folders:
         how = "make one of your models (python -m train blend), or name the datasets with --datasets"
@@ -127,9 +123,6 @@ def read_bundle(
     datasets = [dataset for dataset, _ in read if dataset]
     twice = repeated([dataset.slug for dataset in datasets])
     reasons += [f"two datasets have the slug {slug}: give each its own." for slug in twice]
-    size = sum(path.stat().st_size for dataset in datasets for path in dataset.folder.iterdir())
-    if size > max_gb * GIGABYTE:
-        reasons.append(f"the datasets have {size / GIGABYTE:.2f} GB together, more than --max-gb {max_gb:g}.")
     if len(datasets) == len(folders) and folders:  # else what does not fit is what could not be read
         if blend:
             reasons += models_fit(blend, blend_file, datasets)

@@ -90,11 +90,9 @@ def text_rules(where: Path, metadata: dict[str, Any], slug: str) -> list[str]:
     reasons = []
     if not SLUG.fullmatch(slug) or not 6 <= len(slug) <= 50:
         reasons.append(f"{where}: the slug {slug} must be 6 to 50 small letters, digits and single hyphens.")
-    title, subtitle, licenses = (metadata.get(key) for key in ("title", "subtitle", "licenses"))
-    if not isinstance(title, str) or not 6 <= len(title) <= 50 or "INSERT_" in title:
-        reasons.append(f"{where}: the title {title!r} must be 6 to 50 characters of your own.")
-    if subtitle is not None and not (isinstance(subtitle, str) and 20 <= len(subtitle) <= 80):
-        reasons.append(f"{where}: the subtitle {subtitle!r} must be 20 to 80 characters, or left out.")
+    title, licenses = metadata.get("title"), metadata.get("licenses")
+    if not isinstance(title, str) or not 6 <= len(title) <= 50:
+        reasons.append(f"{where}: the title {title!r} must be 6 to 50 characters.")
     if not isinstance(licenses, list) or len(licenses) != 1:
         reasons.append(f'{where}: name exactly one licence: "licenses": [{{"name": "CC0-1.0"}}].')
     for key in ("id_no", "resources", "keywords"):
@@ -171,26 +169,9 @@ def committed(folder: Path) -> list[str]:
     return [f"{folder} differs from the last commit ({', '.join(files)}): commit it first."] if files else []
 
 
-def kernel_rules(where: Path, metadata: dict[str, Any], code: Path, public: bool) -> list[str]:
-    reasons, slug, title = [], metadata["id"].split("/")[1], str(metadata.get("title"))
-    if metadata.get("enable_internet") is not False:
-        reasons.append(f"{where}: enable_internet is not false; the competition demands it: build the kernel again.")
-    if re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") != slug or len(slug) < 5:
-        reasons.append(f"{where}: the title {title!r} does not make the slug {slug}: Kaggle would make another kernel.")
-    if metadata.get("is_private") is not True and not public:
-        reasons.append(f"{where}: the kernel would be public: set is_private to true, or give --public.")
-    if "id_no" in metadata:
-        reasons.append(f"{where}: take id_no out; it wins over the id.")
-    if len(metadata.get("competition_sources", [])) != 1:
-        reasons.append(f"{where}: competition_sources must name exactly one competition: build the kernel again.")
-    size = code.stat().st_size
-    if size > build.MAX_BYTES:
-        reasons.append(f"{code} has {size:,} bytes; Kaggle takes {build.MAX_BYTES:,}: make the largest module smaller.")
-    return reasons
-
-
-def read_kernel(folder: Path, user: str, blend_file: Path, public: bool) -> tuple[Kernel | None, list[str]]:
-    """The kernel and why it cannot be pushed."""
+def read_kernel(folder: Path, user: str, blend_file: Path) -> tuple[Kernel | None, list[str]]:
+    """The kernel and why it cannot be pushed: private, without internet and with a title that makes its slug it is as
+    built, so that comparing it with what the sources give finds all else."""
     where = folder / build.METADATA
     try:
         metadata = read_as(Metadata, where, "build the kernel (python kernels/build.py)").model_dump(exclude_unset=True)
@@ -199,8 +180,7 @@ def read_kernel(folder: Path, user: str, blend_file: Path, public: bool) -> tupl
     code = folder / str(metadata.get("code_file"))
     if not code.is_file():
         return None, [f"{code}, the code_file of {where}, is missing: build the kernel (python kernels/build.py)."]
-    reasons = foreign_owner(where, metadata["id"], user) + kernel_rules(where, metadata, code, public)
+    reasons = foreign_owner(where, metadata["id"], user) + committed(folder) + secrets(where, code)
     reasons += built_from_sources(folder, code.name, blend_file) if blend_file.is_file() else []
-    reasons += committed(folder) + secrets(where, code)
     competition = (metadata.get("competition_sources") or [""])[0]
     return Kernel(folder, metadata, metadata["id"].split("/")[1], code, competition, sha256_of(code)), reasons
