@@ -188,7 +188,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="python kernels/sandbox.py",
         description="Run a kernel as Kaggle would: same mounts, no network, no project files, a time limit.\n"
         "Leaves submission.csv, report.json and log.txt in --out. Exit code 0: the kernel ended well,\n"
-        "in time, with a submission.csv, and its report tells of no failure; 1: it did not; 2: it was not run.",
+        "in time, with a submission.csv, and no failure in its report; 1: it did not; 2: it was not run.",
         epilog="example:\n  python kernels/sandbox.py kernels/hms-inference --out demo/sandbox \\\n"
         "      --competition demo/competition --datasets demo/weights/hms-smoke-wave-bipolar",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,7 +1,7 @@
 """Ways in which the recordings of a hidden test can be broken, and what must become of each.
 
 One source for the fault drill and the tests: what the kernel answers and says depends on which models of the
-ensemble need the EEG and which the spectrogram, so that is told to `expected`.
+ensemble need the EEG and which the spectrogram, so `expected` takes that too.
 """
 
 from collections.abc import Callable, Mapping

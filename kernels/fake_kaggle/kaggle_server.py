@@ -116,7 +116,7 @@ def main() -> int:
     root, competition, solution = (path.resolve() for path in (options.root, options.competition, options.solution))
     with StandIn(root, competition, solution, options.owner) as server:
         code = subprocess.run(command, env=server.environment()).returncode
-    return code if code >= 0 else 128 - code  # as a shell tells of a signal
+    return code if code >= 0 else 128 - code  # as a shell reports a signal
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def default_datasets(blend_file: Path, weights: Path) -> list[Path]:
     try:
         return [weights / f"hms-{name}" for name in load_blend(blend_file).models]
     except BlendError:
-        return []  # `read_bundle` tells
+        return []  # `read_bundle` says why
 
 
 def repeated(names: Sequence[str]) -> list[str]:

@@ -59,7 +59,7 @@ class ListedFile(BaseModel):
 
 
 class Listing(BaseModel):
-    """What of a manifest.json tells whether the files are those that it was written for."""
+    """The part of a manifest.json that identifies the files it was written for."""
 
     name: str
     config_sha256: str

@@ -63,7 +63,7 @@ FAILURES = (
         "server",
         r"This is a problem on Kaggle's side|\b5\d\d Server Error",
         "Kaggle answered with an error of its own (5xx).",
-        f"Wait; www.kaggle.com tells of outages. {RESUME}.",
+        f"Wait; www.kaggle.com reports outages. {RESUME}.",
         again=True,
     ),
     Failure(
