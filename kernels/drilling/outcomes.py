@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,10 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def same_report(patterns: Reported, reported: Reported) -> bool:
-    return all(
-        len(patterns[kind]) == len(reported[kind])
-        and all(
-            len(one) == len(other) and all(map(matches, one, other))
-            for one, other in zip(patterns[kind], reported[kind], strict=True)
-        )
-        for kind in patterns
+    must, found = (
+        [(kind, *entry) for kind, entries in sorted(one.items()) for entry in entries] for one in (patterns, reported)
     )
+    return list(map(len, must)) == list(map(len, found)) and all(map(matches, chain(*must), chain(*found)))
 
 
 def in_words(reported: Reported) -> str:
@@ -101,27 +98,17 @@ def in_full(reported: Reported) -> str:
 def became(reported: Reported) -> str:
     if reported["fallbacks"]:
         return "prior" if reported["fallbacks"][0][0] == "prior" else "other models answered"
-    return (
-        "rebuilt"
-        if reported["rebuilt_spectrograms"]
-        else "repaired"
-        if reported["repaired"]
-        else "answered all the same"
-    )
+    if reported["rebuilt_spectrograms"]:
+        return "rebuilt"
+    return "repaired" if reported["repaired"] else "answered all the same"
 
 
 def probabilities(lines: Sequence[str]) -> np.ndarray:
     """(rows, 6) of lines of a submission; NaN where there is no number."""
-    cells = [line.split(",")[1:] for line in lines]
-    rows = [[number(cell) for cell in row] if len(row) == len(VOTES) else [np.nan] * len(VOTES) for row in cells]
-    return np.array(rows, dtype=float).reshape(-1, len(VOTES))
-
-
-def number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan
+    rows = [line.split(",")[1:] for line in lines]
+    cells = chain(*(row if len(row) == len(VOTES) else [""] * len(VOTES) for row in rows))
+    numbers = pl.Series(list(cells), dtype=pl.String).cast(pl.Float64, strict=False).to_numpy()
+    return numbers.reshape(-1, len(VOTES))
 
 
 def problem_of(name: str, case: Case, needs: Needs, run: Outcome, prior: Sequence[float]) -> str | None:
