@@ -15,7 +15,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from building.cells import as_notebook, cell_sources
+from building.cells import as_notebook
 from building.inline import BuildError, Module, Section, check_one_meaning, collect, section
 from common.blend import BlendError, load_blend
 from common.files import write_via
@@ -148,15 +148,15 @@ def check(out: Path, files: dict[str, str]) -> list[str]:
         found = (out / name).read_text(encoding="utf-8", errors="replace")
         if found == text:
             continue
-        if name == METADATA:
-            stale.append(f"{out / name} is stale.")
-            if not re.search(r'"enable_internet": *false\b', found):
-                stale[-1] += " And its enable_internet is not false: Kaggle refuses such submissions."
-        else:
-            old, new = map(cell_sources if name == NOTEBOOK else sections, (found, text))
+        if name == SCRIPT:
+            old, new = sections(found), sections(text)
             changed = [part for part in {**new, **old} if old.get(part) != new.get(part)]
             named = [part for part in changed if part != "head"] or ["head"]  # the head's sha256 always changes
             stale.append(f"{out / name} is stale in: {', '.join(named)}.")
+        else:
+            stale.append(f"{out / name} is stale.")
+        if name == METADATA and not re.search(r'"enable_internet": *false\b', found):
+            stale[-1] += " And its enable_internet is not false: Kaggle refuses such submissions."
     return stale
 
 

@@ -19,7 +19,7 @@ from common.errors import KitError
 from infer.rows import CompetitionError, read_test_table
 from publishing.bundle import Refused, default_datasets, prepare_upload, read_bundle
 from publishing.job import Job, PublishError
-from publishing.kaggle_command import Kaggle, log_in
+from publishing.kaggle_command import Kaggle, KaggleError, log_in
 from publishing.kernel_push import publish_kernel, push_words
 from publishing.ledger import LedgerError, read_ledger, refuse_unusable, table
 from publishing.secret_scan import secret_in
@@ -31,6 +31,7 @@ from train.kit_commit import kit_commit
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("datasets", "kernel", "submit")
 LONGEST_MESSAGE = 150  # Kaggle keeps the message whole
+ATTEMPTS = 3  # when the connection breaks
 
 
 def look_before(job: Job, parts: tuple[str, ...]) -> None:
@@ -107,6 +108,13 @@ def publish(options: argparse.Namespace, lock: int | None) -> None:
         return
     prepare_upload(bundle, user, options.out / "upload")
     job.save()
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return run_parts(job, parts)
+        except KaggleError as error:  # every step looks first whether what it sends arrived
+            if not error.failure.again:
+                raise
+            print(f"{error.failure.what} Going on from where it broke.")
     run_parts(job, parts)
 
 

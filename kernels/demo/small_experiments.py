@@ -13,8 +13,8 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,33 +57,27 @@ CLAIMS = (
 
 
 def run_together(commands: dict[str, Sequence[str | Path]], logs: Path, at_once: int) -> None:
-    """Run commands, `at_once` at a time with a core each; a line when one begins and ends. Ends if one fails."""
+    """Run commands, `at_once` at a time with a core each. If one fails, those that run end first, then all ends."""
     logs.mkdir(exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # threads of two programs on one core wait for each other
-    waiting, running = deque(commands.items()), {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                name, words = waiting.popleft()
-                print(f"  {name}: begins", flush=True)
-                with (logs / f"{name}.log").open("ab") as log:
-                    process = subprocess.Popen(
-                        [sys.executable, *map(str, words)], cwd=ROOT, env=environment, stdout=log, stderr=log
-                    )
-                running[name] = (process, time.monotonic())
-            time.sleep(0.2)
-            for name, (process, started) in list(running.items()):
-                if process.poll() is not None:
-                    del running[name]
-                    if process.returncode:
-                        end = (logs / f"{name}.log").read_text(errors="replace").splitlines()[-5:]
-                        where = f"{name} ended with exit code {process.returncode}; {logs / name}.log ends:"
-                        sys.exit("\n".join([where, *end]))
-                    print(f"  {name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-    finally:
-        for process, _ in running.values():  # of a call that was ended, or of which one failed
-            process.terminate()
-            process.wait()
+
+    def run(name: str) -> None:
+        print(f"  {name}: begins", flush=True)
+        started, words, log = time.monotonic(), [sys.executable, *map(str, commands[name])], logs / f"{name}.log"
+        with log.open("ab") as out:
+            code = subprocess.run(words, cwd=ROOT, env=environment, stdout=out, stderr=out).returncode
+        if code:
+            end = log.read_text(errors="replace").splitlines()[-5:]
+            raise ChildProcessError("\n".join([f"{name} ended with exit code {code}; {log} ends:", *end]))
+        print(f"  {name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for done in as_completed([pool.submit(run, name) for name in commands]):
+                done.result()
+        except ChildProcessError as error:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(str(error))
 
 
 def run_all(folder: Path, patients: int, seed: int, at_once: int) -> None:

@@ -16,7 +16,6 @@ from publishing.state import STATE, State, save
 T = TypeVar("T")
 FIRST, GROWTH = 0.25, 1.5  # of --poll: the first wait, and how waits grow up to --poll
 LAG = (0, 0.25, 0.5, 1, 2)  # times --poll: Kaggle's lists may show what was just made a little later
-ATTEMPTS = 3  # at sending, when the connection broke and Kaggle shows nothing of it
 GRACE = 20  # answers "no such thing" that are taken for "not yet" right after something was made
 
 
@@ -76,25 +75,3 @@ class Job:
         for turn, wait in enumerate(LAG):
             time.sleep(wait * self.options.poll)
             yield turn
-
-    def send(self, what: str, act: Callable[[], str], arrived: Callable[[], T | None]) -> T | str:
-        """Do what must not be done twice: after a failure look, and repeat only what a broken connection lost.
-
-        act: runs the command and returns what it printed. arrived: what Kaggle shows of it, or None.
-        """
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return act()
-            except KaggleError as error:
-                if not error.failure.again:
-                    raise
-                self.say(what, f"{error.failure.what} Looking whether it arrived.")
-                for _ in self.looks():
-                    found = arrived()
-                    if found is not None:
-                        self.say(what, "it arrived.")
-                        return found
-                if attempt == ATTEMPTS:
-                    raise
-                self.say(what, "it did not; sending it again.")
-        raise AssertionError("unreachable: the last attempt returns or raises")

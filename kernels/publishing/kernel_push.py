@@ -78,13 +78,12 @@ def push(job: Job) -> None:
     kernel.expected = (newest["version"] if newest else 0) + 1
     job.save()
     try:
-        answer = job.send("kernel", lambda: send_unchanged(job), lambda: arrived(job))
+        reported = version_in(send_unchanged(job))
     except KaggleError as error:
         if error.failure.name.endswith("source dropped"):  # a version was made, and is not to be taken for this one
             kernel.expected = None
             job.save()
         raise
-    reported = answer if isinstance(answer, int) else version_in(answer)
     kernel.version = reported if reported and reported >= kernel.expected else arrived(job)
     if kernel.version is None:
         raise PublishError(

@@ -72,15 +72,9 @@ def submit(job: Job) -> None:
                 job.save()
                 return
 
-    def send() -> str:
-        refuse_where_it_may_have_arrived(job)
-        return job.kaggle.change(*submit_words(job, version or 0))
-
-    answer = job.send("submission", send, lambda: find(job))
-    if isinstance(answer, str):
-        reported = re.search(r"^Submission ref: (\d+)", answer, re.MULTILINE)
-        answer = int(reported.group(1)) if reported else job.until("the submission is listed", lambda: find(job))
-    submission.ref = answer
+    refuse_where_it_may_have_arrived(job)
+    reported = re.search(r"^Submission ref: (\d+)", job.kaggle.change(*submit_words(job, version or 0)), re.MULTILINE)
+    submission.ref = int(reported[1]) if reported else job.until("the submission is listed", lambda: find(job))
     job.say("submission", f"{submission.ref} of kernel version {version}: {job.state.message}")
     job.save()
 

@@ -127,18 +127,14 @@ def upload(job: Job, slug: str, dataset: DatasetState, remote: Remote | None) ->
     dataset.expected = (remote.version if remote else 0) + 1
     job.save()
     size = sum(path.stat().st_size for path in job.folder(slug).iterdir())
-
-    def arrived() -> Remote | None:
-        found = look(job, slug)
-        return found if found and found.version >= (dataset.expected or 1) else None
-
     refuse_changed(job, slug, dataset)
     words = send_words(job, slug, remote is not None)
     try:
-        job.send(slug, lambda: job.kaggle.change(*words, seconds=CHANGE_SECONDS + size / SLOWEST), arrived)
+        job.kaggle.change(*words, seconds=CHANGE_SECONDS + size / SLOWEST)
     except KaggleError as error:
         # kaggle itself repeats some requests, and the second may be refused because the first arrived.
-        if not arrived():
+        remote = look(job, slug)
+        if not remote or remote.version < dataset.expected:
             if error.failure.name == "upload failed":  # its notes on what had arrived may be what is wrong
                 job.kaggle.forget_uploads()
             raise
