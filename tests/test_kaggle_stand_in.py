@@ -183,7 +183,7 @@ def test_lists_come_in_pages(stage):
 
 @pytest.mark.slow
 def test_a_defect_of_the_stand_in_looks_like_one(stage, monkeypatch):
-    monkeypatch.setattr(stage.server.rules, "dataset_status", lambda body: {}["lost"])
+    monkeypatch.setattr(stage.server.rules, "get_dataset_status", lambda body: {}["lost"])
     code, _, error = stage.kaggle("datasets", "status", "newcomer/hms-demo")
     assert code == 1 and "The stand-in broke: KeyError('lost')" in error
     assert stage.kaggle("datasets", "list")[0] == 1  # what it does not know, it says

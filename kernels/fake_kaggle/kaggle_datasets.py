@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kaggle_state import Refusal, State, chosen, now, page
+from kaggle_state import HOST, Refusal, State, chosen, now, page
 
 
 class Datasets(State):
@@ -16,10 +16,10 @@ class Datasets(State):
 
     # ---- blobs
 
-    def start_upload(self, body: dict[str, Any], host: str) -> dict[str, Any]:
+    def start_blob_upload(self, body: dict[str, Any]) -> dict[str, Any]:
         token = f"blob{self.number()}"
         self.state["blobs"][token] = {"name": Path(body["name"]).name, "size": body.get("contentLength", 0)}
-        return {"token": token, "createUrl": f"{host}/upload/{token}"}
+        return {"token": token, "createUrl": f"{HOST}/upload/{token}"}
 
     def blob_path(self, token: str) -> Path:
         return self.root / "blobs" / token
@@ -84,7 +84,7 @@ class Datasets(State):
     def is_ready(self, version: dict[str, Any]) -> bool:
         return version["polls"] >= self.ready_polls
 
-    def dataset_status(self, body: dict[str, Any]) -> dict[str, Any]:
+    def get_dataset_status(self, body: dict[str, Any]) -> dict[str, Any]:
         version = self.dataset(body)["versions"][-1]
         version["polls"] += 1
         return {"status": "READY" if version["polls"] > self.ready_polls else "BLOBS_RECEIVED"}
@@ -104,13 +104,13 @@ class Datasets(State):
         shown = [{"ref": n, "name": n, "totalBytes": size, "creationDate": now()} for n, size in sizes.items()]
         return {"datasetFiles": shown, "nextPageToken": following}
 
-    def dataset_metadata(self, body: dict[str, Any]) -> dict[str, Any]:
+    def get_dataset_metadata(self, body: dict[str, Any]) -> dict[str, Any]:
         dataset = self.dataset(body)
         facts = {"datasetId": dataset["id"], "datasetSlug": body["datasetSlug"], "ownerUser": body["ownerSlug"]}
         facts |= {"title": dataset["title"], "isPrivate": dataset["private"]}
         return {"info": {**facts, "licenses": [{"name": dataset.get("license", "")}], "keywords": []}}
 
-    def dataset_download(self, body: dict[str, Any]) -> Path:
+    def download_dataset(self, body: dict[str, Any]) -> Path:
         """One file of a version."""
         files = self.chosen_files(body)
         if body.get("fileName") not in files:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from kaggle_faults import Fault
-from kaggle_state import Refusal, sha256
+from kaggle_state import HOST, Refusal, sha256
 
 if TYPE_CHECKING:
     from kaggle_server import StandIn
 
-HOST = "http://localhost"  # where the client believes to be
 KEY = "0123456789abcdef" * 2
 TOKEN = re.compile(r"KGAT_\w+")
 STAMP = "Wed, 01 Jan 2025 00:00:00 GMT"
@@ -79,8 +78,6 @@ class RequestHandler(BaseHTTPRequestHandler):
             if kind.startswith("kill"):
                 os.kill(fault.pid, signal.SIGKILL)
             self.close_connection = True
-        elif isinstance(answer, Path):
-            self.send_file(answer)
         else:
             self.send(entry["status"], answer, headers)
 
@@ -99,26 +96,21 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     # ---- answers
 
-    def send(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+    def send(self, status: int, answer: Any, headers: dict[str, str]) -> None:
+        """A file, or JSON; of the latter {"Location": ...} is a redirection."""
         # A status of the upload protocol has no JSON with a "code" that the client would take for an error.
-        content = b"" if body is None or status == 308 else json.dumps(body).encode()
-        headers = dict(headers or {})
-        if isinstance(body, dict) and "Location" in body:
+        content = b"" if answer is None or status == 308 else json.dumps(answer, default=str).encode()
+        headers = {"Content-Type": "application/json", **headers}
+        if isinstance(answer, Path):
+            content = answer.read_bytes()
+            headers |= {"ETag": f'"{sha256(content)}"', "Last-Modified": STAMP}
+        elif isinstance(answer, dict) and "Location" in answer:
             status, content = 302, b""
-            headers["Location"] = body["Location"]
+            headers["Location"] = answer["Location"]
         if self.kaggle.client_warning:
             headers["X-Kaggle-ApiVersion"] = "99.0.0"
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def send_file(self, path: Path) -> None:
-        content = path.read_bytes()
-        self.send_response(200)
-        headers = {"Content-Length": str(len(content)), "ETag": f'"{sha256(content)}"', "Last-Modified": STAMP}
-        for name, value in headers.items():
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
@@ -133,11 +125,11 @@ class RequestHandler(BaseHTTPRequestHandler):
             return self.kaggle.downloads[rest[0]]
         raise Refusal(404, f"Not found: {self.path_only}")
 
-    def redirect(self, path: Path, body: dict[str, Any]) -> dict[str, str]:
-        """To an address that needs no credentials."""
-        name = sha256(str(path).encode())[:16]
-        self.kaggle.downloads[name] = path
-        return {"Location": f"{HOST}/download/{name}/{Path(body.get('fileName', path.name)).name}"}
+    def redirect(self, path: Path, name: str) -> dict[str, str]:
+        """To an address that needs no credentials and ends with the file's name, which the client takes over."""
+        key = sha256(str(path).encode())[:16]
+        self.kaggle.downloads[key] = path
+        return {"Location": f"{HOST}/download/{key}/{Path(name).name}"}
 
     def authorized(self) -> bool:
         kind, _, secret = self.headers.get("Authorization", "").partition(" ")
@@ -150,28 +142,13 @@ class RequestHandler(BaseHTTPRequestHandler):
         return {"active": known, "username": self.kaggle.owner if known else "", "scope": "", "clientId": ""}
 
     def call(self, method: str, body: dict[str, Any]) -> Any:
-        rules = self.kaggle.rules
-        if method != "IntrospectToken" and not self.authorized():
+        """What the rules' method of this name answers: CreateDataset is create_dataset."""
+        if method == "IntrospectToken":
+            return self.introspect(body)
+        if not self.authorized():
             raise Refusal(401, "Unauthorized: you must authenticate before you can access this content")
-        methods: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "IntrospectToken": self.introspect,
-            "StartBlobUpload": lambda body: rules.start_upload(body, HOST),
-            "CreateDataset": rules.create_dataset,
-            "CreateDatasetVersion": rules.create_dataset_version,
-            "GetDatasetStatus": rules.dataset_status,
-            "GetDataset": rules.get_dataset,
-            "ListDatasetFiles": rules.list_dataset_files,
-            "GetDatasetMetadata": rules.dataset_metadata,
-            "DownloadDataset": lambda body: self.redirect(rules.dataset_download(body), body),
-            "SaveKernel": rules.save_kernel,
-            "GetKernelSessionStatus": rules.kernel_status,
-            "ListKernelSessionOutput": lambda body: rules.kernel_output(body, HOST),
-            "GetKernel": rules.get_kernel,
-            "CreateCodeSubmission": rules.submit,
-            "GetSubmissionLimits": rules.limits,
-            "ListSubmissions": rules.list_submissions,
-            "GetSubmission": rules.get_submission,
-        }
-        if method not in methods:
+        work = getattr(self.kaggle.rules, re.sub(r"(?<!^)(?=[A-Z])", "_", method).lower(), None)
+        if work is None:
             raise Refusal(404, f"The stand-in does not know {method}")
-        return methods[method](body)
+        answer = work(body)
+        return self.redirect(answer, body["fileName"]) if isinstance(answer, Path) else answer

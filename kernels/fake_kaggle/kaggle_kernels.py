@@ -9,7 +9,7 @@ from typing import Any
 from slugify import slugify
 
 from kaggle_datasets import Datasets
-from kaggle_state import Refusal, chosen, page
+from kaggle_state import HOST, Refusal, chosen, page
 
 KEPT = ("language", "kernelType", "enableGpu", "enableTpu", "isPrivate", "machineShape", "sessionTimeoutSeconds")
 Run = Callable[[dict[str, Any], dict[str, Path], bool], dict[str, Any]]
@@ -86,7 +86,7 @@ class Kernels(Datasets):
             version["outcome"] = outcome
             self.save()
 
-    def kernel_status(self, body: dict[str, Any]) -> dict[str, Any]:
+    def get_kernel_session_status(self, body: dict[str, Any]) -> dict[str, Any]:
         version = self.session(body)
         outcome = version.get("outcome")
         if outcome is not None:
@@ -97,11 +97,11 @@ class Kernels(Datasets):
         version["status"] = "COMPLETE" if outcome["ok"] else "ERROR"
         return {"status": version["status"], **({} if outcome["ok"] else {"failureMessage": outcome["message"]})}
 
-    def kernel_output(self, body: dict[str, Any], host: str) -> dict[str, Any]:
+    def list_kernel_session_output(self, body: dict[str, Any]) -> dict[str, Any]:
         version = self.session(body)
         outcome = version.get("outcome") or {"files": {}, "log": ""}
         number = self.kernel(body["userName"], body["kernelSlug"])["versions"].index(version) + 1
-        base = f"{host}/koutput/{body['userName']}/{body['kernelSlug']}/{number}"
+        base = f"{HOST}/koutput/{body['userName']}/{body['kernelSlug']}/{number}"
         names, following = page(sorted(outcome["files"]), body)
         log = json.dumps([{"stream_name": "stdout", "time": 0.1, "data": outcome["log"]}])
         return {

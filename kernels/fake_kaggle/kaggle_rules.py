@@ -42,7 +42,7 @@ class Rules(Kernels):
         if not self.rules_accepted:
             raise Refusal(403, "You must accept this competition's rules before you can continue")
 
-    def limits(self, body: dict[str, Any]) -> dict[str, Any]:
+    def get_submission_limits(self, body: dict[str, Any]) -> dict[str, Any]:
         dates = [one["date"] for one in self.state["submissions"]]
         today = sum(date[:10] == now()[:10] for date in dates)
         left = max(self.submissions_a_day - today, 0)
@@ -55,7 +55,7 @@ class Rules(Kernels):
         except Refusal as refusal:
             raise Refusal(404, f"Notebook not found: {refusal.message}") from refusal
 
-    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
+    def create_code_submission(self, body: dict[str, Any]) -> dict[str, Any]:
         self.check_competition(body["competitionName"])
         kernel, file = f"{body['kernelOwner']}/{body['kernelSlug']}", body.get("fileName")
         version = self.submitted(kernel, body.get("kernelVersion"))
@@ -64,7 +64,7 @@ class Rules(Kernels):
             "Submission not allowed: Notebooks with internet access are not allowed": version["enableInternet"],
             "Submission not allowed: the competition is not a data source": not version["competitions"],
             "Submission not allowed: You have reached your daily submission limit": (
-                self.limits(body)["numAllowedNow"] == 0
+                self.get_submission_limits(body)["numAllowedNow"] == 0
             ),
             f"Output file {file} was not found": file not in version.get("outcome", {"files": {}})["files"],
         }
