@@ -32,14 +32,14 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/.ready
-	$(RUN) kernels/demo.py
+	$(RUN) kernels/demo/run_demo.py
 
 drill: $(VENV)/.ready
 	test -f demo/results.json || $(MAKE) demo
 	$(RUN) kernels/drill.py
 
 experiments-small: $(VENV)/.ready
-	$(RUN) kernels/small_experiments.py
+	$(RUN) kernels/demo/small_experiments.py
 
 test: $(VENV)/.ready
 	$(RUN) -m pytest -n 2

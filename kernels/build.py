@@ -9,15 +9,16 @@ import argparse
 import ast
 import hashlib
 import json
-import os
 import re
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from cells import as_notebook, cell_sources
-from inline import BuildError, Module, Section, check_one_meaning, collect, section
+from building.cells import as_notebook
+from building.inline import BuildError, Module, Section, check_one_meaning, collect, section
+from common.blend import BlendError, load_blend
+from common.files import write_via
 
 ROOT = Path(__file__).resolve().parents[1]
 SLUG = "hms-inference"
@@ -41,16 +42,6 @@ if __name__ == "__main__":
         os._exit(0)"""
 
 
-def read_blend(blend_json: str) -> dict[str, Any]:
-    try:
-        blend = json.loads(blend_json)
-    except json.JSONDecodeError as error:
-        raise BuildError(f"The blend is not JSON ({error}); mend the file given as --blend.") from error
-    if not isinstance(blend, dict) or not isinstance(blend.get("models"), dict):
-        raise BuildError('The blend has no object "models"; write {"models": {}} to weigh all alike.')
-    return blend
-
-
 def wrap(text: str) -> list[str]:
     return textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ")
 
@@ -58,7 +49,7 @@ def wrap(text: str) -> list[str]:
 def compose(root: Path, blend_json: str) -> tuple[list[str], list[Section]]:
     """The kernel's first words, and its sections in order."""
     modules = collect(root)
-    blend = json.dumps(read_blend(blend_json), indent=2)
+    blend = json.dumps(json.loads(blend_json), indent=2)
     embedded = f'BLEND = r"""{blend}"""'  # valid JSON never has three bare quotes in a row
     check_one_meaning([*modules, Module("the kernel's last lines", RUN, ast.parse(f"{embedded}\n{RUN}"))])
     digest = hashlib.sha256("\0".join([f"{m.name}\n{m.source}" for m in modules] + [blend]).encode())
@@ -87,24 +78,9 @@ def build(root: Path, blend_json: str, notebook: bool = False) -> str:
 
 
 def published(root: Path) -> list[str]:
-    """The slugs of the datasets in datasets_meta/."""
-    slugs = []
-    for file in root.glob("datasets_meta/*/dataset-metadata.json"):
-        try:
-            slugs.append(json.loads(file.read_text(encoding="utf-8"))["id"].split("/")[-1])
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
-            raise BuildError(f'{file} has no "id"; write "id": "OWNER/SLUG" into it.') from error
-    return slugs
-
-
-def check_blend(blend_json: str, source: str) -> None:
-    """Refuse here what the kernel would refuse on Kaggle, where finding out costs a push."""
-    from common.blend import BlendError, parse_blend
-
-    try:
-        parse_blend(blend_json, source)
-    except BlendError as error:
-        raise BuildError(f"{error}\nMake one with `python -m train blend`.") from error
+    """The slugs of the datasets in datasets_meta/, but for those of the smoke tests."""
+    folders = sorted(file.parent.name for file in root.glob("datasets_meta/*/dataset-metadata.json"))
+    return [slug for slug in folders if not slug.startswith("hms-smoke-")]
 
 
 def owner_of(file: Path) -> str:
@@ -122,9 +98,8 @@ def slug_of(notebook: bool) -> str:
 
 def metadata(root: Path, blend_json: str, owner: str = "OWNER", notebook: bool = False) -> dict[str, Any]:
     """What `kaggle kernels push` reads, for the Kaggle user `owner`."""
-    names = [f"hms-{model}" for model in read_blend(blend_json)["models"]]
-    if not names:  # all models found count: every published dataset except those of the smoke tests
-        names = [slug for slug in published(root) if not slug.startswith("hms-smoke-")]
+    names = [f"hms-{model}" for model in json.loads(blend_json)["models"]]
+    names = names or published(root)  # a blend without models counts all that it finds
     slug = slug_of(notebook)
     return {
         "id": f"{owner}/{slug}",
@@ -151,29 +126,38 @@ def sections(text: str) -> dict[str, str]:
     return {"head": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
 
-def check(out: Path, code_file: str, kernel: str, meta: str) -> list[str]:
-    """What in OUT is not what the sources give, one sentence each."""
-    files = {code_file: kernel, METADATA: meta}
-    found = {name: (out / name).read_text(encoding="utf-8") for name in files if (out / name).is_file()}
-    stale = [f"{out / name} is missing." for name in files if name not in found]
-    if found.get(code_file, kernel) != kernel:
-        old, new = map(cell_sources if code_file == NOTEBOOK else sections, (found[code_file], kernel))
-        changed = [part for part in {**new, **old} if old.get(part) != new.get(part)]
-        named = [part for part in changed if part != "head"] or ["head"]  # the head's sha256 always changes
-        stale.append(f"{out / code_file} is stale in: {', '.join(named)}.")
-    if found.get(METADATA, meta) != meta:
-        stale.append(f"{out / METADATA} is stale.")
-        if not re.search(r'"enable_internet": *false\b', found[METADATA]):
+def contents(root: Path, blend_file: Path, out: Path, notebook: bool) -> dict[str, str]:
+    """File name -> text of the kernel folder `out` as the sources and the blend give it. Raises BuildError."""
+    try:
+        load_blend(blend_file)  # what the kernel would refuse on Kaggle is refused here
+    except BlendError as error:
+        raise BuildError(f"{error}.") from error
+    blend_json = blend_file.read_text(encoding="utf-8")
+    meta = metadata(root, blend_json, owner_of(out / METADATA), notebook)
+    kernel = build(root, blend_json, notebook)
+    return {NOTEBOOK if notebook else SCRIPT: kernel, METADATA: json.dumps(meta, indent=2) + "\n"}
+
+
+def check(out: Path, files: dict[str, str]) -> list[str]:
+    """What in `out` is not what the sources give, one sentence each."""
+    stale = []
+    for name, text in files.items():
+        if not (out / name).is_file():
+            stale.append(f"{out / name} is missing.")
+            continue
+        found = (out / name).read_text(encoding="utf-8", errors="replace")
+        if found == text:
+            continue
+        if name == SCRIPT:
+            old, new = sections(found), sections(text)
+            changed = [part for part in {**new, **old} if old.get(part) != new.get(part)]
+            named = [part for part in changed if part != "head"] or ["head"]  # the head's sha256 always changes
+            stale.append(f"{out / name} is stale in: {', '.join(named)}.")
+        else:
+            stale.append(f"{out / name} is stale.")
+        if name == METADATA and not re.search(r'"enable_internet": *false\b', found):
             stale[-1] += " And its enable_internet is not false: Kaggle refuses such submissions."
     return stale
-
-
-def write(path: Path, text: str) -> None:
-    """All or nothing: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -195,32 +179,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     options = parse(argv)
-    blend_file = options.blend or root / "infer" / "blend.json"
     out = options.out or root / "kernels" / slug_of(options.notebook)
-    code_file = NOTEBOOK if options.notebook else SCRIPT
     try:
-        if not blend_file.is_file():
-            raise BuildError(f"No blend file {blend_file}; make one with `python -m train blend`.")
-        blend_json = blend_file.read_text(encoding="utf-8")
-        if root == ROOT:  # another tree may have another blend
-            check_blend(blend_json, str(blend_file))
-        kernel = build(root, blend_json, options.notebook)
-        meta = json.dumps(metadata(root, blend_json, owner_of(out / METADATA), options.notebook), indent=2) + "\n"
+        files = contents(root, options.blend or root / "infer" / "blend.json", out, options.notebook)
     except BuildError as error:
         print(f"Kernel not built. {error}", file=sys.stderr)
         return 1
     if options.check:
-        stale = check(out, code_file, kernel, meta)
+        stale = check(out, files)
         if stale:
             again = "python kernels/build.py" + " --notebook" * options.notebook
             print("\n".join([*stale, f"Run: {again}"]), file=sys.stderr)
         return 1 if stale else 0
-    write(out / code_file, kernel)
-    write(out / METADATA, meta)
-    modules = [module.name for module in collect(root)]
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_via(out / name, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+    kernel, modules = next(iter(files.values())), [module.name for module in collect(root)]
     print(f"{len(modules)} modules: {', '.join(modules)}")
-    print(f"{kernel.count(chr(10))} lines, {len(kernel.encode()):,} bytes: {out / code_file}")
-    print(f"metadata: {out / METADATA}")
+    print(
+        f"{kernel.count(chr(10))} lines, {len(kernel.encode()):,} bytes: {', '.join(str(out / name) for name in files)}"
+    )
     return 0
 
 

@@ -6,11 +6,9 @@ report, and every sound row be the clean run's to the last digit.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import time
@@ -19,16 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drilling.broken_datasets import break_datasets
-from drilling.damage import forbidden
-from drilling.faults import CASES, READ_SECONDS, Case, Needs
-from drilling.hidden_test import DrillError, write_hidden_test
-from drilling.judge import Finding, Outcome, count_answered, count_identical, judge_datasets, judge_recording
-
 from common.blend import Blend, BlendError, load_blend
+from common.files import write_via
 from common.inputs.base import needs_eeg, needs_spectrogram
 from common.schema import TEST_TABLE
 from common.weights import WeightsError, find_weights, read_manifest
+from drilling.broken_datasets import break_datasets
+from drilling.damage import forbidden
+from drilling.faults import CASES, READ_SECONDS, Needs
+from drilling.hidden_test import DrillError, write_hidden_test
+from drilling.outcomes import Outcome, count_answered, count_identical, dataset_findings, recording_finding
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
@@ -40,20 +38,12 @@ class KernelFailure(Exception):
     """The kernel did not end well. The message has the end of its log."""
 
 
-def read_blend(competition: Path, blend: Path) -> Blend:
-    """The blend, once all that the drill starts from is there. Raises DrillError."""
+def read_given(competition: Path, blend: Path, datasets: Sequence[Path]) -> tuple[Blend, dict[str, Path], Needs]:
+    """The blend; model -> its folder; model -> whether it needs EEG, spectrogram. Raises DrillError."""
     for path, what in ((competition / TEST_TABLE, "a competition folder"), (blend, "a blend file")):
         if not path.is_file():
             instead = "give --competition, --datasets and --blend, or run `make demo`, which leaves them behind"
             raise DrillError(f"{path} is missing: {what} is needed; {instead}.")
-    try:
-        return load_blend(blend)
-    except BlendError as error:
-        raise DrillError(f"{error}.") from error
-
-
-def read_models(datasets: Sequence[Path]) -> tuple[dict[str, Path], Needs]:
-    """Model -> its folder; model -> whether it needs EEG, spectrogram. Raises DrillError."""
     folders, needs = {}, {}
     try:
         for folder in find_weights(list(datasets)):
@@ -62,9 +52,9 @@ def read_models(datasets: Sequence[Path]) -> tuple[dict[str, Path], Needs]:
                 raise DrillError(f"{folders[experiment.name]} and {folder} hold the same model; give one of them.")
             folders[experiment.name] = folder
             needs[experiment.name] = needs_eeg(experiment.input), needs_spectrogram(experiment.input)
-    except WeightsError as error:
+        return load_blend(blend), folders, needs
+    except (WeightsError, BlendError) as error:
         raise DrillError(f"{error}.") from error
-    return folders, needs
 
 
 def halves(names: Sequence[str], whole: float) -> dict[str, float]:
@@ -98,44 +88,34 @@ def run_sandbox(folder: Path, competition: Path, datasets: Sequence[Path], *opti
     return Outcome(folder)
 
 
-def state_of(folder: Path) -> dict[str, Any]:
-    """What lies in a folder: kind, permissions, size, time and, of what can be read, the bytes. Opens no pipe."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        facts = path.lstat()
-        readable = stat.S_ISREG(facts.st_mode) and os.access(path, os.R_OK)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if readable else None
-        found[str(path)] = facts.st_mode, facts.st_size, facts.st_mtime_ns, digest
-    return found
-
-
-def told(words: str, started: float) -> None:
+def report_progress(words: str, started: float) -> None:
     print(f"drill: {words} ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 def drill(options: argparse.Namespace) -> dict[str, Any]:
-    """Stage, run, judge; the facts that results.json holds."""
+    """Break, run, compare; the facts that results.json holds."""
     started, out = time.monotonic(), options.out
-    blend = read_blend(options.competition, options.blend)
-    models, needs = read_models(options.datasets)
-    clear(out)
+    blend, models, needs = read_given(options.competition, options.blend, options.datasets)
+    for name in (STAGE, "broken", "clean"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / RESULTS).unlink(missing_ok=True)
     stage, broken, clean = out / STAGE, out / "broken", out / "clean"
     sound = write_hidden_test(options.competition, stage / "sound" / "competition", {})
     write_hidden_test(options.competition, stage / "broken" / "competition", CASES)
     datasets, lost, faults = break_datasets(models, stage / "broken")
-    told(f"broken: {len(CASES)} recordings beside {len(sound)} sound ones, {len(faults)} datasets or folds", started)
+    made = f"{len(CASES)} recordings beside {len(sound)} sound ones, {len(faults)} datasets or folds"
+    report_progress(f"broken: {made}", started)
     build_kernel(clean / "kernel", halves(list(models), 1.0), blend)
     build_kernel(broken / "kernel", halves(list(models), 0.5) | halves(lost, 0.5), blend)
     clean_run = run_sandbox(clean, stage / "sound" / "competition", list(models.values()), "--layout", "plain")
-    told("the clean run is done", started)
-    before = state_of(stage / "broken")
+    report_progress("the clean run is done", started)
     run = run_sandbox(broken, stage / "broken" / "competition", datasets, "--layout", "mixed", "--rerun")
-    untouched = state_of(stage / "broken") == before
-    told("the run on what is broken is done", started)
-    cases, skipped = judged_cases(run)
-    findings = [judge_recording(name, case, needs, run, blend.prior) for name, case in cases.items()]
-    findings += judge_datasets(faults, run, clean_run)
-    findings.append(Finding("run", "input that is read-only", "untouched", "", None if untouched else "input changed"))
+    report_progress("the run on what is broken is done", started)
+    skipped = impossible_cases(run)
+    findings = [
+        recording_finding(name, case, needs, run, blend.prior) for name, case in CASES.items() if name not in skipped
+    ]
+    findings += dataset_findings(faults, run, clean_run)
     answered, rows = count_answered(run, stage / "broken" / "competition" / TEST_TABLE)
     identical, different = count_identical(run, clean_run, sound)
     return {
@@ -152,17 +132,11 @@ def drill(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def judged_cases(run: Outcome) -> tuple[dict[str, Case], list[str]]:
-    """The cases, and the names of those that the sandbox could not bring about."""
-    root_reads_all = os.geteuid() == 0 and run.sandbox["isolation"] == "guard"  # a namespace takes that away
-    skipped = [name for name, case in CASES.items() if root_reads_all and forbidden in (case.eeg, case.spectrogram)]
-    return {name: case for name, case in CASES.items() if name not in skipped}, skipped
-
-
-def clear(out: Path) -> None:
-    for name in (STAGE, "broken", "clean"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / RESULTS).unlink(missing_ok=True)
+def impossible_cases(run: Outcome) -> list[str]:
+    """The names of those that the sandbox could not bring about: root in the guard may read every file."""
+    if os.geteuid() != 0 or run.sandbox["isolation"] != "guard":  # a namespace takes that privilege away
+        return []
+    return [name for name, case in CASES.items() if forbidden in (case.eeg, case.spectrogram)]
 
 
 def shortened(text: str, width: int) -> str:
@@ -203,14 +177,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--competition", type=Path, default=DEMO / "competition", metavar="DIR", help="default: demo/competition")
-    add(
-        "--datasets",
-        type=Path,
-        nargs="+",
-        default=[DEMO / "weights"],
-        metavar="DIR",
-        help="weights folders, or a folder of such folders; default: demo/weights",
-    )
+    what = "weights folders, or a folder of such folders; default: demo/weights"
+    add("--datasets", type=Path, nargs="+", default=[DEMO / "weights"], metavar="DIR", help=what)
     add("--blend", type=Path, default=DEMO / "blend.json", metavar="FILE", help="for its prior and views")
     add("--out", type=Path, default=DEMO / "drill", metavar="DIR", help="where the results go; default: demo/drill")
     add("--keep", action="store_true", help=f"leave what was broken in OUT/{STAGE}; beware of its pipes")
@@ -234,9 +202,7 @@ def main(argv: list[str] | None = None) -> int:
         if not options.keep:  # its pipes would hold up whoever searches the folder
             shutil.rmtree(options.out / STAGE, ignore_errors=True)
     print("\n" + "\n".join(as_table(facts)))
-    beside = options.out / f".{RESULTS}"
-    beside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    beside.replace(options.out / RESULTS)
+    write_via(options.out / RESULTS, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
     print(f"drill: {'passed' if facts['ok'] else 'FAILED'} in {facts['seconds']:.0f} s: {options.out / RESULTS}")
     return 0 if facts["ok"] else 1
 

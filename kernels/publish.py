@@ -5,85 +5,60 @@
     python kernels/publish.py history                             CV beside leaderboard
 
 datasets create or version -> ready, at the expected version, as sent -> kernels push -> complete -> output valid
--> competitions submit -> scored -> a row in the ledger. docs/publishing.md tells of every step and refusal.
+-> competitions submit -> scored -> a row in the ledger. docs/publishing.md describes every step and refusal.
 """
 
 import argparse
 import io
-import re
 import shlex
 import signal
 import sys
 from pathlib import Path
 
-from publishing.job import Job, PublishError
-from publishing.kaggle_command import OLDEST, Kaggle, KaggleError
-from publishing.kaggle_failures import BY_NAME, INSTALL
-from publishing.leaks import secret_in_text
-from publishing.ledger import LedgerError, git_commit, read_ledger, refuse_unusable, table
-from publishing.ledger_plot import plot
-from publishing.parcel import Parcel, Refused, default_datasets, pack, stage
-from publishing.publication import (
-    Publication,
-    PublicationError,
-    begin,
-    differences,
-    load,
-    save,
-    sole_publisher,
-    take_up,
-)
-from publishing.pushes import publish_kernel, push_words
-from publishing.submission import publish_submission, refuse_without_allowance, submit_words
-from publishing.uploads import differences as remote_differences
-from publishing.uploads import is_public, look, publish_dataset, send_words
-
 from common.errors import KitError
 from infer.rows import CompetitionError, read_test_table
+from publishing.bundle import Refused, default_datasets, prepare_upload, read_bundle
+from publishing.job import Job, PublishError
+from publishing.kaggle_command import Kaggle, KaggleError, log_in
+from publishing.kernel_push import publish_kernel, push_words
+from publishing.ledger import LedgerError, read_ledger, refuse_unusable, table
+from publishing.secret_scan import secret_in
+from publishing.state import STATE, StateError, begin, choose, load, sole_publisher
+from publishing.submission import count_submissions, publish_submission, submit_words
+from publishing.uploads import differences, is_public, look, publish_dataset, send_words
+from train.provenance import kit_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("datasets", "kernel", "submit")
 LONGEST_MESSAGE = 150  # Kaggle keeps the message whole
-
-
-def log_in(kaggle: Kaggle) -> str:
-    """Who kaggle is logged in as; it must be a version that knows what is needed. Raises KaggleError."""
-    printed = kaggle.read("--version")
-    found = re.search(r"Kaggle CLI (\d+)\.(\d+)\.(\d+)", printed)
-    if not found or tuple(map(int, found.groups())) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise PublishError(f"The kaggle command is {printed.strip()!r}; {oldest} or newer is needed.\n{INSTALL}")
-    user = re.search(r"^- username: (\S+)", kaggle.read("config", "view"), re.MULTILINE)
-    if not user or user.group(1) == "None":
-        raise KaggleError(BY_NAME["credentials"], "kaggle config view", "kaggle is not logged in: it names no user.")
-    return user.group(1)
+ATTEMPTS = 3  # when the connection breaks
 
 
 def look_before(job: Job, parts: tuple[str, ...]) -> None:
     """What only Kaggle knows and would stand in the way later. Raises Refused, PublishError and KaggleError."""
-    if "datasets" in parts and not job.public:
-        waiting = [slug for slug, facts in job.publication.datasets.items() if facts.version is None]
+    if "datasets" in parts and not job.options.public:
+        waiting = [slug for slug, dataset in job.state.datasets.items() if dataset.version is None]
         seen = [slug for slug in waiting if look(job, slug) and is_public(job, slug)]
         if seen:
             raise Refused([f"{slug} is public on Kaggle: make it private there, or give --public." for slug in seen])
-    if "submit" in parts and not job.publication.submission.asked:
-        refuse_without_allowance(job)
+    if "submit" in parts and not job.state.submission.asked:
+        count_submissions(job)
 
 
 def show_plan(job: Job, parts: tuple[str, ...]) -> None:
     """The commands that would be run. Asks Kaggle, changes nothing."""
     plan: list[list[str | Path]] = []
     if "datasets" in parts:
-        for dataset in job.parcel.datasets:
+        for dataset in job.bundle.datasets:
             remote = look(job, dataset.slug)
-            if remote and remote.status == "ready" and not remote_differences(job, dataset.slug, dataset.folder):
+            if remote and remote.status == "ready" and not differences(job, dataset.slug, dataset.folder):
                 job.say(dataset.slug, f"Kaggle holds these bytes as version {remote.version}: nothing to upload")
             else:
                 plan.append(send_words(job, dataset.slug, remote is not None))
     if "kernel" in parts:
         plan += [push_words(job), ["kernels", "status", job.kernel], ["kernels", "output", job.kernel]]
     if "submit" in parts:
-        plan += [[*submit_words(job, "VERSION")], ["competitions", "submissions", job.publication.competition]]
+        plan += [[*submit_words(job, "VERSION")], ["competitions", "submissions", job.state.competition]]
     print("It would run, and nothing was sent:")
     for words in plan:
         print(f"$ kaggle {shlex.join(map(str, words))}")
@@ -92,68 +67,54 @@ def show_plan(job: Job, parts: tuple[str, ...]) -> None:
 def run_parts(job: Job, parts: tuple[str, ...]) -> None:
     """Raises PublishError and KaggleError."""
     if "datasets" in parts or "kernel" in parts:
-        for slug in job.publication.datasets:
+        for slug in job.state.datasets:
             publish_dataset(job, slug, may_upload="datasets" in parts)
     if "kernel" in parts:
         publish_kernel(job)
     if "submit" in parts:
-        if not job.publication.kernel.complete:
+        if not job.state.kernel.complete:
             raise PublishError("No kernel version of this publication has run yet: --only kernel first.")
         publish_submission(job)
-    if not job.publication.finished:
-        job.publication.parked = not job.publication.submission.asked
+    if not job.state.finished:
+        job.state.parked = not job.state.submission.asked
         job.save()
-        print(f"Done as far as --only {parts[0]} goes: {job.publication.reached()}.")
-
-
-def make_job(options: argparse.Namespace, kaggle: Kaggle, parcel: Parcel, publication: Publication) -> Job:
-    upload = options.out / "upload"
-    slugs = [*(dataset.slug for dataset in parcel.datasets), parcel.kernel.slug]
-    return Job(
-        kaggle=kaggle,
-        parcel=parcel,
-        publication=publication,
-        state=options.out / "publication.json",
-        places={slug: upload / slug for slug in slugs},
-        published=options.out / "published",
-        competition=options.competition,
-        ledger=options.ledger or options.out / "ledger.csv",
-        poll=options.poll,
-        minutes=options.wait_minutes,
-        public=options.public,
-        resend=options.resend,
-    )
+        print(f"Done as far as --only {parts[0]} goes: {job.state.reached()}.")
 
 
 def publish(options: argparse.Namespace, lock: int | None) -> None:
-    """Raises KitError: Refused and PublicationError before anything is sent, others later."""
+    """Raises KitError: Refused and StateError before anything is sent, others later."""
     parts = (options.only,) if options.only else PARTS
     scratch = None if options.dry_run else options.out / "kaggle"
     kaggle = Kaggle(pause=min(2.0, options.poll), lock=lock, scratch=scratch)
-    read_test_table(options.competition)  # what the output is held against, found out now
-    owner = log_in(kaggle)
+    read_test_table(options.competition)  # what the output is compared with, found out now
+    user = log_in(kaggle)
     datasets = options.datasets or default_datasets(options.blend, ROOT / "weights")
-    parcel = pack(options.kernel, datasets, options.blend, options.sandbox, owner, options.public, options.max_gb)
-    fresh = begin(parcel, owner, options.message, git_commit(ROOT))
-    state = options.out / "publication.json"
-    old = None if options.restart else load(state)
-    publication = take_up(old, fresh, differences(old, parcel, owner) if old else [], options.resume)
-    if publication.finished:
-        print(f"Nothing to go on with: {publication.message!r} is published and in the ledger.")
+    bundle = read_bundle(options.kernel, datasets, options.blend, options.sandbox, user)
+    fresh = begin(bundle, user, options.message, kit_commit() or "")
+    state = choose(None if options.restart else load(options.out / STATE), fresh, options.resume)
+    if state.finished:
+        print(f"Nothing to go on with: {state.message!r} is published and in the ledger.")
         return
-    if options.message and not publication.submission.asked:
-        publication.message = fresh.message
-    job = make_job(options, kaggle, parcel, publication)
+    if options.message and not state.submission.asked:
+        state.message = fresh.message
     try:
-        refuse_unusable(job.ledger)
+        refuse_unusable(options.ledger)
     except LedgerError as error:
         raise Refused([str(error)]) from error
+    job = Job(kaggle, bundle, state, options)
     look_before(job, parts)
     if options.dry_run:
         show_plan(job, parts)
         return
-    stage(parcel, owner, options.out / "upload")
-    save(state, publication)
+    prepare_upload(bundle, user, options.out / "upload")
+    job.save()
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return run_parts(job, parts)
+        except KaggleError as error:  # every step looks first whether what it sends arrived
+            if not error.failure.again:
+                raise
+            print(f"{error.failure.what} Going on from where it broke.")
     run_parts(job, parts)
 
 
@@ -174,12 +135,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with a publication that was ended")
     add("--restart", action="store_true", help="leave an unfinished publication as it is and begin another")
     add("--resend", action="store_true", help="with --resume: you looked, and the submission is not on Kaggle")
-    add("--public", action="store_true", help="new datasets become public; public ones and kernels are allowed")
+    add("--public", action="store_true", help="new datasets become public; public ones are allowed")
     add("--message", metavar="TEXT", help="of the submission; a unique mark is added")
-    add("--max-gb", type=float, default=20.0, help="refuse larger weights (default: 20)")
     add("--wait-minutes", type=float, default=720.0, metavar="N", help="longest wait for one thing (default: 720)")
     add("--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks at Kaggle (default: 30)")
     options = parser.parse_args(argv)
+    options.ledger = options.ledger or options.out / "ledger.csv"
     if options.resume and options.restart:
         parser.error("--resume goes on, --restart begins anew: give one of them")
     if options.resend and not options.resume:
@@ -187,14 +148,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     message = options.message or ""
     if len(message) > LONGEST_MESSAGE or not message.isprintable() or message.startswith("-"):
         parser.error(f"--message must be one line of at most {LONGEST_MESSAGE} characters that does not begin with -")
-    if found := secret_in_text(message):
+    if found := secret_in(message.encode("utf-8", "surrogatepass")):
         parser.error(f"--message is public on Kaggle, and holds {found}")
-    if not all(0 < number < float("inf") for number in (options.max_gb, options.wait_minutes, options.poll)):
-        parser.error("--max-gb, --wait-minutes and --poll must be above 0 and finite")
+    if not all(0 < number < float("inf") for number in (options.wait_minutes, options.poll)):
+        parser.error("--wait-minutes and --poll must be above 0 and finite")
     return options
 
 
 def history(argv: list[str]) -> int:
+    from publishing.ledger_plot import plot  # matplotlib takes its time
+
     parser = argparse.ArgumentParser(prog="python kernels/publish.py history", description="CV beside leaderboard.")
     parser.add_argument("--ledger", type=Path, default=ROOT / "runs" / "ledger.csv", metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="default: beside the ledger, as .png")
@@ -213,7 +176,7 @@ def history(argv: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):  # whatever a file or a message is called, it can be told
+    for stream in (sys.stdout, sys.stderr):  # whatever a file or a message is called, it can be printed
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     for stop in (signal.SIGTERM, signal.SIGHUP):  # end as with Ctrl-C
@@ -228,12 +191,10 @@ def main(argv: list[str] | None = None) -> int:
             with sole_publisher(options.out) as lock:
                 publish(options, lock)
     except KeyboardInterrupt:
-        again = [word for word in argv if word not in ("--resume", "--restart")]
-        print(
-            f"\nInterrupted. Go on with: python kernels/publish.py {shlex.join([*again, '--resume'])}", file=sys.stderr
-        )
+        again = shlex.join([*(word for word in argv if word not in ("--resume", "--restart")), "--resume"])
+        print(f"\nInterrupted. Go on with: python kernels/publish.py {again}", file=sys.stderr)
         return 130
-    except (Refused, PublicationError, CompetitionError) as error:
+    except (Refused, StateError, CompetitionError) as error:
         print(f"Not published. {error}", file=sys.stderr)
         return 2
     except (KitError, OSError) as error:

@@ -1,33 +1,31 @@
 """Runs a kernel folder on this machine as Kaggle would, before anything is pushed.
 
-Same mounts, read-only; no network; nothing of the project, installed or not; a time limit. The isolation is
-that of namespace.py where the machine allows it, else that of guard.py, which holds less.
+Same mounts, read-only; no network; nothing of the project, installed or not; a time limit. The isolation is that of
+sandboxing/namespace.py where the machine allows it, else that of sandboxing/guard.py, which is weaker.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mounts import LAYOUTS, MIXED, SandboxError, fingerprints, make_plan, plan_mounts, read_kernel
-from namespace import NOT_ALLOWED
-
-from common.files import sha256_of
+from common.files import sha256_of, write_via
+from sandboxing.mounts import LAYOUTS, MIXED, SandboxError, fingerprints, make_plan, plan_mounts, read_kernel
+from sandboxing.namespace import NOT_ALLOWED
 
 HERE = Path(__file__).resolve().parent
 # What a kernel's libraries need from outside to find the GPU and to respect a limit on threads.
-PASSED_ON = (
-    *("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"),
-)
+PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+PASSED_ON += ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Outcome:
 
 
 def helper(isolation: str, plan_file: Path, script: str) -> list[str]:
-    return [sys.executable, "-I", "-B", "-u", str(HERE / f"{isolation}.py"), str(plan_file), script]
+    return [sys.executable, "-I", "-B", "-u", str(HERE / "sandboxing" / f"{isolation}.py"), str(plan_file), script]
 
 
 def environment(isolation: str, stage: Path, rerun: bool) -> dict[str, str]:
@@ -116,23 +114,19 @@ def run(command: list[str], variables: dict[str, str], log_file: Path, limit: fl
     return Outcome(process.returncode, timed_out, round(seconds, 2), round(usage.ru_maxrss / 1024, 1))
 
 
-def replace(path: Path, content: bytes) -> None:
-    """All or nothing: a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+def is_own_file(path: Path) -> bool:
+    """Not a link, which could lead to a file outside the sandbox."""
+    return path.is_file() and not path.is_symlink()
 
 
 def make_report(outcome: Outcome, working: Path, out: Path) -> dict[str, Any]:
-    """What became of the run; takes submission.csv over into OUT."""
+    """The facts of the run; copies submission.csv into OUT."""
     submission, own_report = working / "submission.csv", working / "report.json"
-    rows = None
-    if submission.is_file() and not submission.is_symlink():
-        content = submission.read_bytes()
-        replace(out / submission.name, content)
-        rows = max(len(content.splitlines()) - 1, 0)
-    kernel = None
-    if own_report.is_file() and not own_report.is_symlink():
+    rows, kernel = None, None
+    if is_own_file(submission):
+        shutil.copyfile(submission, out / submission.name)
+        rows = max(len(submission.read_bytes().splitlines()) - 1, 0)
+    if is_own_file(own_report):
         try:
             kernel = json.loads(own_report.read_bytes())
         except ValueError as error:
@@ -141,10 +135,7 @@ def make_report(outcome: Outcome, working: Path, out: Path) -> dict[str, Any]:
     files = [path for path in working.rglob("*") if path.is_symlink() or not path.is_dir()]
     return {
         "ok": outcome.exit_code == 0 and not outcome.timed_out and rows is not None and failure is None,
-        "exit_code": outcome.exit_code,
-        "timed_out": outcome.timed_out,
-        "seconds": outcome.seconds,
-        "peak_memory_mb": outcome.peak_memory_mb,
+        **asdict(outcome),
         "submission_rows": rows,
         "outputs": sorted(str(path.relative_to(working)) for path in files),
         "kernel": kernel,
@@ -173,7 +164,7 @@ def sandbox(options: argparse.Namespace) -> dict[str, Any]:
         outcome = run(command, variables, log_file, options.hours * 3600, options.quiet)
         report = make_report(outcome, stage / "kaggle" / "working", options.out)
     report |= {"isolation": isolation, "layout": options.layout, **runs}
-    replace(options.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_via(options.out / "report.json", lambda path: path.write_text(json.dumps(report, indent=2) + "\n"))
     return report
 
 
@@ -192,58 +183,31 @@ def summary(report: dict[str, Any], out: Path) -> str:
     return f"sandbox: FAILED: the kernel {reason} after {spent}; see {out / 'log.txt'}"
 
 
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
-    return value
-
-
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python kernels/sandbox.py",
         description="Run a kernel as Kaggle would: same mounts, no network, no project files, a time limit.\n"
         "Leaves submission.csv, report.json and log.txt in --out. Exit code 0: the kernel ended well,\n"
-        "in time, with a submission.csv, and its report tells of no failure; 1: it did not; 2: it was not run.",
+        "in time, with a submission.csv, and no failure in its report; 1: it did not; 2: it was not run.",
         epilog="example:\n  python kernels/sandbox.py kernels/hms-inference --out demo/sandbox \\\n"
         "      --competition demo/competition --datasets demo/weights/hms-smoke-wave-bipolar",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("kernel_dir", type=Path, help="folder with kernel-metadata.json and its code_file")
-    add(
-        "--competition",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="competition folder; truth/ is not mounted",
-    )
-    add(
-        "--datasets",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="DIR",
-        help="datasets to mount",
-    )
+    add("--competition", type=Path, required=True, metavar="DIR", help="competition folder; truth/ is not mounted")
+    add("--datasets", type=Path, nargs="+", action="extend", default=[], metavar="DIR", help="datasets to mount")
     add("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    add("--hours", type=positive, default=9.0, help="time limit, may be a fraction (default: 9)")
-    add(
-        "--layout",
-        choices=[*sorted(LAYOUTS), MIXED],
-        default="nested",
-        help="where Kaggle mounts things: both of its ways, or by turns (default: nested)",
-    )
-    add(
-        "--isolation",
-        choices=("auto", "namespace", "guard"),
-        default="auto",
-        help="default: the best allowed",
-    )
+    add("--hours", type=float, default=9.0, help="time limit, may be a fraction (default: 9)")
+    where = "where Kaggle mounts things: both of its ways, or by turns (default: nested)"
+    add("--layout", choices=[*sorted(LAYOUTS), MIXED], default="nested", help=where)
+    add("--isolation", choices=("auto", "namespace", "guard"), default="auto", help="default: the best allowed")
     add("--rerun", action="store_true", help="as the hidden re-run: sets KAGGLE_IS_COMPETITION_RERUN")
     add("--quiet", action="store_true", help="do not show the kernel's output while it runs")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if not 0 < options.hours < float("inf"):
+        parser.error("--hours must be above 0 and finite")
+    return options
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import polars as pl
-from kaggle_stand_in import COMPETITION, StandIn
 
 from common.schema import SUBMISSION_COLUMNS, VOTES
+from kaggle_server import COMPETITION, StandIn
 
 KAGGLE = Path(sys.executable).with_name("kaggle")
 AT_ONCE = {"ready_polls": 0, "run_polls": 0, "score_polls": 0}
@@ -40,12 +40,9 @@ class Stage:
         for name in ("test.csv", "test_eegs/1.parquet", "truth/solution.csv"):
             (self.competition / name).parent.mkdir(parents=True, exist_ok=True)
             (self.competition / name).write_text(name)
-        self.server = self.another_server(lambda *_: self.outcome)
-
-    def another_server(self, runner, **polls):
-        """On the same root: one that goes on where the last ended."""
-        places = (self.folder / "kaggle", self.competition, self.solution)
-        return StandIn(*places, runner=runner, **AT_ONCE | polls)
+        self.server = StandIn(
+            folder / "kaggle", self.competition, self.solution, runner=lambda *_: self.outcome, **AT_ONCE
+        )
 
     def write_kernel(self, **changes):
         meta = {
@@ -67,7 +64,6 @@ class Stage:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=120,
             check=False,
         )
         return done.returncode, done.stdout, done.stderr

@@ -6,17 +6,18 @@ The weights are a few bytes and the kernel's runs are canned, so that a publicat
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from kaggle_stand_in import KEY, StandIn
-
+import build
+from common.files import sha256_of
 from common.schema import SUBMISSION_COLUMNS, VOTES
+from kaggle_server import KEY, Fault, StandIn
 
 PROJECT = Path(__file__).resolve().parents[1]
 KERNELS = PROJECT / "kernels"
-sys.path.insert(0, str(KERNELS))  # a folder, not a package
 OWNER, SLUG, EEGS = "newcomer", "hms-tiny", (11, 12, 13)
 ANSWER = f"{','.join(SUBMISSION_COLUMNS)}\n" + "".join(f"{eeg},{','.join(['0.1'] * 5)},0.5\n" for eeg in EEGS)
 
@@ -66,15 +67,11 @@ class Stage:
         path.write_text(json.dumps({k: v for k, v in {**metadata, **changes}.items() if v is not None}))
 
     def build(self):
-        words = [KERNELS / "build.py", "--blend", self.blend, "--out", self.kernel]
-        done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert build.main(["--blend", str(self.blend), "--out", str(self.kernel)]) == 0
 
     def pass_sandbox(self):
         """What kernels/sandbox.py reports of a good run."""
-        from fingerprint import fingerprint
-
-        from common.files import sha256_of
+        from sandboxing.fingerprint import fingerprint
 
         kernel = {"dropped": [], "warnings": [], "failure": None}
         datasets = {SLUG: fingerprint(self.weights)}
@@ -105,9 +102,7 @@ class Stage:
         return [sys.executable, *map(str, [*words, "--poll", "0.05", *options])]
 
     def publish(self, server, *options, env=None):
-        return subprocess.run(
-            self.words(*options), env=env or server.environment(), capture_output=True, text=True, timeout=120
-        )
+        return subprocess.run(self.words(*options), env=env or server.environment(), capture_output=True, text=True)
 
     def state(self):
         return json.loads((self.out / "publication.json").read_text())
@@ -126,13 +121,41 @@ def publish(stage, server, part, *faults, options=()):
     return done.returncode, " ".join(output.replace("|", " ").split())
 
 
-def parked(stage, folder, part):
-    """A copy in which this part is done as well."""
-    stage = stage.copy(folder)
-    with stage.kaggle() as server:
-        done = stage.publish(server, "--only", part)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return stage
+PREPARED = {}
+
+
+def prepared(factory, part=None):
+    """A stage in which this part is done, made once for all tests; they copy it. factory: pytest's tmp_path_factory."""
+    if part not in PREPARED:
+        folder = factory.mktemp("stage") / "stage"
+        if part is None:
+            PREPARED[part] = Stage(folder).prepare()
+        else:
+            stage = prepared(factory, {"datasets": None, "kernel": "datasets"}[part]).copy(folder)
+            with stage.kaggle() as server:
+                done = stage.publish(server, "--only", part)
+            assert done.returncode == 0, done.stdout + done.stderr
+            PREPARED[part] = stage
+    return PREPARED[part]
+
+
+ALONE, BOTH = 1, -1  # the publisher is killed, its kaggle command lives on; or both, as when a machine goes down
+
+
+def killed(stage, server, match, kind, whom):
+    """A run that is killed at its first request of this kind: "kill", before Kaggle does anything, or "kill-after"."""
+    process = subprocess.Popen(
+        stage.words("--resume"),
+        env=server.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    server.faults = [Fault(match, kind, pid=whom * process.pid)]
+    output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, f"not killed at {match}:\n{output}"
+    server.faults = []
 
 
 def assert_published_once(stage, server, versions=1):

@@ -52,7 +52,7 @@ class Stage:
         (self.kernel / "kernel.py").write_text(HEAD + source)
         command = [str(python), str(sandbox), str(self.kernel), "--competition", str(self.competition)]
         command += ["--datasets", *map(str, datasets or [self.dataset]), "--out", str(self.out), *options]
-        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, env=env)
 
     def report(self):
         return json.loads((self.out / "report.json").read_text())

@@ -17,7 +17,7 @@ from infer.submit import submit
 from infer.validate import validate
 
 sys.path.insert(0, str(PROJECT / "kernels"))  # it is a folder, not a package
-damage, faults, judge = (importlib.import_module(f"drilling.{name}") for name in ("damage", "faults", "judge"))
+damage, faults, outcomes = (importlib.import_module(f"drilling.{name}") for name in ("damage", "faults", "outcomes"))
 hidden_test = importlib.import_module("drilling.hidden_test")
 BASE, CASES, ID = hidden_test.BASE, faults.CASES, hidden_test.ID
 NEEDS = {"tiny-image": (False, True), "tiny-wave": (True, False)}
@@ -71,7 +71,7 @@ def test_the_fault_is_named(outcome, fault):
     if os.geteuid() == 0 and damage.forbidden in (case.eeg, case.spectrogram):
         pytest.skip("root may read every file; the drill's sandbox takes that away")
     must = faults.expected(case, NEEDS)
-    assert judge.same_said(must, said), (must, said)
+    assert outcomes.same_report(must, said), (must, said)
     if fault == "both broken":  # two long reasons of polars in one line
         assert said["fallbacks"][0][1].count("not a readable parquet file") == 2
 
@@ -79,10 +79,10 @@ def test_the_fault_is_named(outcome, fault):
 def test_what_must_be_said_is_told_apart():
     """Else the comparison above could not fail."""
     must = {"repaired": [("EEG: one (...)",)], "fallbacks": []}
-    assert judge.same_said(must, {"repaired": [("EEG: one (any\nthing)",)], "fallbacks": []})
+    assert outcomes.same_report(must, {"repaired": [("EEG: one (any\nthing)",)], "fallbacks": []})
     for said in ([], [("EEG: one",)], [("EEG: one (x) ",)], [("EEG: one (x)",)] * 2, [("EEG: one (x)", "more")]):
-        assert not judge.same_said(must, {"repaired": said, "fallbacks": []})
-    assert not judge.same_said(must, {"repaired": [("EEG: one ()",)], "fallbacks": [("prior", "x")]})
+        assert not outcomes.same_report(must, {"repaired": said, "fallbacks": []})
+    assert not outcomes.same_report(must, {"repaired": [("EEG: one ()",)], "fallbacks": [("prior", "x")]})
 
 
 @pytest.mark.parametrize("fault", [name for name, case in CASES.items() if case.same])

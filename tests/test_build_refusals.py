@@ -1,7 +1,10 @@
 """What cannot be inlined faithfully is refused: one sentence with the module, the line and the way out."""
 
 import pytest
-from test_build import BLEND, ENTRY, TREE, BuildError, build, plant
+from test_build import BLEND, ENTRY, TREE, plant
+
+from build import build
+from building.inline import BuildError
 
 REFUSALS = {
     "circle": (
@@ -10,17 +13,15 @@ REFUSALS = {
         r"^common\.a -> common\.b -> common\.a: a circle",
     ),
     "import of a module": ({}, "import common.schema", r"write `from common\.schema import NAME`"),
-    "from-import of a module": ({}, "from common import schema", r"write `from common\.schema import NAME`"),
+    "from-import of a module": ({}, "from common import schema", r"common does not define schema"),
     "alias": ({}, "from common.schema import ELECTRODES as E", r"imports ELECTRODES as E; use ELECTRODES"),
     "star": ({}, "from common.schema import *", r"takes everything from common\.schema"),
-    "star from outside": ({}, "from math import *", r"takes everything from math"),
-    "relative": ({}, "from .schema import ELECTRODES", r"a relative import"),
+    "relative": ({}, "from .schema import ELECTRODES", r"a relative, __future__ or __main__ import"),
     "in a function": (
         {},
         "def f():\n    from common.schema import ELECTRODES",
         r"line 2: .*inside a function",
     ),
-    "under if": ({}, "if 1:\n    from common.schema import ELECTRODES", r"line 2: .*or block"),
     "under try": ({}, "try:\n    from common.schema import ELECTRODES\nfinally:\n    pass", r"or block"),
     "unknown name": ({}, "from common.schema import LEADS", r"common\.schema does not define LEADS"),
     "second hand": (
@@ -36,17 +37,11 @@ REFUSALS = {
     "missing module": (
         {},
         "from common.gone import x",
-        r"infer\.kernel, line 1: imports common\.gone, which has no",
+        r"common\.gone: no file common/gone\.py",
     ),
-    "future": ({}, "from __future__ import annotations", r"a __future__ import"),
+    "future": ({}, "from __future__ import annotations", r"a relative, __future__"),
     "main block": ({}, "if __name__ == '__main__':\n    pass", r"uses __name__"),
     "file": ({}, "HERE = __file__", r"uses __file__"),
-    "main module": (
-        {"infer/__main__.py": "X = 1"},
-        "from infer.__main__ import X",
-        r"imports infer\.__main__",
-    ),
-    "import main": ({}, "import __main__", r"imports __main__"),
     "two definitions": (
         {"common/a.py": "def same(): ...\nA = 1\n"},
         "from common.a import A\n\n\nclass same:\n    pass",

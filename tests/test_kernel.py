@@ -51,8 +51,12 @@ def timeless(report):
     return {key: value for key, value in report.items() if key not in ("seconds", "memory_mb")}
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("layout", "isolation"), [("plain", "namespace"), ("nested", "guard"), ("nested", "namespace")]
+    ("layout", "isolation"),
+    [("nested", "auto"), pytest.param("plain", "namespace", marks=SLOW), pytest.param("nested", "guard", marks=SLOW)],
 )
 def test_the_kernel_writes_the_bytes_of_the_command(road, kernel, submitted, tmp_path, layout, isolation):
     if isolation == "namespace":
@@ -63,7 +67,7 @@ def test_the_kernel_writes_the_bytes_of_the_command(road, kernel, submitted, tmp
     assert (tmp_path / "submission.csv").read_bytes() == (submitted / "submission.csv").read_bytes()
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ok"] is True and report["peak_memory_mb"] > 100
-    assert (report["layout"], report["isolation"], report["submission_rows"]) == (layout, isolation, 9)
+    assert (report["layout"], report["submission_rows"]) == (layout, 9) and isolation in ("auto", report["isolation"])
     assert report["outputs"] == ["report.json", "submission.csv"]
     assert timeless(report["kernel"]) == timeless(json.loads((submitted / "report.json").read_text()))
     assert set(report["kernel"]["models"]) == set(EXPERIMENTS)
@@ -96,7 +100,7 @@ def validation(road, tmp_path_factory):
     return rows["label_id"][numbers].to_list(), folder
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", ["tiny-image", pytest.param("tiny-wave", marks=SLOW)])
 def test_the_kernel_on_a_validation_fold_is_the_out_of_fold_file(road, validation, tmp_path, name):
     """Training and inference agree on predictions, not only on inputs."""
     label_ids, competition = validation
@@ -126,6 +130,7 @@ def damaged(weights):
     return sorted(weights.iterdir())
 
 
+@pytest.mark.slow
 def test_a_damaged_fold_stops_the_public_run(road, kernel, damaged, tmp_path):
     done = sandbox(kernel, road.competition, damaged, tmp_path / "out")
     assert done.returncode == 1 and "FAILED: the kernel ended with exit code 1" in done.stdout
@@ -134,6 +139,7 @@ def test_a_damaged_fold_stops_the_public_run(road, kernel, damaged, tmp_path):
     assert not (tmp_path / "out" / "submission.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_fold_is_left_out_of_the_hidden_run(road, kernel, damaged, submitted, tmp_path):
     done = sandbox(kernel, road.competition, damaged, tmp_path / "out", "--rerun")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -145,6 +151,7 @@ def test_a_damaged_fold_is_left_out_of_the_hidden_run(road, kernel, damaged, sub
     assert (tmp_path / "out" / "submission.csv").read_bytes() != (submitted / "submission.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_kernel_on_real_eeg_without_spectrograms(road, kernel, tmp_path):
     if not (IIIC / "test_eegs").is_dir():
         pytest.skip("no ../shared/data/iiic beside the project: real EEG is not part of it")
@@ -163,9 +170,3 @@ def test_the_committed_kernel_is_up_to_date_and_stands_alone():
     assert done.returncode == 0, done.stderr
     text = (PROJECT / "kernels" / "hms-inference" / "kernel.py").read_text()
     assert "def run_kernel" in text and not re.search(r"(?m)^\s*(from|import) (common|infer|train)\b", text)
-
-
-def test_an_older_kernel_is_stale(road, kernel):
-    """The kernel of another blend is not what the sources build: --check can fail."""
-    done = command("kernels/build.py", "--check", "--out", kernel)
-    assert done.returncode == 1 and "stale in: blend" in done.stderr

@@ -1,16 +1,13 @@
 """The ledger: appended whole or not at all, never changed, and shown as it is."""
 
 import dataclasses
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
-from publish_stage import KERNELS
 
-sys.path.insert(0, str(KERNELS))  # a folder, not a package
-from publishing.ledger import COLUMNS, LedgerError, Row, append, correlations, git_commit, read_ledger, table
+import publish
+from publishing.ledger import COLUMNS, LedgerError, Row, append, correlations, read_ledger, table
 from publishing.ledger_plot import plot
 
 
@@ -49,16 +46,15 @@ def test_a_link_to_a_ledger_stays_one(tmp_path):
     assert (tmp_path / "ledger.csv").is_symlink() and read_ledger(tmp_path / "shared.csv") == ROWS[:2]
 
 
-def test_a_plot_does_not_replace_its_ledger(tmp_path):
+def test_history(tmp_path, capsys):
     path = tmp_path / "ledger.csv"
+    assert publish.main(["history", "--ledger", str(path)]) == 0
+    assert "has no publications yet" in capsys.readouterr().out
     append(path, ROWS[0])
     before = path.read_bytes()
-    done = subprocess.run(
-        [sys.executable, KERNELS / "publish.py", "history", "--ledger", path, "--plot", path],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and "--plot is the ledger itself" in done.stderr and path.read_bytes() == before
+    with pytest.raises(SystemExit, match="2"):
+        publish.main(["history", "--ledger", str(path), "--plot", str(path)])
+    assert "--plot is the ledger itself" in capsys.readouterr().err and path.read_bytes() == before
 
 
 def test_a_reason_of_several_lines_stays_one_row(tmp_path):
@@ -110,25 +106,3 @@ def test_the_plot_shows_what_has_both(tmp_path):
     assert image.shape[:2] == (720, 960) and image.std() > 0.05
     assert plot(ROWS[2:4], tmp_path / "b.png") is False and not (tmp_path / "b.png").exists()
     assert plot([ROWS[0]] * 3, tmp_path / "c.png") is True  # one place, three labels
-
-
-def test_the_commit_says_whether_files_differ(tmp_path):
-    def git(*words):
-        identity = ("-c", "user.name=x", "-c", "user.email=x@x")
-        return subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
-
-    assert git_commit(tmp_path) == ""
-    git("init")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-m", "x")
-    head = git("rev-parse", "HEAD").stdout.strip()
-    assert git_commit(tmp_path) == head
-    (tmp_path / "a").write_text("2")
-    assert git_commit(tmp_path) == f"{head}+changes"
-
-
-def test_history_of_nothing(tmp_path):
-    words = [sys.executable, KERNELS / "publish.py", "history", "--ledger", tmp_path / "none.csv"]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0 and "has no publications yet" in done.stdout

@@ -10,7 +10,11 @@ import nbclient
 import nbformat
 import pytest
 from conftest import command
-from test_build import BLEND, TREE, BuildError, build, builder, plant
+from test_build import BLEND, TREE, plant
+
+import build as builder
+from build import build
+from building.inline import BuildError
 
 
 @pytest.fixture
@@ -94,9 +98,7 @@ def test_main_writes_and_check_holds(tree, capsys):
     capsys.readouterr()
     assert builder.main(["--notebook", "--check"], tree) == 1
     said = capsys.readouterr().err
-    assert "is stale in: common.schema" in said and said.endswith("Run: python kernels/build.py --notebook\n")
-    (out / "hms-inference.ipynb").write_text("{}")
-    assert builder.main(["--notebook", "--check"], tree) == 1
+    assert "hms-inference.ipynb is stale." in said and said.endswith("Run: python kernels/build.py --notebook\n")
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +111,7 @@ def built(road, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def kaggle(road, tmp_path):
-    """Kaggle's folders in the nested layout: their root, and an environment that names it."""
-    root = tmp_path / "kaggle"
-    places = {"competitions/hms-harmful-brain-activity-classification": road.competition}
-    places |= {f"datasets/someone/{dataset.name}": dataset for dataset in road.datasets}
-    for place, folder in places.items():
-        (root / "input" / place).parent.mkdir(parents=True, exist_ok=True)
-        (root / "input" / place).symlink_to(folder)
-    (root / "working").mkdir()
-    return root
-
-
+@pytest.mark.slow
 def test_a_jupyter_kernel_writes_the_bytes_of_the_script(built, kaggle, monkeypatch):
     monkeypatch.setenv("HMS_KAGGLE_ROOT", str(kaggle))
     answer = kaggle / "working" / "submission.csv"
@@ -131,12 +121,13 @@ def test_a_jupyter_kernel_writes_the_bytes_of_the_script(built, kaggle, monkeypa
     answer.unlink()
 
     notebook = nbformat.read(built / "notebook" / "hms-inference.ipynb", as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(kaggle / "working")}}).execute()
+    nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(kaggle / "working")}}).execute()
     assert answer.read_bytes() == expected and len(expected.splitlines()) > 5
     printed = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
     assert re.search(r"submission.csv is right: \d+ rows", printed)
 
 
+@pytest.mark.slow
 def test_the_sandbox_runs_the_notebook(road, built, tmp_path):
     words = ("--competition", road.competition, "--datasets", *road.datasets, "--quiet")
     for name in ("script", "notebook"):

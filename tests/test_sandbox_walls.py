@@ -63,6 +63,7 @@ def test_the_project_cannot_be_read_or_written(stage, isolation):
     assert_refused(stage, f"Path('{PROJECT / 'kernels' / 'build.py'}').read_text()", isolation, "Error")
 
 
+@pytest.mark.slow
 def test_a_project_below_the_temporary_folder_is_hidden_too(tmp_path):
     """The kernel may write to its own /tmp, and the environment that it runs in lies in the project."""
     need_namespaces()

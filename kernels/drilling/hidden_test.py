@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from drilling.damage import FILE_FAULTS
-from drilling.faults import CASES, Case
 
 from common.records import RecordingError, read_eeg, read_spectrogram
 from common.schema import SPECTROGRAM_COLUMNS, TEST_EEGS, TEST_SPECTROGRAMS, TEST_TABLE, WINDOW_SAMPLES
+from drilling.damage import FILE_FAULTS
+from drilling.faults import CASES, Case
 
 # The base is the recording that every fault is made of. Nineteen digits: no id of a competition, and ids that pass
 # through a float on their way would fall together.

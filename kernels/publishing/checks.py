@@ -1,9 +1,8 @@
 """What must be right about a weights folder and a kernel folder before they leave this machine.
 
-Each check gives its reasons to refuse as sentences with what to do; none of them asks Kaggle.
+Each check returns its reasons to refuse as sentences with what to do; none of them asks Kaggle.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -11,20 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 import build
-from fingerprint import fingerprint
-from publishing.leaks import secret_in
-from pydantic import BaseModel, Field, ValidationError
-
 from common.files import sha256_of
+from publishing.secret_scan import secret_in_file
+from sandboxing.fingerprint import fingerprint
 
-METADATA, MANIFEST = "dataset-metadata.json", "manifest.json"  # the manifest holds every other file's sha256
+METADATA, MANIFEST, CONFIG = "dataset-metadata.json", "manifest.json", "config.json"
 PLACEHOLDER = "OWNER"  # stands for the user in metadata until publishing fills it in
-# kaggle keeps these for itself and does not upload them; it unpacks archives, so that they are not what was sent.
-NOT_UPLOADED = ("datapackage.json", "kernel-metadata.json", "model-metadata.json", "model-instance-metadata.json")
-NOT_UPLOADED += tuple(f"dataset-cover-image.{ending}" for ending in ("jpg", "jpeg", "png", "webp"))
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".bz2", ".xz")
-ENGLISH = os.environ | {"LC_ALL": "C"}  # what git says is looked at
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
@@ -49,49 +43,13 @@ class Kernel:
     sha256: str
 
 
-def read_metadata(path: Path, made_by: str) -> dict[str, Any]:
-    """Raises ValueError with what is wrong and what to do."""
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(metadata, ensure_ascii=False).encode("utf-8")  # half a letter cannot be written again
-    except OSError as error:
-        raise ValueError(f"{path} is missing: {made_by}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): {made_by}.") from error
-    identity = metadata.get("id") if isinstance(metadata, dict) else None
-    if not isinstance(identity, str) or len(identity.split("/")) != 2 or not all(identity.split("/")):
-        raise ValueError(f'{path}: "id" is {identity!r}; write "OWNER/SLUG".')
-    for key in ("dataset_sources", "competition_sources"):
-        given = metadata.get(key, [])
-        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-            raise ValueError(f'{path}: "{key}" is {given!r}; write a list of names.')
-    return metadata
+class Metadata(BaseModel):
+    """What must be readable in a metadata file; its rules are checked later."""
 
-
-def foreign_owner(where: Path, metadata: dict[str, Any], owner: str) -> list[str]:
-    named = metadata["id"].split("/")[0]
-    if named in (PLACEHOLDER, owner):
-        return []
-    return [f"{where} belongs to {named}, but kaggle is logged in as {owner}: write {PLACEHOLDER} there, or log in."]
-
-
-def text_rules(where: Path, metadata: dict[str, Any], slug: str) -> list[str]:
-    """Kaggle's rules on a dataset's names and licence."""
-    reasons = []
-    if not SLUG.fullmatch(slug) or not 6 <= len(slug) <= 50:
-        reasons.append(f"{where}: the slug {slug} must be 6 to 50 small letters, digits and single hyphens.")
-    title, subtitle, licenses = (metadata.get(key) for key in ("title", "subtitle", "licenses"))
-    if not isinstance(title, str) or not 6 <= len(title) <= 50 or "INSERT_" in title:
-        reasons.append(f"{where}: the title {title!r} must be 6 to 50 characters of your own.")
-    if subtitle is not None and not (isinstance(subtitle, str) and 20 <= len(subtitle) <= 80):
-        reasons.append(f"{where}: the subtitle {subtitle!r} must be 20 to 80 characters, or left out.")
-    named = isinstance(licenses, list) and [one.get("name") for one in licenses if isinstance(one, dict)]
-    if not named or len(named) != 1 or not named[0]:
-        reasons.append(f'{where}: name exactly one licence: "licenses": [{{"name": "CC0-1.0"}}].')
-    for key in ("id_no", "resources", "keywords"):
-        if metadata.get(key):
-            reasons.append(f"{where}: take {key} out; it would change which dataset or what is uploaded.")
-    return reasons
+    model_config = ConfigDict(extra="allow")
+    id: str = Field(pattern=r"^[^/]+/[^/]+$")  # OWNER/SLUG
+    dataset_sources: list[str] = []
+    competition_sources: list[str] = []
 
 
 class ListedFile(BaseModel):
@@ -101,26 +59,53 @@ class ListedFile(BaseModel):
 
 
 class Listing(BaseModel):
-    """What of a manifest.json tells whether the files are those that it was written for."""
+    """The part of a manifest.json that identifies the files it was written for."""
 
     name: str
     config_sha256: str
     folds: list[ListedFile]
 
 
-def checksums(folder: Path) -> tuple[str, list[str]]:
-    """The model's name, and how the folder's files differ from its manifest.json."""
-    again = "export it again (python -m train export)"
+def read_as(kind: type[BaseModel], path: Path, made_by: str) -> Any:
+    """Raises ValueError with what is wrong and what to do."""
     try:
-        listing = Listing.model_validate_json((folder / MANIFEST).read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
-        return "", [f"{folder / MANIFEST} cannot be read ({error.strerror}): {again}."]
+        raise ValueError(f"{path} cannot be read ({error.strerror}): {made_by}.") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        return "", [f"{folder / MANIFEST} cannot be read ({where or 'JSON'}: {first['msg']}): {again}."]
+        where = ".".join(map(str, first["loc"])) or "JSON"
+        raise ValueError(f"{path} cannot be read ({where}: {first['msg']}): {made_by}.") from error
+
+
+def foreign_owner(where: Path, identity: str, user: str) -> list[str]:
+    owner = identity.split("/")[0]
+    if owner in (PLACEHOLDER, user):
+        return []
+    return [f"{where} belongs to {owner}, but kaggle is logged in as {user}: write {PLACEHOLDER} there, or log in."]
+
+
+def text_rules(where: Path, metadata: dict[str, Any], slug: str) -> list[str]:
+    """Kaggle's rules on a dataset's names and licence."""
+    reasons = []
+    if not SLUG.fullmatch(slug) or not 6 <= len(slug) <= 50:
+        reasons.append(f"{where}: the slug {slug} must be 6 to 50 small letters, digits and single hyphens.")
+    title, licenses = metadata.get("title"), metadata.get("licenses")
+    if not isinstance(title, str) or not 6 <= len(title) <= 50:
+        reasons.append(f"{where}: the title {title!r} must be 6 to 50 characters.")
+    if not isinstance(licenses, list) or len(licenses) != 1:
+        reasons.append(f'{where}: name exactly one licence: "licenses": [{{"name": "CC0-1.0"}}].')
+    for key in ("id_no", "resources", "keywords"):
+        if metadata.get(key):
+            reasons.append(f"{where}: take {key} out; it would change which dataset or what is uploaded.")
+    return reasons
+
+
+def check_files(folder: Path, listing: Listing) -> list[str]:
+    """How a weights folder differs from its manifest.json."""
+    again = "export it again (python -m train export)"
     expected: dict[str, tuple[int | None, str]] = {one.file: (one.bytes, one.sha256) for one in listing.folds}
-    expected["config.json"] = (None, listing.config_sha256)
+    expected[CONFIG] = (None, listing.config_sha256)
     reasons = []
     for name, (size, digest) in expected.items():
         path = folder / name
@@ -130,109 +115,72 @@ def checksums(folder: Path) -> tuple[str, list[str]]:
             reasons.append(f"{path} has {path.stat().st_size:,} bytes, the manifest says {size:,}: {again}.")
         elif sha256_of(path) != digest:
             reasons.append(f"{path} does not have the manifest's sha256: damaged or swapped; {again}.")
-    return listing.name, reasons
+    unknown = sorted(path.name for path in folder.iterdir() if path.name not in (*expected, METADATA, MANIFEST))
+    if unknown:
+        reasons.append(f"{folder} holds {', '.join(map(ascii, unknown))}, which {MANIFEST} does not list: take it out.")
+    return reasons
 
 
-def is_utf8(name: str) -> bool:
-    try:
-        return bool(name.encode("utf-8"))
-    except UnicodeEncodeError:
-        return False
+def secrets(*files: Path) -> list[str]:
+    return [f"{path}: it holds {found}; take it out." for path in files if (found := secret_in_file(path))]
 
 
-def read_dataset(folder: Path, owner: str) -> tuple[Dataset | None, list[str]]:
+def read_dataset(folder: Path, user: str) -> tuple[Dataset | None, list[str]]:
     """A dataset and why it cannot be uploaded."""
     if not folder.is_dir():
         return None, [f"{folder} is no folder: export the weights (python -m train export), or give --datasets."]
-    where = folder / METADATA
+    where, made_by = folder / METADATA, "export it again (python -m train export)"
     try:
-        metadata = read_metadata(where, "python -m train export writes it")
+        metadata = read_as(Metadata, where, made_by).model_dump(exclude_unset=True)
+        listing = read_as(Listing, folder / MANIFEST, made_by)
     except ValueError as error:
         return None, [str(error)]
     slug = metadata["id"].split("/")[1]
-    reasons = foreign_owner(where, metadata, owner) + text_rules(where, metadata, slug)
-    inside = sorted(folder.iterdir())
-    unusual = [path.name for path in inside if not path.is_file()]
-    if unusual:
-        reasons.append(
-            f"{folder} holds {', '.join(unusual)}: kaggle drops folders and whatever is no file; make it flat."
-        )
-        return None, reasons
-    if strange := [path.name for path in inside if not is_utf8(path.name)]:
-        return None, [*reasons, f"{folder} holds {', '.join(map(repr, strange))}: rename what is no UTF-8."]
-    for path in inside:
-        if path.name in NOT_UPLOADED or path.suffix in ARCHIVES:
-            reasons.append(f"{path} would be left out or unpacked by Kaggle: take it out.")
-    reasons += [f"{path}: {found}; take it out." for path in inside if (found := secret_in(path))]
-    model, wrong = checksums(folder)
-    if wrong:
-        return None, reasons + wrong
-    return Dataset(folder, metadata, slug, model, fingerprint(folder)), reasons
+    wrong = check_files(folder, listing)
+    reasons = foreign_owner(where, metadata["id"], user) + text_rules(where, metadata, slug) + wrong
+    reasons += secrets(*(path for path in sorted(folder.iterdir()) if path.is_file()))
+    dataset = None if wrong else Dataset(folder, metadata, slug, listing.name, fingerprint(folder))
+    return dataset, reasons
 
 
 def built_from_sources(folder: Path, code_file: str, blend_file: Path) -> list[str]:
     """How the kernel folder differs from what the sources and the blend give."""
     notebook = code_file == build.NOTEBOOK
     try:
-        blend_json = blend_file.read_text(encoding="utf-8")
-        kernel = build.build(build.ROOT, blend_json, notebook)
-        metadata = build.metadata(build.ROOT, blend_json, build.owner_of(folder / build.METADATA), notebook)
-        stale = build.check(folder, code_file, kernel, json.dumps(metadata, indent=2) + "\n")
+        stale = build.check(folder, build.contents(build.ROOT, blend_file, folder, notebook))
     except build.BuildError as error:
         return [str(error)]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:  # no text, or no notebook
-        stale = [f"{folder} cannot be read ({error})."]
     again = f"python kernels/build.py{' --notebook' * notebook} --blend {blend_file} --out {folder}"
     return [f"{reason} Build it again ({again}), and run the sandbox again." for reason in stale]
 
 
 def committed(folder: Path) -> list[str]:
     """A kernel folder that git knows must be what git holds, so that the ledger's commit says what was pushed."""
-    git = ["git", "-C", str(folder)]
+
+    def git(*words: str) -> str:
+        english = os.environ | {"LC_ALL": "C"}
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, env=english).stdout
+
     try:
-        tracked = subprocess.run([*git, "ls-files", "."], capture_output=True, text=True, env=ENGLISH)
-        if tracked.returncode and "not a git repository" not in tracked.stderr:
-            return [f"git does not tell whether {folder} is committed: {tracked.stderr.strip().splitlines()[0]}"]
-        if tracked.returncode or not tracked.stdout:
-            return []
-        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True).stdout
+        changed = git("status", "--porcelain", ".") if git("ls-files", ".") else ""
     except OSError:  # no git on this machine
         return []
     files = sorted({line[3:].split("/")[-1] for line in changed.splitlines()})
     return [f"{folder} differs from the last commit ({', '.join(files)}): commit it first."] if files else []
 
 
-def kernel_rules(where: Path, metadata: dict[str, Any], code: Path, public: bool) -> list[str]:
-    reasons, slug, title = [], metadata["id"].split("/")[1], str(metadata.get("title"))
-    if metadata.get("enable_internet") is not False:
-        reasons.append(f"{where}: enable_internet is not false; the competition demands it: build the kernel again.")
-    if re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") != slug or len(slug) < 5:
-        reasons.append(f"{where}: the title {title!r} does not make the slug {slug}: Kaggle would make another kernel.")
-    if metadata.get("is_private") is not True and not public:
-        reasons.append(f"{where}: the kernel would be public: set is_private to true, or give --public.")
-    if "id_no" in metadata:
-        reasons.append(f"{where}: take id_no out; it wins over the id.")
-    if len(metadata.get("competition_sources") or []) != 1:
-        reasons.append(f"{where}: competition_sources must name exactly one competition: build the kernel again.")
-    size = code.stat().st_size
-    if size > build.MAX_BYTES:
-        reasons.append(f"{code} has {size:,} bytes; Kaggle takes {build.MAX_BYTES:,}: make the largest module smaller.")
-    return reasons
-
-
-def read_kernel(folder: Path, owner: str, blend_file: Path, public: bool) -> tuple[Kernel | None, list[str]]:
-    """The kernel and why it cannot be pushed."""
+def read_kernel(folder: Path, user: str, blend_file: Path) -> tuple[Kernel | None, list[str]]:
+    """The kernel and why it cannot be pushed: private, without internet and with a title that makes its slug it is as
+    built, so that comparing it with what the sources give finds all else."""
     where = folder / build.METADATA
     try:
-        metadata = read_metadata(where, "python kernels/build.py writes it")
+        metadata = read_as(Metadata, where, "build the kernel (python kernels/build.py)").model_dump(exclude_unset=True)
     except ValueError as error:
         return None, [str(error)]
     code = folder / str(metadata.get("code_file"))
     if not code.is_file():
         return None, [f"{code}, the code_file of {where}, is missing: build the kernel (python kernels/build.py)."]
-    reasons = foreign_owner(where, metadata, owner) + kernel_rules(where, metadata, code, public)
+    reasons = foreign_owner(where, metadata["id"], user) + committed(folder) + secrets(where, code)
     reasons += built_from_sources(folder, code.name, blend_file) if blend_file.is_file() else []
-    reasons += committed(folder)
-    reasons += [f"{path}: {found}; take it out." for path in (where, code) if (found := secret_in(path))]
     competition = (metadata.get("competition_sources") or [""])[0]
     return Kernel(folder, metadata, metadata["id"].split("/")[1], code, competition, sha256_of(code)), reasons

@@ -1,22 +1,21 @@
-"""What every step of a publication needs: the kaggle command, the parcel, how far it has come, how to wait."""
+"""What every step of a publication needs: the kaggle command, the bundle, how far it has come, how to wait."""
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from common.errors import KitError
+from publishing.bundle import Bundle
 from publishing.kaggle_command import Kaggle, KaggleError
 from publishing.kaggle_failures import ABSENT
-from publishing.parcel import Parcel
-from publishing.publication import Publication, save
-
-from common.errors import KitError
+from publishing.state import STATE, State, save
 
 T = TypeVar("T")
 FIRST, GROWTH = 0.25, 1.5  # of --poll: the first wait, and how waits grow up to --poll
 LAG = (0, 0.25, 0.5, 1, 2)  # times --poll: Kaggle's lists may show what was just made a little later
-ATTEMPTS = 3  # at sending, when the connection broke and Kaggle shows nothing of it
 GRACE = 20  # answers "no such thing" that are taken for "not yet" right after something was made
 
 
@@ -27,31 +26,32 @@ class PublishError(KitError):
 @dataclass
 class Job:
     kaggle: Kaggle
-    parcel: Parcel
-    publication: Publication
-    state: Path  # publication.json
-    places: dict[str, Path]  # slug -> the folder that is uploaded
-    published: Path  # where the kernel's output goes
-    competition: Path  # the competition folder on this machine
-    ledger: Path
-    poll: float  # seconds
-    minutes: float  # the longest wait for one thing
-    public: bool
-    resend: bool = False  # send a submission again that may have arrived: the user has looked
+    bundle: Bundle
+    state: State
+    options: argparse.Namespace  # of publish.py
 
     @property
     def kernel(self) -> str:
-        return f"{self.publication.owner}/{self.publication.kernel_slug}"
+        return f"{self.state.owner}/{self.state.kernel_slug}"
+
+    @property
+    def output(self) -> Path:
+        """Where the kernel's output goes."""
+        return Path(self.options.out / "published")
+
+    def folder(self, slug: str) -> Path:
+        """What is uploaded."""
+        return Path(self.options.out / "upload" / slug)
 
     def save(self) -> None:
-        save(self.state, self.publication)
+        save(self.options.out / STATE, self.state)
 
     def say(self, step: str, what: str) -> None:
         print(f"{step}: {what}", flush=True)
 
     def until(self, what: str, look: Callable[[], T | None]) -> T:
         """Ask until `look` has an answer; "no such thing" counts as "not yet" for a while. Raises PublishError."""
-        started, wait, absent = time.monotonic(), FIRST * self.poll, 0
+        started, wait, absent = time.monotonic(), FIRST * self.options.poll, 0
         while True:
             try:
                 found = look()
@@ -62,38 +62,16 @@ class Job:
                 found = None
             if found is not None:
                 return found
-            if time.monotonic() - started > self.minutes * 60:
+            if time.monotonic() - started > self.options.wait_minutes * 60:
                 raise PublishError(
-                    f"{what}: not yet after {self.minutes:g} minutes.\n"
+                    f"{what}: not yet after {self.options.wait_minutes:g} minutes.\n"
                     "Kaggle goes on by itself. Run the same command with --resume to go on waiting."
                 )
             time.sleep(wait)
-            wait = min(wait * GROWTH, self.poll)
+            wait = min(wait * GROWTH, self.options.poll)
 
     def looks(self) -> Iterator[int]:
         """One turn for each look, with growing waits between them."""
         for turn, wait in enumerate(LAG):
-            time.sleep(wait * self.poll)
+            time.sleep(wait * self.options.poll)
             yield turn
-
-    def send(self, what: str, act: Callable[[], str], arrived: Callable[[], T | None]) -> T | str:
-        """Do what must not be done twice: after a failure look, and repeat only what a broken connection lost.
-
-        act: runs the command and returns what it printed. arrived: what Kaggle shows of it, or None.
-        """
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return act()
-            except KaggleError as error:
-                if not error.failure.again:
-                    raise
-                self.say(what, f"{error.failure.what} Looking whether it arrived.")
-                for _ in self.looks():
-                    found = arrived()
-                    if found is not None:
-                        self.say(what, "it arrived.")
-                        return found
-                if attempt == ATTEMPTS:
-                    raise
-                self.say(what, "it did not; sending it again.")
-        raise AssertionError("unreachable: the last attempt returns or raises")

@@ -13,19 +13,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.errors import KitError
 from publishing.kaggle_failures import ABSENT, BY_NAME, UNKNOWN, Failure, recognise
 
-from common.errors import KitError
-
 OLDEST = (2, 2, 5)  # knows `competitions submission` and asks for the kernel version that is named
-NOT_PASSED_ON = (
-    *("VERBOSE", "VERBOSE_OUTPUT"),  # would print requests with their credentials
-    *("KAGGLE_COMPETITION", "KAGGLE_PATH"),  # would change what commands do
-)
+# The first two would print requests with their credentials, the others change what commands do.
+NOT_PASSED_ON = ("VERBOSE", "VERBOSE_OUTPUT", "KAGGLE_COMPETITION", "KAGGLE_PATH")
 SECRETS = re.compile(r"KGAT_\w+|(?i:\b(?:basic|bearer)) [\w+/=.-]{8,}|\b[0-9a-f]{32}\b")
 READ_SECONDS, CHANGE_SECONDS = 300, 900  # the client itself waits for ever
 GROWTH = (1, 2, 4, 8, 16)  # waits before a reading command is repeated, times `pause`
@@ -63,6 +61,10 @@ def short(word: str) -> str:
     return word.removeprefix(here) if os.path.isabs(word) else word
 
 
+def as_typed(words: Iterable[str | Path]) -> str:
+    return shlex.join(["kaggle", *map(str, words)])
+
+
 def as_json(printed: str) -> Any:
     """The JSON in what kaggle printed, behind warnings and page tokens; None where there is none."""
     for start in re.finditer(r"^[\[{]", printed, re.MULTILINE):  # a warning may begin with a bracket, too
@@ -79,9 +81,8 @@ def entries_in(printed: str, command: str) -> list[dict[str, Any]]:
         return found
     if re.search(r"^No (submissions|files) found", printed, re.MULTILINE):
         return []
-    raise KaggleError(
-        UNKNOWN, command, "kaggle printed neither a list nor that there is nothing.", hide_secrets(printed)
-    )
+    what = "kaggle printed neither a list nor that there is nothing."
+    raise KaggleError(UNKNOWN, command, what, hide_secrets(printed))
 
 
 @dataclass
@@ -112,8 +113,7 @@ class Kaggle:
         printed = self.read(*words)
         found = as_json(printed)
         if found is None:
-            command = shlex.join(["kaggle", *map(str, words)])
-            raise KaggleError(UNKNOWN, command, "kaggle printed no JSON.", hide_secrets(printed))
+            raise KaggleError(UNKNOWN, as_typed(words), "kaggle printed no JSON.", hide_secrets(printed))
         return found
 
     def pages(self, *words: str | Path) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ class Kaggle:
         token: list[str] = []
         while True:
             printed = self.read(*words, "--page-size", str(PAGE), "--format", "json", *token)
-            entries += entries_in(printed, shlex.join(["kaggle", *map(str, words)]))
+            entries += entries_in(printed, as_typed(words))
             more = re.search(r"^Next Page Token = (\S+)", printed, re.MULTILINE)
             if not more:
                 return entries
@@ -164,9 +164,9 @@ class Kaggle:
         return self.run(words, program, READ_SECONDS)
 
     def run(self, words: list[str], program: str, seconds: float) -> str:
-        shown = shlex.join([program, *map(short, words[1:])])
+        shown = hide_secrets(shlex.join([program, *map(short, words[1:])]))
         if shown != self.shown:
-            print(f"$ {hide_secrets(shown)}", flush=True)
+            print(f"$ {shown}", flush=True)
         self.shown = shown
         try:
             done = subprocess.run(
@@ -183,8 +183,21 @@ class Kaggle:
         except subprocess.TimeoutExpired:
             stdout, stderr, code = "", f"no answer within {seconds:.0f} s", 1
         command = " ".join(words[1:]) if program == "kaggle" else "kernel_version"
-        found = recognise(command, f"{stdout}\n{stderr}", code)
-        if found:
+        if found := recognise(command, f"{stdout}\n{stderr}", code):
             failure, what = found
-            raise KaggleError(failure, hide_secrets(shown), hide_secrets(what), hide_secrets(f"{stdout}\n{stderr}"))
+            raise KaggleError(failure, shown, hide_secrets(what), hide_secrets(f"{stdout}\n{stderr}"))
         return stdout
+
+
+def log_in(kaggle: Kaggle) -> str:
+    """Who kaggle is logged in as; it must be a version that knows what is needed. Raises KaggleError."""
+    printed = kaggle.read("--version")
+    found = re.search(r"Kaggle CLI (\d+)\.(\d+)\.(\d+)", printed)
+    if not found or tuple(map(int, found.groups())) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        what = f"The kaggle command is {printed.strip()!r}; {oldest} or newer is needed."
+        raise KaggleError(BY_NAME["not installed"], "kaggle --version", what)
+    user = re.search(r"^- username: (\S+)", kaggle.read("config", "view"), re.MULTILINE)
+    if not user or user.group(1) == "None":
+        raise KaggleError(BY_NAME["credentials"], "kaggle config view", "kaggle is not logged in: it names no user.")
+    return user.group(1)

@@ -6,7 +6,7 @@ a line only, so that no file name, message or log in its answer can be taken for
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,13 @@ LOG_IN = (
 SOURCES = "Nothing was submitted, but a kernel version without its sources was made."
 RESUME = "Run the same command with --resume"
 
+
+def of(command: str, quiet: bool, *failures: Failure) -> tuple[Failure, ...]:
+    """These failures, for commands that begin so. quiet: kaggle ends with exit code 0 all the same."""
+    return tuple(replace(failure, command=command, quiet=quiet) for failure in failures)
+
+
 FAILURES = (
-    # the tool itself
     Failure("not installed", r"kaggle: command not found", "The kaggle command is not installed.", INSTALL),
     Failure("module missing", r"No module named '([\w.]+)'", "The kaggle command lacks the package \\1.", INSTALL),
     Failure(
@@ -42,18 +47,11 @@ FAILURES = (
         quiet=True,
     ),
     Failure(
-        "upload state",
-        r"Refusing to use upload state directory (\S+)",
-        "kaggle keeps the state of uploads in \\1, which others could change.",
-        "Remove that folder, or set TMPDIR to a folder of your own.",
-    ),
-    Failure(
         "credentials",
         r"Authentication required to call the Kaggle API|Invalid credentials!|401 Client Error",
         "Kaggle knows no credentials of yours, or refuses them (401).",
         LOG_IN,
     ),
-    # what passes by itself
     Failure(
         "rate limit",
         r"You have been rate limited|429 Client Error|Too Many Requests",
@@ -65,7 +63,7 @@ FAILURES = (
         "server",
         r"This is a problem on Kaggle's side|\b5\d\d Server Error",
         "Kaggle answered with an error of its own (5xx).",
-        f"Wait; www.kaggle.com tells of outages. {RESUME}.",
+        f"Wait; www.kaggle.com reports outages. {RESUME}.",
         again=True,
     ),
     Failure(
@@ -84,179 +82,117 @@ FAILURES = (
         f"Look after the network. {RESUME}.",
         again=True,
     ),
-    # datasets
-    Failure(
-        "upload failed",
-        r"Upload unsuccessful: (.+)",
-        "\\1 could not be uploaded: the version was not made, or made without it.",
-        f"{RESUME}: it looks what Kaggle holds and sends what is missing.",
-        command="datasets",
-        quiet=True,
+    *of(
+        "datasets",
+        True,
+        Failure(
+            "upload failed",
+            r"Upload unsuccessful: (.+)",
+            "\\1 could not be uploaded: the version was not made, or made without it.",
+            f"{RESUME}: it looks at what Kaggle holds and sends what is missing.",
+        ),
+        Failure(
+            "dataset name taken",
+            r"^Dataset creation error: .*already in use.*",
+            "Another dataset of yours has this slug or this title.",
+            "Change the title in dataset-metadata.json, or delete the other. Then start again with --restart.",
+        ),
+        Failure(
+            "dataset refused",
+            r"^Dataset (?:version )?creation error: ?(.*)",
+            "Kaggle refused the dataset: \\1.",
+            f"Fix what it names. {RESUME}.",
+        ),
     ),
-    Failure(
-        "folder skipped",
-        r"^Skipping(?: folder)?: ([^;\n]+)",
-        "kaggle left \\1 out: only files right in the folder are uploaded.",
-        "Make the folder flat (python -m train export does). Then start again with --restart.",
-        command="datasets",
-        quiet=True,
+    *of(
+        "kernels push",
+        True,
+        Failure(
+            "dataset source dropped",
+            r"^The following are not valid dataset sources[^:]*: (.*)",
+            f"Kaggle attached no dataset \\1: no such slug, not ready, or not yours. {SOURCES}",
+            f"See that `kaggle datasets status` finds each and that ids are OWNER/SLUG. {RESUME}: it pushes again.",
+        ),
+        Failure(
+            "competition source dropped",
+            r"^The following are not valid competition sources[^:]*: (.*)",
+            f"Kaggle did not attach the competition \\1: its rules are not accepted, or no such slug. {SOURCES}",
+            f"Accept the rules on the competition's page (tab Rules). {RESUME}: it pushes again.",
+        ),
+        Failure(
+            "kernel title taken",
+            r"^Kernel push error: .*already in use.*",
+            "Another kernel of yours has this title, or its slug is not the one that this title makes.",
+            f"Rename or delete the other on Kaggle. {RESUME}.",
+        ),
+        Failure(
+            "kernel not found",
+            r"^Kernel push error: .*(?:Notebook|Kernel) not found.*",
+            "Kaggle finds no such kernel of this owner, or an old id_no names another.",
+            "Take id_no out of kernel-metadata.json and see that the owner is you. Then --restart.",
+        ),
+        Failure(
+            "gpu quota",
+            r"^Kernel push error: .*(?:session count|GPU quota|quota).*",
+            "All your GPU sessions are taken, or this week's GPU hours are used up.",
+            f"End another session, or wait (`kaggle quota` shows the hours). {RESUME}.",
+        ),
+        Failure(
+            "push refused",
+            r"^Kernel push error: ?(.*)",
+            "Kaggle refused the kernel: \\1.",
+            f"Fix what it names. {RESUME}.",
+        ),
     ),
-    Failure(
-        "dataset name taken",
-        r"^Dataset creation error: .*already in use.*",
-        "Another dataset of yours has this slug or this title.",
-        "Change the title in dataset-metadata.json, or delete the other. Then start again with --restart.",
-        command="datasets",
-        quiet=True,
+    *of(
+        "kernels",
+        False,
+        Failure(
+            "kernel not accessible",
+            r"Cannot access kernel '([^']+)'",
+            "Kaggle shows no kernel \\1 to you (401 or 403): a wrong owner or slug, or not yet visible.",
+            f"See that it is on your Kaggle page, and `kaggle config view`. {RESUME}.",
+        ),
     ),
-    Failure(
-        "dataset refused",
-        r"^Dataset (?:version )?creation error: ?(.*)",
-        "Kaggle refused the dataset: \\1.",
-        f"Mend what it says. {RESUME}.",
-        command="datasets",
-        quiet=True,
+    *of(
+        "competitions submit",
+        False,
+        Failure(
+            "daily limit",
+            r"(?i)(?:daily|per day|today|submission).{0,40}limit|limit.{0,40}(?:daily|per day|today|submission)|"
+            r"(?:all|maximum).{0,40}daily submissions|no submissions? (?:left|remaining)",
+            "All submissions of today are used.",
+            f"A new day begins at 0:00 UTC. {RESUME} then: it submits the same kernel version.",
+        ),
+        Failure(
+            "version not complete",
+            r"(?i)not (?:yet )?(?:been )?complete|still running|has not finished",
+            "The kernel version has not run to its end.",
+            f"Wait. {RESUME}.",
+        ),
+        Failure(
+            "submission refused",
+            r"400 Client Error|Bad Request",
+            "Kaggle refused the submission (400): the daily limit, internet on, or a version that is not complete.",
+            f"See the competition's page under Submissions. {RESUME}.",
+        ),
+        Failure(
+            "submission target",
+            r"Could not find competition|The resource was not found|404 Client Error",
+            "Kaggle finds no such competition, kernel or kernel version (404), or takes no more submissions.",
+            f"See that the kernel version is on your Kaggle page. {RESUME}.",
+        ),
     ),
-    Failure(
-        "dataset metadata",
-        r"(Key \w+ not found in data|Please specify exactly one license|The dataset (?:slug|title) must be .*|"
-        r"Subtitle length must be .*|Default (?:slug|title) detected.*)",
-        "kaggle refused dataset-metadata.json: \\1.",
-        "Mend that file in the weights folder. Then start again with --restart.",
-        command="datasets",
+    *of(
+        "competitions",
+        False,
+        Failure(
+            "rules",
+            r"You don't have access to this resource|403 Client Error",
+            "Kaggle refuses this competition to you (403): its rules are not accepted.",
+            f"Accept them on the competition's page (tab Rules). {RESUME}.",
+        ),
     ),
-    Failure(
-        "tags dropped",
-        r"^The following are not valid tags[^:]*: (.*)",
-        "Kaggle knows no such keywords: \\1.",
-        "Remove them from the metadata. Then start again with --restart.",
-        quiet=True,
-    ),
-    # the kernel
-    Failure(
-        "dataset source dropped",
-        r"^The following are not valid dataset sources[^:]*: (.*)",
-        f"Kaggle attached no dataset \\1: no such slug, not ready, or not yours. {SOURCES}",
-        f"See that `kaggle datasets status` finds each and that ids are OWNER/SLUG. {RESUME}: it pushes again.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "competition source dropped",
-        r"^The following are not valid competition sources[^:]*: (.*)",
-        f"Kaggle did not attach the competition \\1: its rules are not accepted, or no such slug. {SOURCES}",
-        f"Accept the rules on the competition's page (tab Rules). {RESUME}: it pushes again.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "kernel source dropped",
-        r"^The following are not valid kernel sources[^:]*: (.*)",
-        f"Kaggle attached no kernel output \\1. {SOURCES}",
-        "Build the kernel again: it needs none. Then start again with --restart.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "kernel title",
-        r"^Your kernel title does not resolve to the specified id",
-        "The kernel's title does not make its slug: Kaggle may have made another kernel.",
-        "Build the kernel again (python kernels/build.py), delete the other on Kaggle. Then --restart.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "kernel title taken",
-        r"^Kernel push error: .*already in use.*",
-        "Another kernel of yours has this title, or its slug is not the one that this title makes.",
-        f"Rename or delete the other on Kaggle. {RESUME}.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "kernel not found",
-        r"^Kernel push error: .*(?:Notebook|Kernel) not found.*",
-        "Kaggle finds no such kernel of this owner, or an old id_no names another.",
-        "Take id_no out of kernel-metadata.json and see that the owner is you. Then --restart.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "gpu quota",
-        r"^Kernel push error: .*(?:session count|GPU quota|quota).*",
-        "All your GPU sessions are taken, or this week's GPU hours are used up.",
-        f"End another session, or wait (`kaggle quota` shows the hours). {RESUME}.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "kernel too large",
-        r"^Kernel push error: .*(?:too large|too long|exceed|larger than|maximum (?:size|length)).*",
-        "The kernel's source is larger than Kaggle takes (about 1,000,000 bytes).",
-        "Make the largest module smaller and build again. Then --restart.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "push refused",
-        r"^Kernel push error: ?(.*)",
-        "Kaggle refused the kernel: \\1.",
-        f"Mend what it says. {RESUME}.",
-        command="kernels push",
-        quiet=True,
-    ),
-    Failure(
-        "kernel not accessible",
-        r"Cannot access kernel '([^']+)'",
-        "Kaggle shows no kernel \\1 to you (401 or 403): a wrong owner or slug, or not yet visible.",
-        f"See that it is on your Kaggle page, and `kaggle config view`. {RESUME}.",
-        command="kernels",
-    ),
-    # submitting
-    Failure(
-        "daily limit",
-        r"(?i)(?:daily|per day|today|submission).{0,40}limit|limit.{0,40}(?:daily|per day|today|submission)|"
-        r"(?:all|maximum).{0,40}daily submissions|no submissions? (?:left|remaining)",
-        "All submissions of today are used.",
-        f"A new day begins at 0:00 UTC. {RESUME} then: it submits the same kernel version.",
-        command="competitions submit",
-    ),
-    Failure(
-        "internet on",
-        r"(?i)internet",
-        "Kaggle says that the kernel may use the internet, which this competition forbids.",
-        "Set enable_internet to false (python kernels/build.py does). Then --restart.",
-        command="competitions submit",
-    ),
-    Failure(
-        "version not complete",
-        r"(?i)not (?:yet )?(?:been )?complete|still running|has not finished",
-        "The kernel version has not run to its end.",
-        f"Wait. {RESUME}.",
-        command="competitions submit",
-    ),
-    Failure(
-        "submission refused",
-        r"400 Client Error|Bad Request",
-        "Kaggle refused the submission (400): the daily limit, internet on, or a version that is not complete.",
-        f"See the competition's page under Submissions. {RESUME}.",
-        command="competitions submit",
-    ),
-    Failure(
-        "submission target",
-        r"Could not find competition|The resource was not found|404 Client Error",
-        "Kaggle finds no such competition, kernel or kernel version (404), or takes no more submissions.",
-        f"See that the kernel version is on your Kaggle page. {RESUME}.",
-        command="competitions submit",
-    ),
-    Failure(
-        "rules",
-        r"You don't have access to this resource|403 Client Error",
-        "Kaggle refuses this competition to you (403): its rules are not accepted.",
-        f"Accept them on the competition's page (tab Rules). {RESUME}.",
-        command="competitions",
-    ),
-    # whatever the command
     Failure(
         "forbidden",
         r"You don't have access to this resource|403 Client Error|Permission '[\w.]+' was denied",
@@ -270,7 +206,7 @@ FAILURES = (
         f"See the owner and the slug. {RESUME}.",
     ),
 )
-UNKNOWN = Failure("unknown", "", "kaggle failed in a way that is not known here.", f"Mend what it says. {RESUME}.")
+UNKNOWN = Failure("unknown", "", "kaggle failed in a way that is not known here.", f"Fix what it names. {RESUME}.")
 BY_NAME = {failure.name: failure for failure in FAILURES}
 ABSENT = ("forbidden", "not found")  # how Kaggle answers for what is not there, or not yet
 

@@ -2,7 +2,7 @@
 
     python kernels/publishing/kernel_version.py OWNER/SLUG
 
-No command of `kaggle` tells this number when the answer to a push was lost, so the kaggle package's own client is
+No command of `kaggle` prints this number when the answer to a push was lost, so the kaggle package's own client is
 asked, with the credentials that it finds for itself.
 """
 

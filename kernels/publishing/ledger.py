@@ -7,13 +7,11 @@ import csv
 import fcntl
 import io
 import os
-import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from publishing.parcel import Parcel
 
 from common.errors import KitError
 from common.files import write_via
@@ -42,16 +40,16 @@ class Row:
     message: str
     status: str  # COMPLETE, or ERROR and why
 
+    @property
+    def scores(self) -> tuple[float, float, float]:
+        """Nested CV, public and private; NaN for one that there is none of."""
+        nested, public, private = (
+            float(text or "nan") for text in (self.nested_cv, self.public_score, self.private_score)
+        )
+        return nested, public, private
+
 
 COLUMNS = tuple(field.name for field in fields(Row))
-
-
-def number(text: str) -> float:
-    """NaN for a score that there is none of."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def read_ledger(path: Path) -> list[Row]:
@@ -59,23 +57,24 @@ def read_ledger(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+        with path.open(encoding="utf-8", newline="") as file:
+            head, *lines = [tuple(line) for line in csv.reader(file)] or [()]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LedgerError(f"{path} cannot be read ({error}); move it away or mend it") from error
-    if not lines or tuple(lines[0]) != COLUMNS:
+        raise LedgerError(f"{path} cannot be read ({error}); move it away or fix it") from error
+    if head != COLUMNS:
         raise LedgerError(f"{path} has other columns than {', '.join(COLUMNS)}; move it away, a new one is begun")
-    for at, line in enumerate(lines[1:], start=2):
+    for at, line in enumerate(lines, start=2):
         if len(line) != len(COLUMNS):
-            raise LedgerError(f"{path}: row {at} has {len(line)} columns instead of {len(COLUMNS)}; mend it")
-    return [Row(*line) for line in lines[1:]]
+            raise LedgerError(f"{path}: row {at} has {len(line)} columns instead of {len(COLUMNS)}; fix it")
+    return [Row(*line) for line in lines]
 
 
 def refuse_unusable(path: Path) -> None:
     """Found out before anything is sent. Raises LedgerError."""
     read_ledger(path)
     folder = next(place for place in path.resolve().parents if place.exists())
-    if (path.exists() and not path.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise LedgerError(f"{path} cannot be written: it is no file, or its folder is read-only; give another --ledger")
+    if not os.access(folder, os.W_OK):
+        raise LedgerError(f"{path} cannot be written: its folder is read-only; give another --ledger")
 
 
 def append(path: Path, row: Row) -> bool:
@@ -89,70 +88,34 @@ def append(path: Path, row: Row) -> bool:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         if path.exists():
-            before = path.read_text(encoding="utf-8")
-            text.write(before if before.endswith("\n") else before + "\n")
+            text.write(path.read_text(encoding="utf-8").rstrip("\n") + "\n")
         else:
             writer.writerow(COLUMNS)
-        writer.writerow(asdict(row).values())
-        write_via(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+        writer.writerow(astuple(row))
+        write_via(path, lambda partial: partial.write_text(text.getvalue(), encoding="utf-8"))
     return True
-
-
-def git_commit(folder: Path) -> str:
-    """The commit that a folder is at; empty without git."""
-    git = ["git", "-C", str(folder)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
-    except OSError:
-        return ""
-    if head.returncode:
-        return ""
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
-
-
-def nested_cv(parcel: Parcel) -> tuple[str, str]:
-    """Name and nested out-of-fold KL of the way to combine that the blend chose; its score is empty if not fitted."""
-    for candidate in parcel.blend.candidates:
-        if candidate.chosen:
-            return candidate.name, f"{candidate.nested_kl:.6f}"
-    return "given" if parcel.blend.models else "equal", ""
-
-
-def cells(number_of: int, row: Row) -> tuple[str, ...]:
-    scores = [f"{value:.4f}" if np.isfinite(value := number(text)) else "-" for text in scores_of(row)]
-    commit = row.git_commit[:8] + ("+" if row.git_commit.endswith("+changes") else "")
-    datasets = str(len(row.datasets.split()))
-    return (str(number_of), row.time[:16].replace("T", " "), *scores, row.kernel_version, datasets, commit, row.message)
-
-
-def scores_of(row: Row) -> tuple[str, str, str]:
-    return row.nested_cv, row.public_score, row.private_score
 
 
 def correlations(rows: Sequence[Row]) -> list[str]:
     """How CV and leaderboard go together, one line for each leaderboard that three or more rows have."""
-    lines = []
-    for name, column in (("public", 1), ("private", 2)):
-        pairs = np.array([[number(scores_of(row)[0]), number(scores_of(row)[column])] for row in rows]).reshape(-1, 2)
+    lines, scores = [], np.array([row.scores for row in rows]).reshape(-1, 3)
+    for column, name in ((1, "public"), (2, "private")):
+        pairs = scores[:, [0, column]]
         pairs = pairs[np.isfinite(pairs).all(axis=1)]
         if len(pairs) >= FEWEST_TO_CORRELATE and (pairs.std(axis=0) > 0).all():
-            r = np.corrcoef(pairs.T)[0, 1]
-            gap = (pairs[:, 1] - pairs[:, 0]).mean()
+            r, gap = np.corrcoef(pairs.T)[0, 1], (pairs[:, 1] - pairs[:, 0]).mean()
             lines.append(f"nested CV and {name} score: correlation {r:.3f} over {len(pairs)}, {name} - CV {gap:+.4f}")
     return lines
 
 
 def table(rows: Sequence[Row]) -> str:
     """CV beside leaderboard, newest last; lower is better."""
-    head = ("#", "time (UTC)", "nested CV", "public", "private", "kernel", "datasets", "commit", "message")
-    body = [cells(at, row) for at, row in enumerate(rows, start=1)]
-    widths = [max(len(line[at]) for line in (head, *body)) for at in range(len(head))]
-    lines = []
-    for line in (head, *body):
-        padded = [text.rjust(width) for text, width in zip(line[:-1], widths[:-1], strict=True)]
-        lines.append("  ".join([*padded, line[-1]]))
-    for row in rows:
-        if row.status != "COMPLETE":
-            lines.append(f"not scored: {row.message} ({row.status})")
+    line = "{:>3}  {:16}  {:>9}  {:>7}  {:>7}  {:>6}  {:>8}  {:9}  {}".format
+    lines = [line("#", "time (UTC)", "nested CV", "public", "private", "kernel", "datasets", "commit", "message")]
+    for at, row in enumerate(rows, start=1):
+        scores = [f"{score:.4f}" if np.isfinite(score) else "-" for score in row.scores]
+        commit = row.git_commit[:8] + ("+" if row.git_commit.endswith("+changes") else "")
+        time, datasets = row.time[:16].replace("T", " "), len(row.datasets.split())
+        lines.append(line(at, time, *scores, row.kernel_version, datasets, commit, row.message))
+    lines += [f"not scored: {row.message} ({row.status})" for row in rows if row.status != "COMPLETE"]
     return "\n".join(lines + correlations(rows))

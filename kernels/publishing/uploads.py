@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fingerprint import fingerprint
 from publishing.checks import MANIFEST, METADATA
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import CHANGE_SECONDS, KaggleError
 from publishing.kaggle_failures import ABSENT
-from publishing.publication import DatasetFacts
+from publishing.state import DatasetState
+from sandboxing.fingerprint import fingerprint
 
 LOST = ("failed", "deleted")
 SLOWEST = 50_000  # bytes a second that an upload is given before it counts as dead
@@ -27,7 +27,7 @@ class Remote:
 def look(job: Job, slug: str) -> Remote | None:
     """None: there is no such dataset, or it is not yet to be seen. Raises KaggleError."""
     try:
-        found = job.kaggle.answer("datasets", "status", f"{job.publication.owner}/{slug}", "--format", "json")
+        found = job.kaggle.answer("datasets", "status", f"{job.state.owner}/{slug}", "--format", "json")
     except KaggleError as error:
         if error.failure.name in ABSENT:
             return None
@@ -38,14 +38,14 @@ def look(job: Job, slug: str) -> Remote | None:
 def is_public(job: Job, slug: str) -> bool:
     """Whether everybody can see an existing dataset, as a new version of it would be."""
     with TemporaryDirectory() as folder:
-        job.kaggle.read("datasets", "metadata", f"{job.publication.owner}/{slug}", "-p", folder)
+        job.kaggle.read("datasets", "metadata", f"{job.state.owner}/{slug}", "-p", folder)
         metadata = json.loads(Path(folder, METADATA).read_text(encoding="utf-8"))
     return not metadata.get("info", metadata).get("isPrivate")  # the client leaves out what is false
 
 
 def differences(job: Job, slug: str, place: Path) -> list[str]:
     """How the newest version differs from a folder: names, sizes, and the manifest's bytes."""
-    name = f"{job.publication.owner}/{slug}"
+    name = f"{job.state.owner}/{slug}"
     remote = {file["name"]: file["size"] for file in job.kaggle.pages("datasets", "files", name)}
     here = {path.name: path.stat().st_size for path in place.iterdir() if path.name != METADATA}
     found = [f"{file} is missing" for file in sorted(here.keys() - remote.keys())]
@@ -65,19 +65,19 @@ def differences(job: Job, slug: str, place: Path) -> list[str]:
 def send_words(job: Job, slug: str, exists: bool) -> list[str | Path]:
     """The kaggle command that uploads a dataset."""
     if exists:
-        return ["datasets", "version", "-p", job.places[slug], "-m", job.publication.message]
-    return ["datasets", "create", "-p", job.places[slug], *(["-u"] if job.public else [])]
+        return ["datasets", "version", "-p", job.folder(slug), "-m", job.state.message]
+    return ["datasets", "create", "-p", job.folder(slug), *(["-u"] if job.options.public else [])]
 
 
-def wait_until_ready(job: Job, slug: str, facts: DatasetFacts) -> int:
+def wait_until_ready(job: Job, slug: str, dataset: DatasetState) -> int:
     """The version that is ready. Raises PublishError where Kaggle could not process it."""
 
     def ready() -> int | None:
         remote = look(job, slug)
-        if remote is None or (facts.expected and remote.version < facts.expected):
+        if remote is None or (dataset.expected and remote.version < dataset.expected):
             return None
         if remote.status in LOST:
-            facts.expected = None
+            dataset.expected = None
             job.save()
             raise PublishError(
                 f"Kaggle could not process {slug} (its status is {remote.status}).\n"
@@ -88,34 +88,34 @@ def wait_until_ready(job: Job, slug: str, facts: DatasetFacts) -> int:
     return job.until(f"{slug} is ready", ready)
 
 
-def newest(job: Job, slug: str, facts: DatasetFacts) -> Remote | None:
+def newest(job: Job, slug: str, dataset: DatasetState) -> Remote | None:
     """What Kaggle shows, looked for repeatedly when the last run ended while it was sending."""
-    if facts.expected is None:
+    if dataset.expected is None:
         return look(job, slug)
     remote = None
     for _ in job.looks():
         remote = look(job, slug)
-        if remote and remote.version >= facts.expected:
+        if remote and remote.version >= dataset.expected:
             break
     return remote
 
 
-def is_there(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> bool:
+def is_there(job: Job, slug: str, dataset: DatasetState, remote: Remote | None) -> bool:
     """Whether Kaggle holds these bytes already, from earlier or because an interrupted upload went through."""
-    if remote is None or remote.status in LOST or remote.version < (facts.expected or 1):
+    if remote is None or remote.status in LOST or remote.version < (dataset.expected or 1):
         return False
-    facts.version = wait_until_ready(job, slug, facts)
-    found = differences(job, slug, job.places[slug])
+    dataset.version = wait_until_ready(job, slug, dataset)
+    found = differences(job, slug, job.folder(slug))
     if found:
-        job.say(slug, f"version {facts.version} on Kaggle is another: {'; '.join(found)}")
-        facts.version, facts.expected = None, None
+        job.say(slug, f"version {dataset.version} on Kaggle is another: {'; '.join(found)}")
+        dataset.version, dataset.expected = None, None
     return not found
 
 
-def refuse_changed(job: Job, slug: str, facts: DatasetFacts) -> None:
+def refuse_changed(job: Job, slug: str, dataset: DatasetState) -> None:
     """Raises PublishError where a folder to be uploaded is no longer what was checked."""
-    if fingerprint(job.places[slug]) != facts.fingerprint:
-        facts.version = None
+    if fingerprint(job.folder(slug)) != dataset.fingerprint:
+        dataset.version = None
         job.save()
         raise PublishError(
             f"The files of {slug} changed after they were checked.\n"
@@ -123,36 +123,32 @@ def refuse_changed(job: Job, slug: str, facts: DatasetFacts) -> None:
         )
 
 
-def upload(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> None:
-    facts.expected = (remote.version if remote else 0) + 1
+def upload(job: Job, slug: str, dataset: DatasetState, remote: Remote | None) -> None:
+    dataset.expected = (remote.version if remote else 0) + 1
     job.save()
-    size = sum(path.stat().st_size for path in job.places[slug].iterdir())
-
-    def arrived() -> Remote | None:
-        found = look(job, slug)
-        return found if found and found.version >= (facts.expected or 1) else None
-
-    refuse_changed(job, slug, facts)
+    size = sum(path.stat().st_size for path in job.folder(slug).iterdir())
+    refuse_changed(job, slug, dataset)
     words = send_words(job, slug, remote is not None)
     try:
-        job.send(slug, lambda: job.kaggle.change(*words, seconds=CHANGE_SECONDS + size / SLOWEST), arrived)
+        job.kaggle.change(*words, seconds=CHANGE_SECONDS + size / SLOWEST)
     except KaggleError as error:
         # kaggle itself repeats some requests, and the second may be refused because the first arrived.
-        if not arrived():
+        remote = look(job, slug)
+        if not remote or remote.version < dataset.expected:
             if error.failure.name == "upload failed":  # its notes on what had arrived may be what is wrong
                 job.kaggle.forget_uploads()
             raise
         job.say(slug, "it arrived all the same.")
-    facts.version = wait_until_ready(job, slug, facts)
-    if facts.version > facts.expected:
-        job.say(slug, f"version {facts.version} instead of {facts.expected}: kaggle itself repeated what it sent")
+    dataset.version = wait_until_ready(job, slug, dataset)
+    if dataset.version > dataset.expected:
+        job.say(slug, f"version {dataset.version} instead of {dataset.expected}: kaggle itself repeated what it sent")
     found: list[str] = []
     for _ in job.looks():
-        found = differences(job, slug, job.places[slug])
+        found = differences(job, slug, job.folder(slug))
         if not found:
-            refuse_changed(job, slug, facts)
+            refuse_changed(job, slug, dataset)
             return
-    version, facts.version, facts.expected = facts.version, None, None
+    version, dataset.version, dataset.expected = dataset.version, None, None
     job.save()
     raise PublishError(
         f"{slug} version {version} on Kaggle is not what was sent: {'; '.join(found)}.\n"
@@ -162,17 +158,17 @@ def upload(job: Job, slug: str, facts: DatasetFacts, remote: Remote | None) -> N
 
 def publish_dataset(job: Job, slug: str, may_upload: bool = True) -> None:
     """Until Kaggle holds these bytes, ready to be mounted. Raises PublishError and KaggleError."""
-    facts = job.publication.datasets[slug]
-    if facts.version is not None:
-        job.say(slug, f"version {facts.version}, as before")
+    dataset = job.state.datasets[slug]
+    if dataset.version is not None:
+        job.say(slug, f"version {dataset.version}, as before")
         return
-    remote = newest(job, slug, facts)
-    if is_there(job, slug, facts, remote):
-        job.say(slug, f"Kaggle holds these bytes as version {facts.version}")
+    remote = newest(job, slug, dataset)
+    if is_there(job, slug, dataset, remote):
+        job.say(slug, f"Kaggle holds these bytes as version {dataset.version}")
     elif not may_upload:
         raise PublishError(f"Kaggle does not hold these weights as {slug}: publish them with --only datasets first.")
     else:
-        upload(job, slug, facts, remote)
-        files = len(list(job.places[slug].iterdir())) - 1
-        job.say(slug, f"version {facts.version} is ready, its {files} files compared")
+        upload(job, slug, dataset, remote)
+        files = len(list(job.folder(slug).iterdir())) - 1
+        job.say(slug, f"version {dataset.version} is ready, its {files} files compared")
     job.save()

@@ -1,4 +1,4 @@
-"""What is published together: kernel, datasets and blend, checked against each other and against the sandbox."""
+"""What is published together: kernel, datasets and blend, checked against each other and against the sandbox run."""
 
 import hashlib
 import json
@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import build
-from publishing.checks import METADATA, PLACEHOLDER, Dataset, Kernel, read_dataset, read_kernel
-
 from common.blend import Blend, BlendError, load_blend
 from common.errors import KitError
-
-GIGABYTE = 1e9
+from publishing.checks import METADATA, PLACEHOLDER, Dataset, Kernel, read_dataset, read_kernel
 
 
 class Refused(KitError):
@@ -27,7 +24,7 @@ class Refused(KitError):
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Bundle:
     kernel: Kernel
     datasets: tuple[Dataset, ...]
     blend_file: Path
@@ -47,13 +44,16 @@ def default_datasets(blend_file: Path, weights: Path) -> list[Path]:
     try:
         return [weights / f"hms-{name}" for name in load_blend(blend_file).models]
     except BlendError:
-        return []  # said by `pack`
+        return []  # `read_bundle` says why
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def models_fit(blend: Blend, blend_file: Path, datasets: Sequence[Dataset]) -> list[str]:
     models = [dataset.model for dataset in datasets]
-    twice = sorted({name for name in models if models.count(name) > 1})
-    reasons = [f"two datasets hold the model {name}: give one of them." for name in twice]
+    reasons = [f"two datasets hold the model {name}: give one of them." for name in repeated(models)]
     for name in blend.models:
         if name not in models:
             reasons.append(f"{blend_file} names the model {name}, but no dataset holds it: give it with --datasets.")
@@ -68,7 +68,7 @@ def sources_fit(kernel: Kernel, datasets: Sequence[Dataset]) -> list[str]:
     where = kernel.folder / build.METADATA
     owner = kernel.metadata["id"].split("/")[0]
     wanted = {f"{owner}/{dataset.slug}" for dataset in datasets}
-    named = set(kernel.metadata.get("dataset_sources") or [])
+    named = set(kernel.metadata.get("dataset_sources", []))
     reasons = [f"{where} names the dataset {name}, which is not given with --datasets." for name in named - wanted]
     reasons += [f"{where} does not name the dataset {name}: build the kernel again." for name in wanted - named]
     return sorted(reasons)
@@ -81,36 +81,31 @@ def passed_sandbox(report_file: Path, kernel: Kernel, datasets: Sequence[Dataset
     again += f"--out {report_file.parent}"
     try:
         report: dict[str, Any] = json.loads(report_file.read_text(encoding="utf-8"))
-        reasons = [] if report["ok"] is True else [f"the sandbox run in {report_file} failed: mend it and {again}."]
-        if report["kernel_sha256"] != kernel.sha256:
-            reasons.append(f"the sandbox ran another kernel than {kernel.code}: {again}.")
-        ran, given = dict(report["datasets"]), {dataset.slug: dataset.fingerprint for dataset in datasets}
+        ran, own = dict(report["datasets"]), report["kernel"]
+        failure, dropped = (own.get("failure"), list(own["dropped"])) if own else (None, [])
+        passed, same_kernel = report["ok"] is True, report["kernel_sha256"] == kernel.sha256
     except OSError as error:
         return [f"no sandbox run in {report_file} ({error.strerror}): {again}."]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{report_file} is no report of this kit's sandbox ({error!r}; an older one's?): {again}."]
+    given = {dataset.slug: dataset.fingerprint for dataset in datasets}
     other = sorted(slug for slug in {*ran, *given} if ran.get(slug) != given.get(slug))
-    if other:
-        reasons.append(f"the sandbox ran other weights of {', '.join(other)}: {again}.")
-    own = report.get("kernel")
-    dropped = own.get("dropped", []) if isinstance(own, dict) else None
-    if not isinstance(own, dict) or not isinstance(dropped, list):
-        return [*reasons, f"the kernel left no report of its own in the sandbox: {again}."]
-    if own.get("failure"):
-        reasons.append(f"the kernel ended early in the sandbox ({own['failure']}): mend it and {again}.")
-    reasons += [f"the kernel left something out in the sandbox ({what}): mend it and {again}." for what in dropped]
+    reasons = [] if passed else [f"the sandbox run in {report_file} failed: fix it and {again}."]
+    reasons += [] if same_kernel else [f"the sandbox ran another kernel than {kernel.code}: {again}."]
+    reasons += [f"the sandbox ran other weights of {', '.join(other)}: {again}."] if other else []
+    reasons += [] if own else [f"the kernel left no report of its own in the sandbox: {again}."]
+    reasons += [f"the kernel ended early in the sandbox ({failure}): fix it and {again}."] if failure else []
+    reasons += [f"the kernel left something out in the sandbox ({what}): fix it and {again}." for what in dropped]
     return reasons
 
 
-def pack(
+def read_bundle(
     kernel_folder: Path,
     folders: Sequence[Path],
     blend_file: Path,
     sandbox: Path,
-    owner: str,
-    public: bool,
-    max_gb: float,
-) -> Parcel:
+    user: str,
+) -> Bundle:
     """What is to be published, all of it checked. Raises Refused with every reason against it."""
     reasons: list[str] = []
     blend = None
@@ -118,21 +113,16 @@ def pack(
         blend = load_blend(blend_file)
     except BlendError as error:
         reasons.append(str(error))
-    kernel, wrong = read_kernel(kernel_folder, owner, blend_file, public)
+    kernel, wrong = read_kernel(kernel_folder, user, blend_file)
     reasons += wrong
     if not folders:
-        made = "make one of your models (python -m train blend), or name the datasets with --datasets"
-        reasons.append(f"{blend_file} names no model, so the datasets are not known: {made}.")
-    read = [read_dataset(folder, owner) for folder in folders]
+        how = "make one of your models (python -m train blend), or name the datasets with --datasets"
+        reasons.append(f"{blend_file} names no model, so the datasets are not known: {how}.")
+    read = [read_dataset(folder, user) for folder in folders]
     reasons += [reason for _, wrong in read for reason in wrong]
     datasets = [dataset for dataset, _ in read if dataset]
-    slugs = [dataset.slug for dataset in datasets]
-    reasons += [
-        f"two datasets have the slug {slug}: give each its own." for slug in sorted({*slugs}) if slugs.count(slug) > 1
-    ]
-    size = sum(path.stat().st_size for dataset in datasets for path in dataset.folder.iterdir())
-    if size > max_gb * GIGABYTE:
-        reasons.append(f"the datasets have {size / GIGABYTE:.2f} GB together, more than --max-gb {max_gb:g}.")
+    twice = repeated([dataset.slug for dataset in datasets])
+    reasons += [f"two datasets have the slug {slug}: give each its own." for slug in twice]
     if len(datasets) == len(folders) and folders:  # else what does not fit is what could not be read
         if blend:
             reasons += models_fit(blend, blend_file, datasets)
@@ -141,17 +131,13 @@ def pack(
             reasons += passed_sandbox(sandbox / "report.json", kernel, datasets)
     if reasons or kernel is None or blend is None:
         raise Refused(reasons)
-    return Parcel(kernel, tuple(datasets), blend_file, blend)
+    return Bundle(kernel, tuple(datasets), blend_file, blend)
 
 
-def for_owner(metadata: dict[str, Any], owner: str) -> str:
-    """The metadata file with the user filled in."""
-    text = json.dumps(metadata, indent=2, ensure_ascii=False)
-    return text.replace(f'"{PLACEHOLDER}/', f'"{owner}/') + "\n"
-
-
-def lay_out(target: Path, metadata_name: str, metadata: str, files: Sequence[Path]) -> None:
-    """A folder that kaggle uploads: `files` linked, the metadata written. The user's own folder stays as it is."""
+def copy_for_upload(
+    target: Path, metadata_name: str, metadata: dict[str, Any], user: str, files: Sequence[Path]
+) -> None:
+    """A folder that kaggle uploads: `files` as links, and the metadata for this user. The original stays as it is."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in files:
@@ -159,18 +145,15 @@ def lay_out(target: Path, metadata_name: str, metadata: str, files: Sequence[Pat
             os.link(file.resolve(), target / file.name)
         except OSError:  # another file system, or one without hard links; kaggle follows either
             (target / file.name).symlink_to(file.resolve())
-    (target / metadata_name).write_text(metadata, encoding="utf-8")
+    text = json.dumps(metadata, indent=2, ensure_ascii=False).replace(f'"{PLACEHOLDER}/', f'"{user}/')
+    (target / metadata_name).write_text(text + "\n", encoding="utf-8")
 
 
-def stage(parcel: Parcel, owner: str, folder: Path) -> dict[str, Path]:
-    """The folders to be uploaded, below `folder`: by slug, and the kernel's under its own."""
-    places = {}
-    for dataset in parcel.datasets:
-        places[dataset.slug] = folder / dataset.slug
+def prepare_upload(bundle: Bundle, user: str, folder: Path) -> None:
+    """The folders to be uploaded, each under its slug below `folder`."""
+    for dataset in bundle.datasets:
         files = [path for path in sorted(dataset.folder.iterdir()) if path.name != METADATA]
-        lay_out(places[dataset.slug], METADATA, for_owner(dataset.metadata, owner), files)
-    kernel = parcel.kernel
-    places[kernel.slug] = folder / kernel.slug
-    lay_out(places[kernel.slug], build.METADATA, for_owner(kernel.metadata, owner), [])
-    shutil.copyfile(kernel.code, places[kernel.slug] / kernel.code.name)  # no link: what is pushed cannot change
-    return places
+        copy_for_upload(folder / dataset.slug, METADATA, dataset.metadata, user, files)
+    kernel = bundle.kernel
+    copy_for_upload(folder / kernel.slug, build.METADATA, kernel.metadata, user, [])
+    shutil.copyfile(kernel.code, folder / kernel.slug / kernel.code.name)  # no link: what is pushed cannot change

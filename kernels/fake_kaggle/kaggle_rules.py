@@ -4,7 +4,6 @@ Answers are what the API sends (camelCase, enums by name). The rules are those t
 its source and its issues tell; the real server may know more.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from kaggle_kernels import Kernels, Run
 from kaggle_state import Refusal, now, page
 
 A_DAY = 5  # submissions
-NOT_SHOWN = ("truth", "store")  # a simulation's answers, and what training made of its recordings
 OWN_WORDS = ("Notebook Timeout",)  # what a run may end with that is also the submission's error
 
 
@@ -29,25 +27,14 @@ class Rules(Kernels):
         root: Path,
         owner: str,
         competition: str,
-        data: Path,
         run: Run,
         score: Callable[[Path], tuple[float, float]],
         score_polls: int = 1,
         **polls: int,
     ) -> None:
         super().__init__(root, owner, competition, run, **polls)
-        self.data, self.score, self.score_polls = data, score, score_polls
+        self.score, self.score_polls = score, score_polls
         self.submissions_a_day = A_DAY
-
-    def go_on(self) -> None:
-        """With the runs and the scoring that the last server did not finish."""
-        for kernel in self.state["kernels"].values():
-            for version in kernel["versions"]:
-                if "outcome" not in version:
-                    self.in_background(lambda version=version: self.finish_run(version))
-        for submission in self.state["submissions"]:
-            if "result" not in submission:
-                self.in_background(lambda submission=submission: self.finish_submission(submission))
 
     def check_competition(self, name: str) -> None:
         if name != self.competition:
@@ -55,7 +42,7 @@ class Rules(Kernels):
         if not self.rules_accepted:
             raise Refusal(403, "You must accept this competition's rules before you can continue")
 
-    def limits(self, body: dict[str, Any]) -> dict[str, Any]:
+    def get_submission_limits(self, body: dict[str, Any]) -> dict[str, Any]:
         dates = [one["date"] for one in self.state["submissions"]]
         today = sum(date[:10] == now()[:10] for date in dates)
         left = max(self.submissions_a_day - today, 0)
@@ -68,7 +55,7 @@ class Rules(Kernels):
         except Refusal as refusal:
             raise Refusal(404, f"Notebook not found: {refusal.message}") from refusal
 
-    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
+    def create_code_submission(self, body: dict[str, Any]) -> dict[str, Any]:
         self.check_competition(body["competitionName"])
         kernel, file = f"{body['kernelOwner']}/{body['kernelSlug']}", body.get("fileName")
         version = self.submitted(kernel, body.get("kernelVersion"))
@@ -77,7 +64,7 @@ class Rules(Kernels):
             "Submission not allowed: Notebooks with internet access are not allowed": version["enableInternet"],
             "Submission not allowed: the competition is not a data source": not version["competitions"],
             "Submission not allowed: You have reached your daily submission limit": (
-                self.limits(body)["numAllowedNow"] == 0
+                self.get_submission_limits(body)["numAllowedNow"] == 0
             ),
             f"Output file {file} was not found": file not in version.get("outcome", {"files": {}})["files"],
         }
@@ -140,30 +127,3 @@ class Rules(Kernels):
             if one["ref"] == body["ref"]:
                 return self.shown(one)
         raise Refusal(404, "Submission not found")
-
-    # ---- the competition's data
-
-    def data_files(self) -> dict[str, Path]:
-        """Name -> path of what takes part in the competition."""
-        files = {path.relative_to(self.data): path for path in sorted(self.data.rglob("*")) if path.is_file()}
-        return {name.as_posix(): path for name, path in files.items() if name.parts[0] not in NOT_SHOWN}
-
-    def list_data_files(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.check_competition(body["competitionName"])
-        files, following = page(list(self.data_files().items()), body)
-        shown = [{"name": n, "totalBytes": path.stat().st_size, "creationDate": now()} for n, path in files]
-        return {"files": shown, "nextPageToken": following}
-
-    def data_download(self, body: dict[str, Any]) -> Path:
-        """One file, or all of them as a zip archive."""
-        self.check_competition(body["competitionName"])
-        files = self.data_files()
-        if "fileName" in body:
-            if body["fileName"] not in files:
-                raise Refusal(404, f"Not found: {body['fileName']}")
-            return files[body["fileName"]]
-        folder = self.root / "archives" / self.competition
-        for name, path in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / name)
-        return Path(shutil.make_archive(str(folder), "zip", folder))

@@ -7,25 +7,22 @@ end at any point the next run therefore knows what it has to look for at Kaggle 
 import fcntl
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from publishing.ledger import nested_cv
-from publishing.parcel import Parcel
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import KitError
 from common.files import sha256_of, write_via
+from publishing.bundle import Bundle
 
 STATE, LOCK = "publication.json", "publication.lock"
-ORPHAN_SECONDS = 900  # how long the last command of a killed publisher is waited for
 
 
-class PublicationError(KitError):
+class StateError(KitError):
     """A publication that cannot begin or go on. The message says what to do."""
 
 
@@ -33,20 +30,20 @@ class Facts(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class DatasetFacts(Facts):
+class DatasetState(Facts):
     fingerprint: str
     expected: int | None = None  # the version that was about to be made
     version: int | None = None  # what holds these bytes on Kaggle, compared
 
 
-class KernelFacts(Facts):
+class KernelState(Facts):
     expected: int | None = None
     version: int | None = None
     complete: bool = False  # ran, and its submission.csv is valid
     failed: list[int] = Field(default_factory=list)  # versions that did not run to their end
 
 
-class SubmissionFacts(Facts):
+class SubmissionState(Facts):
     asked: bool = False  # kaggle was asked to submit, or was about to be
     ever: int | None = None  # submissions that there were just before
     ref: int | None = None
@@ -56,7 +53,7 @@ class SubmissionFacts(Facts):
     why: str = ""
 
 
-class Publication(Facts):
+class State(Facts):
     format: Literal[2] = 2
     started: str
     owner: str
@@ -68,9 +65,9 @@ class Publication(Facts):
     blend: str  # sha256 of the file, then the chosen way to combine
     nested_cv: str
     message: str  # unique: what the submission is found by
-    datasets: dict[str, DatasetFacts]
-    kernel: KernelFacts = Field(default_factory=KernelFacts)
-    submission: SubmissionFacts = Field(default_factory=SubmissionFacts)
+    datasets: dict[str, DatasetState]
+    kernel: KernelState = Field(default_factory=KernelState)
+    submission: SubmissionState = Field(default_factory=SubmissionState)
     parked: bool = False  # the part that --only asked for is done: nothing is under way
     finished: bool = False
 
@@ -95,47 +92,55 @@ class Publication(Facts):
             return f"kernel version {self.kernel.version} pushed"
         if self.kernel.expected:
             return f"about to push kernel version {self.kernel.expected}"
-        sent = [slug for slug, facts in self.datasets.items() if facts.version]
+        sent = [slug for slug, dataset in self.datasets.items() if dataset.version]
         return f"{len(sent)} of {len(self.datasets)} datasets on Kaggle"
 
 
-def begin(parcel: Parcel, owner: str, message: str | None, git_commit: str) -> Publication:
+def nested_cv(bundle: Bundle) -> tuple[str, str]:
+    """Name and nested out-of-fold KL of the way to combine that the blend chose; its score is empty if not fitted."""
+    for candidate in bundle.blend.candidates:
+        if candidate.chosen:
+            return candidate.name, f"{candidate.nested_kl:.6f}"
+    return "given" if bundle.blend.models else "equal", ""
+
+
+def begin(bundle: Bundle, owner: str, message: str | None, git_commit: str) -> State:
     now = datetime.now(UTC)
-    mark = secrets.token_hex(4)
-    candidate, cv = nested_cv(parcel)
-    return Publication(
+    chosen, cv = nested_cv(bundle)
+    kernel = bundle.kernel
+    return State(
         started=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         owner=owner,
-        competition=parcel.kernel.competition,
-        kernel_slug=parcel.kernel.slug,
-        kernel_sha256=parcel.kernel.sha256,
+        competition=kernel.competition,
+        kernel_slug=kernel.slug,
+        kernel_sha256=kernel.sha256,
         git_commit=git_commit,
-        weights_sha256=parcel.weights_sha256(),
-        blend=f"{sha256_of(parcel.blend_file)} {candidate}",
+        weights_sha256=bundle.weights_sha256(),
+        blend=f"{sha256_of(bundle.blend_file)} {chosen}",
         nested_cv=cv,
-        message=f"{message or f'{parcel.kernel.slug} {parcel.kernel.sha256[:8]}'} [{now:%y%m%d}-{mark}]",
-        datasets={slug: DatasetFacts(fingerprint=digest) for slug, digest in parcel.fingerprints().items()},
+        message=f"{message or f'{kernel.slug} {kernel.sha256[:8]}'} [{now:%y%m%d}-{secrets.token_hex(4)}]",
+        datasets={slug: DatasetState(fingerprint=digest) for slug, digest in bundle.fingerprints().items()},
     )
 
 
-def load(file: Path) -> Publication | None:
-    """Raises PublicationError for a damaged file."""
+def load(file: Path) -> State | None:
+    """Raises StateError for a damaged file."""
     if not file.exists():
         return None
     try:
-        return Publication.model_validate_json(file.read_bytes())
+        return State.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        raise PublicationError(
+        raise StateError(
             f"{file} cannot be read ({error}). See on Kaggle what was published, then start again with --restart."
         ) from error
 
 
-def save(file: Path, publication: Publication) -> None:
+def save(file: Path, state: State) -> None:
     """On the disk before anything is sent."""
 
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as out:
-            out.write(publication.model_dump_json(indent=1) + "\n")
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8") as out:
+            out.write(state.model_dump_json(indent=1) + "\n")
             out.flush()
             os.fsync(out.fileno())
 
@@ -143,36 +148,38 @@ def save(file: Path, publication: Publication) -> None:
     write_via(file, write)
 
 
-def differences(old: Publication, parcel: Parcel, owner: str) -> list[str]:
+def differences(old: State, new: State) -> list[str]:
     """What is no longer what the publication began with."""
-    now = {
-        "the owner": (old.owner, owner),
-        "the competition": (old.competition, parcel.kernel.competition),
-        "the kernel's slug": (old.kernel_slug, parcel.kernel.slug),
-        "the kernel's sha256": (old.kernel_sha256, parcel.kernel.sha256),
+    before, now = old.datasets, new.datasets
+    pairs = {f"the {name}": (getattr(old, name), getattr(new, name)) for name in ("owner", "competition")}
+    pairs |= {
+        "the kernel's slug": (old.kernel_slug, new.kernel_slug),
+        "the kernel's sha256": (old.kernel_sha256, new.kernel_sha256),
     }
-    before, given = {slug: facts.fingerprint for slug, facts in old.datasets.items()}, parcel.fingerprints()
-    for slug in sorted({*before, *given}):
-        now[f"the fingerprint of {slug}"] = (before.get(slug, "none"), given.get(slug, "none"))
-    return [f"{what} was {a[:40]}, is {b[:40]}" for what, (a, b) in now.items() if a != b]
+    for slug in sorted({*before, *now}):
+        pairs[f"the fingerprint of {slug}"] = tuple(
+            one[slug].fingerprint if slug in one else "none" for one in (before, now)
+        )
+    return [f"{what} was {a[:40]}, is {b[:40]}" for what, (a, b) in pairs.items() if a != b]
 
 
-def take_up(old: Publication | None, fresh: Publication, changed: list[str], resume: bool) -> Publication:
-    """The publication to go on with. Raises PublicationError where that would leave one half done, or mix two."""
+def choose(old: State | None, fresh: State, resume: bool) -> State:
+    """The publication to go on with. Raises StateError where that would leave one half done, or mix two."""
+    changed = differences(old, fresh) if old else []
     if old and old.finished and not changed and not resume:
-        raise PublicationError(
+        raise StateError(
             f"These very bytes are published already, as {old.message!r}.\n"
             "To run and submit them once more begin another publication with --restart."
         )
     if old is None or (not resume and not old.under_way and (changed or not old.parked)):
         return fresh
     if not resume and old.under_way:
-        raise PublicationError(
+        raise StateError(
             f"The publication begun {old.started} has not ended ({old.reached()}).\n"
             "Go on with --resume, or leave it as it is and begin another with --restart."
         )
     if changed:
-        raise PublicationError(
+        raise StateError(
             f"The publication begun {old.started} ({old.reached()}) cannot go on:\n- " + "\n- ".join(changed) + "\n"
             "Put back what it began with, or leave it as it is and begin another with --restart."
         )
@@ -180,48 +187,26 @@ def take_up(old: Publication | None, fresh: Publication, changed: list[str], res
     return old
 
 
-def is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
 @contextmanager
 def sole_publisher(folder: Path) -> Iterator[int]:
-    """The only publisher of this folder; gives a file descriptor that its commands hold, too.
+    """Waits until no other publisher uses this folder; yields a file descriptor that every kaggle command keeps open.
 
-    A kaggle command outlives a publisher that was killed. It still holds the lock, and until it ends nobody can
-    know what it did; so it is waited for. Raises PublicationError.
+    A kaggle command outlives a publisher that was killed. It still holds the lock, and until it ends nobody can know
+    what it did; so it is waited for. Raises StateError.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise PublicationError(f"{folder} cannot be written ({error.strerror}); give another --out.") from error
+        raise StateError(f"{folder} cannot be written ({error.strerror}); give another --out.") from error
     try:
-        started, said = time.monotonic(), False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                pid = os.pread(lock, 32, 0).decode().strip()
-                if is_alive(pid):
-                    raise PublicationError(f"Process {pid} is publishing from {folder}: wait for its end.") from None
-                if time.monotonic() - started > ORPHAN_SECONDS:
-                    raise PublicationError(
-                        f"A kaggle command of an ended publisher ({pid}) still runs: wait for its end, or end it."
-                    ) from None
-                if not said:
-                    print(f"waiting for the last kaggle command of an ended publisher ({pid})", flush=True)
-                said = True
-                time.sleep(0.1)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f"waiting for another publisher of {folder}, or the last kaggle command of one that ended", flush=True
+            )
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
     finally:
         os.close(lock)

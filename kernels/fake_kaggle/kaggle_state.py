@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+HOST = "http://localhost"  # where the client believes to be
+
 
 class Refusal(Exception):
     """An HTTP error with Kaggle's JSON body."""

@@ -1,69 +1,46 @@
 """Kaggle's rules for uploads and datasets, as far as they are known."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from kaggle_state import Refusal, State, chosen, now, page
-
-NAME_LENGTHS = range(6, 51)  # of slugs and titles
+from kaggle_state import HOST, Refusal, State, chosen, now, page
 
 
 class Datasets(State):
-    """One method for each request. Polls, not seconds, bring things to their end.
+    """One method for each request. A version is ready after `ready_polls` status requests: polls, not seconds."""
 
-    hidden_polls: status requests after its creation that deny that a dataset is there. ready_polls: further ones until
-    a version is ready.
-    """
-
-    def __init__(self, root: Path, owner: str, ready_polls: int = 1, hidden_polls: int = 0) -> None:
+    def __init__(self, root: Path, owner: str, ready_polls: int = 1) -> None:
         super().__init__(root)
-        self.owner, self.ready_polls, self.hidden_polls = owner, ready_polls, hidden_polls
-        self.loses: set[str] = set()  # names of files that a new version lacks, though their upload went well
-        self.cuts: set[str] = set()  # ... and of those that lose their last byte
+        self.owner, self.ready_polls = owner, ready_polls
 
     # ---- blobs
 
-    def start_upload(self, body: dict[str, Any], host: str) -> dict[str, Any]:
+    def start_blob_upload(self, body: dict[str, Any]) -> dict[str, Any]:
         token = f"blob{self.number()}"
         self.state["blobs"][token] = {"name": Path(body["name"]).name, "size": body.get("contentLength", 0)}
-        return {"token": token, "createUrl": f"{host}/upload/{token}"}
+        return {"token": token, "createUrl": f"{HOST}/upload/{token}"}
 
     def blob_path(self, token: str) -> Path:
         return self.root / "blobs" / token
 
-    def part_path(self, token: str) -> Path:
-        """What arrived of a blob that is not whole."""
-        return self.root / "blobs" / f"{token}.part"
-
     def store(self, token: str, content: bytes, content_range: str) -> None:
-        """A PUT: the whole blob, the rest of it (`bytes a-b/N`), or the question what is there (`bytes */N`).
-
-        Raises Refusal 308 with what is there while the blob is not whole.
-        """
+        """A PUT of a whole blob, or the question whether it is there (`bytes */N`): Refusal 308 while it is not."""
         if token not in self.state["blobs"]:
             raise Refusal(404, "upload expired")
-        if self.blob_path(token).is_file():
+        if content_range.startswith("bytes */"):
+            if not self.blob_path(token).is_file():
+                raise Refusal(308, "incomplete")
             return
-        size, part = self.state["blobs"][token]["size"], self.part_path(token)
-        kept = part.read_bytes() if part.is_file() else b""
-        if not content_range.startswith("bytes */"):
-            start = int(content_range.removeprefix("bytes ").split("-")[0]) if content_range else 0
-            if start > len(kept) or start + len(content) > size:
-                raise Refusal(400, f"{start + len(content)} bytes of {size}, after {len(kept)}")
-            kept = kept[:start] + content
-            part.write_bytes(kept)
-            if len(kept) == size:
-                part.rename(self.blob_path(token))
-                return
-        raise Refusal(308, "incomplete", {"Range": f"bytes=0-{len(kept) - 1}"} if kept else {})
+        if len(content) != self.state["blobs"][token]["size"]:
+            raise Refusal(400, f"{len(content)} bytes of {self.state['blobs'][token]['size']}")
+        self.blob_path(token).write_bytes(content)
 
     # ---- datasets
 
     def dataset(self, body: dict[str, Any]) -> dict[str, Any]:
         found = self.state["datasets"].get(f"{body['ownerSlug']}/{body['datasetSlug']}")
-        if found is None or found["hidden"] > 0:
+        if found is None:
             raise Refusal(403, "Permission 'datasets.get' was denied")
         return found
 
@@ -74,12 +51,7 @@ class Datasets(State):
             token = entry["token"]
             if token not in self.state["blobs"] or not self.blob_path(token).is_file():
                 raise Refusal(400, f"Blob {token} was not uploaded")
-            name = self.state["blobs"][token]["name"]
-            if name in self.cuts:
-                content, token = self.blob_path(token).read_bytes(), f"{token}-cut"
-                self.blob_path(token).write_bytes(content[:-1])
-            if name not in self.loses:
-                files[name] = token
+            files[self.state["blobs"][token]["name"]] = token
         return files
 
     def answer_of(self, ref: str, **more: Any) -> dict[str, Any]:
@@ -92,14 +64,11 @@ class Datasets(State):
         if ref in self.state["datasets"]:
             error = f'The requested title "{body["title"]}" is already in use by a dataset'
             return self.answer_of(ref, status="Error", error=error)
-        if len(body["slug"]) not in NAME_LENGTHS or len(body["title"]) not in NAME_LENGTHS:
-            return self.answer_of(ref, status="Error", error="Slug and title must have 6 to 50 characters")
         self.state["datasets"][ref] = {
             "id": self.number(),
             "title": body["title"],
             "private": body.get("isPrivate", False),  # the client leaves out what is false
             "license": body.get("licenseName", ""),
-            "hidden": self.hidden_polls,
             "versions": [{"files": self.version_files(body), "polls": 0}],
         }
         return self.answer_of(ref)
@@ -115,11 +84,7 @@ class Datasets(State):
     def is_ready(self, version: dict[str, Any]) -> bool:
         return version["polls"] >= self.ready_polls
 
-    def dataset_status(self, body: dict[str, Any]) -> dict[str, Any]:
-        ref = f"{body['ownerSlug']}/{body['datasetSlug']}"
-        if ref in self.state["datasets"] and self.state["datasets"][ref]["hidden"] > 0:
-            self.state["datasets"][ref]["hidden"] -= 1
-            raise Refusal(403, "Permission 'datasets.get' was denied")
+    def get_dataset_status(self, body: dict[str, Any]) -> dict[str, Any]:
         version = self.dataset(body)["versions"][-1]
         version["polls"] += 1
         return {"status": "READY" if version["polls"] > self.ready_polls else "BLOBS_RECEIVED"}
@@ -139,31 +104,18 @@ class Datasets(State):
         shown = [{"ref": n, "name": n, "totalBytes": size, "creationDate": now()} for n, size in sizes.items()]
         return {"datasetFiles": shown, "nextPageToken": following}
 
-    def dataset_metadata(self, body: dict[str, Any]) -> dict[str, Any]:
+    def get_dataset_metadata(self, body: dict[str, Any]) -> dict[str, Any]:
         dataset = self.dataset(body)
         facts = {"datasetId": dataset["id"], "datasetSlug": body["datasetSlug"], "ownerUser": body["ownerSlug"]}
         facts |= {"title": dataset["title"], "isPrivate": dataset["private"]}
         return {"info": {**facts, "licenses": [{"name": dataset.get("license", "")}], "keywords": []}}
 
-    def dataset_download(self, body: dict[str, Any]) -> Path:
-        """One file of a version, or all of them as a zip archive."""
+    def download_dataset(self, body: dict[str, Any]) -> Path:
+        """One file of a version."""
         files = self.chosen_files(body)
-        if "fileName" in body:
-            if body["fileName"] not in files:
-                raise Refusal(404, f"Not found: {body['fileName']}")
-            return self.blob_path(files[body["fileName"]])
-        archive = self.root / "archives" / "-".join([body["datasetSlug"], *files.values()])
-        if not archive.with_suffix(".zip").is_file():
-            folder = archive.with_suffix(".files")
-            self.lay_out(files, folder)
-            shutil.make_archive(str(archive), "zip", folder)
-        return archive.with_suffix(".zip")
-
-    def lay_out(self, files: dict[str, str], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, token in files.items():
-            if not (folder / name).exists():
-                (folder / name).hardlink_to(self.blob_path(token))
+        if body.get("fileName") not in files:
+            raise Refusal(404, f"Not found: {body.get('fileName')}")
+        return self.blob_path(files[body["fileName"]])
 
     def mountable(self, source: str) -> str:
         """OWNER/SLUG/VERSION of what a kernel gets for a source: the newest ready version without a number, or ""."""
@@ -180,7 +132,10 @@ class Datasets(State):
         for mount in mounts:
             ref, number = mount.rsplit("/", 1)
             folder = self.root / "mounted" / mount
-            self.lay_out(self.state["datasets"][ref]["versions"][int(number) - 1]["files"], folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, token in self.state["datasets"][ref]["versions"][int(number) - 1]["files"].items():
+                if not (folder / name).exists():
+                    (folder / name).hardlink_to(self.blob_path(token))
             (folder / "dataset-metadata.json").write_text(json.dumps({"id": ref}))
             folders[ref] = folder
         return folders

@@ -3,10 +3,9 @@
 The conversion is jupytext's. It must not change the code: the cells are held against the sections.
 """
 
-import json
 import re
 
-from inline import BuildError, Section
+from building.inline import BuildError, Section
 
 # No word of the machine that builds: the same sources give the same bytes.
 METADATA = {
@@ -55,12 +54,3 @@ def as_notebook(head: list[str], sections: list[Section]) -> str:
         cell["id"] = name.replace(".", "-")
     notebook.metadata, notebook.nbformat, notebook.nbformat_minor = METADATA, 4, 5
     return nbformat.writes(notebook) + "\n"
-
-
-def cell_sources(text: str) -> dict[str, str]:
-    """Section name -> its text, of a notebook made here; other cells by their number."""
-    try:
-        cells = json.loads(text)["cells"]
-        return {str(cell.get("id", n)).replace("-", "."): "".join(cell["source"]) for n, cell in enumerate(cells)}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return {"all of it": text}

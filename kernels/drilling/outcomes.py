@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from drilling.broken_datasets import DatasetFault
-from drilling.faults import Case, Needs, Said, expected
-from drilling.hidden_test import BASE, ID
 
 from common.metric import refusals
 from common.schema import VOTES
+from drilling.broken_datasets import DatasetFault
+from drilling.faults import Case, Needs, Reported, expected
+from drilling.hidden_test import BASE, ID
 
 WITHOUT = re.compile(r"blend without (.+)")
 SAME = 1e-6  # a harmless fault moves no probability by more
@@ -56,16 +57,16 @@ class Outcome:
             found.setdefault(int(line.split(",")[0]), []).append(line)
         return found
 
-    def said_of(self, eeg_id: int) -> Said:
+    def reported_of(self, eeg_id: int) -> Reported:
         """What the report says of one EEG, its id written ID; left out models in the order of the alphabet."""
-        said: Said = {}
+        reported: Reported = {}
         for kind in ("repaired", "rebuilt_spectrograms", "fallbacks"):
             entries = [entry for entry in self.kernel.get(kind, []) if entry["eeg_id"] == str(eeg_id)]
-            said[kind] = [
+            reported[kind] = [
                 tuple(in_order(text.replace(str(eeg_id), "ID")) for key, text in entry.items() if key != "eeg_id")
                 for entry in entries
             ]
-        return said
+        return reported
 
 
 def in_order(text: str) -> str:
@@ -78,67 +79,59 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(re.escape("..."), ".*"), text, re.DOTALL) is not None
 
 
-def same_said(patterns: Said, said: Said) -> bool:
-    return all(
-        len(patterns[kind]) == len(said[kind])
-        and all(
-            len(one) == len(other) and all(map(matches, one, other))
-            for one, other in zip(patterns[kind], said[kind], strict=True)
-        )
-        for kind in patterns
+def same_report(patterns: Reported, reported: Reported) -> bool:
+    must, found = (
+        [(kind, *entry) for kind, entries in sorted(one.items()) for entry in entries] for one in (patterns, reported)
     )
+    return list(map(len, must)) == list(map(len, found)) and all(map(matches, chain(*must), chain(*found)))
 
 
-def in_words(said: Said) -> str:
+def in_words(reported: Reported) -> str:
     """Why, or what was done."""
-    return "; ".join(entry[-1] for entries in said.values() for entry in entries)
+    return "; ".join(entry[-1] for entries in reported.values() for entry in entries)
 
 
-def in_full(said: Said) -> str:
-    return "; ".join(": ".join(entry) for entries in said.values() for entry in entries)
+def in_full(reported: Reported) -> str:
+    return "; ".join(": ".join(entry) for entries in reported.values() for entry in entries)
 
 
-def became(said: Said) -> str:
-    if said["fallbacks"]:
-        return "prior" if said["fallbacks"][0][0] == "prior" else "other models answered"
-    return "rebuilt" if said["rebuilt_spectrograms"] else "repaired" if said["repaired"] else "answered all the same"
+def became(reported: Reported) -> str:
+    if reported["fallbacks"]:
+        return "prior" if reported["fallbacks"][0][0] == "prior" else "other models answered"
+    if reported["rebuilt_spectrograms"]:
+        return "rebuilt"
+    return "repaired" if reported["repaired"] else "answered all the same"
 
 
 def probabilities(lines: Sequence[str]) -> np.ndarray:
     """(rows, 6) of lines of a submission; NaN where there is no number."""
-    cells = [line.split(",")[1:] for line in lines]
-    rows = [[number(cell) for cell in row] if len(row) == len(VOTES) else [np.nan] * len(VOTES) for row in cells]
-    return np.array(rows, dtype=float).reshape(-1, len(VOTES))
-
-
-def number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan
+    rows = [line.split(",")[1:] for line in lines]
+    cells = chain(*(row if len(row) == len(VOTES) else [""] * len(VOTES) for row in rows))
+    numbers = pl.Series(list(cells), dtype=pl.String).cast(pl.Float64, strict=False).to_numpy()
+    return numbers.reshape(-1, len(VOTES))
 
 
 def problem_of(name: str, case: Case, needs: Needs, run: Outcome, prior: Sequence[float]) -> str | None:
     """What about a recording is not as it must be."""
     answers, sound = (probabilities(run.lines.get(eeg_id, [])) for eeg_id in (ID[name], BASE))
-    must, said = expected(case, needs), run.said_of(ID[name])
+    must, reported = expected(case, needs), run.reported_of(ID[name])
     if len(answers) != case.listed or refusals(answers):
         return f"{len(answers)} rows for {case.listed} of test.csv; {'; '.join(refusals(answers)) or 'they are valid'}"
-    if not same_said(must, said):
-        return f"the report must say: {in_full(must) or 'nothing'}; it says: {in_full(said) or 'nothing'}"
+    if not same_report(must, reported):
+        return f"the report must say: {in_full(must) or 'nothing'}; it says: {in_full(reported) or 'nothing'}"
     if case.same and (len(sound) != 1 or np.abs(answers - sound).max() > SAME):
         return "the answer is not that of the sound recording"
-    if became(said) == "prior" and np.abs(answers - np.array(prior)).max() > SAME:
+    if became(reported) == "prior" and np.abs(answers - np.array(prior)).max() > SAME:
         return "the answer is not the prior"
     return None
 
 
-def judge_recording(name: str, case: Case, needs: Needs, run: Outcome, prior: Sequence[float]) -> Finding:
-    said = run.said_of(ID[name])
-    return Finding(case.group, name, became(said), in_words(said), problem_of(name, case, needs, run, prior))
+def recording_finding(name: str, case: Case, needs: Needs, run: Outcome, prior: Sequence[float]) -> Finding:
+    reported = run.reported_of(ID[name])
+    return Finding(case.group, name, became(reported), in_words(reported), problem_of(name, case, needs, run, prior))
 
 
-def judge_datasets(faults: Sequence[DatasetFault], run: Outcome, clean: Outcome) -> list[Finding]:
+def dataset_findings(faults: Sequence[DatasetFault], run: Outcome, clean: Outcome) -> list[Finding]:
     """Each faulty dataset named, nothing else left out, and the rest as in the clean run."""
     dropped, findings, explained = run.kernel.get("dropped", []), [], set()
     for fault in faults:
@@ -167,12 +160,12 @@ def count_answered(run: Outcome, test_table: Path) -> tuple[int, int]:
 
 
 def count_identical(run: Outcome, clean: Outcome, sound: Sequence[int]) -> tuple[int, list[str]]:
-    """Sound rows whose lines, and what is said of them, are those of the clean run; and what differs."""
+    """Sound rows whose lines, and what is reported of them, are those of the clean run; and what differs."""
     lines, clean_lines = run.lines, clean.lines
     different = []
     for eeg_id in sound:
         if lines.get(eeg_id) != clean_lines.get(eeg_id):
             different.append(f"{eeg_id}: {lines.get(eeg_id)} instead of {clean_lines.get(eeg_id)}")
-        elif run.said_of(eeg_id) != clean.said_of(eeg_id):
-            different.append(f"{eeg_id}: the report says {in_words(run.said_of(eeg_id)) or 'nothing'}")
+        elif run.reported_of(eeg_id) != clean.reported_of(eeg_id):
+            different.append(f"{eeg_id}: the report says {in_words(run.reported_of(eeg_id)) or 'nothing'}")
     return len(sound) - len(different), different

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from kaggle_faults import Fault
-from kaggle_state import Refusal, sha256
+from kaggle_state import HOST, Refusal, sha256
 
 if TYPE_CHECKING:
-    from kaggle_stand_in import StandIn
+    from kaggle_server import StandIn
 
-HOST = "http://localhost"  # where the client believes to be
 KEY = "0123456789abcdef" * 2
 TOKEN = re.compile(r"KGAT_\w+")
 STAMP = "Wed, 01 Jan 2025 00:00:00 GMT"
@@ -30,7 +29,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the journal has it all."""
+        """Nothing: `requests` has it all."""
 
     @property
     def path_only(self) -> str:
@@ -39,10 +38,6 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         path, body = self.path_only, json.loads(self.read_body() or b"{}")
-        if path == "/stand-in/faults":
-            self.kaggle.faults += [Fault(**one) for one in body]
-            self.send(200, {"faults": len(self.kaggle.faults)})
-            return
         match = re.fullmatch(r"/api/v1/(?:\w+\.)?(\w+)/(\w+)", path)
         service, method = (match[1], match[2]) if match else ("", path)
         self.respond(f"{service}/{method}", body, lambda: self.call(method, body))
@@ -51,14 +46,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         token, content = self.path_only.removeprefix("/upload/"), self.read_body()
         rules, content_range = self.kaggle.rules, self.headers.get("Content-Range", "")
         name = rules.state["blobs"].get(token, {}).get("name", "?")
-
-        def half() -> None:
-            try:
-                rules.store(token, content[: len(content) // 2], content_range)
-            except Refusal:  # it is not whole: what we want
-                raise Refusal(503, "try again") from None
-
-        self.respond(f"PUT /upload/{name}", {}, lambda: rules.store(token, content, content_range), half)
+        self.respond(f"PUT /upload/{name}", {}, lambda: rules.store(token, content, content_range))
 
     def do_GET(self) -> None:
         self.respond(f"GET {self.path_only}", {}, self.file)
@@ -73,11 +61,9 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return content
 
-    # ---- faults and the journal
+    # ---- faults and the list of requests
 
-    def respond(
-        self, what: str, body: dict[str, Any], work: Callable[[], Any], half: Callable[[], None] | None = None
-    ) -> None:
+    def respond(self, what: str, body: dict[str, Any], work: Callable[[], Any]) -> None:
         """Do the work and answer with what it gives, or what a fault makes of both."""
         shown = {name: f"<{name}>" if name in ("text", "token") else value for name, value in body.items()}
         entry = {"what": what, "body": shown, "status": 0}
@@ -85,15 +71,13 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.kaggle.requests.append(entry)
             fault = next((one for one in [one for one in self.kaggle.faults if one.strikes(what)]), None)
             kind = fault.kind if fault else ""
-            headers: dict[str, str] = {}
             if kind not in ("kill", "drop"):
-                entry["status"], answer, headers = self.work_out(fault, half if kind == "half" and half else work)
+                entry["status"], answer, headers = self.work_out(fault, work)
                 self.kaggle.rules.save()
-            self.kaggle.note(entry)
         if fault and kind in ("kill", "drop", "kill-after", "drop-after"):
-            self.cut(fault)
-        elif isinstance(answer, Path):
-            self.send_file(answer, half=kind == "half")
+            if kind.startswith("kill"):
+                os.kill(fault.pid, signal.SIGKILL)
+            self.close_connection = True
         else:
             self.send(entry["status"], answer, headers)
 
@@ -110,48 +94,26 @@ class RequestHandler(BaseHTTPRequestHandler):
             traceback.print_exc(file=sys.stderr)
             return 500, {"code": 500, "message": f"The stand-in broke: {error!r}"}, {}
 
-    def cut(self, fault: Fault) -> None:
-        """The connection ends, and what the fault kills."""
-        if fault.kind.startswith("kill"):
-            victim = fault.pid or self.kaggle.victim
-            if not victim or -victim == os.getpgrp():
-                raise ValueError(f"a fault that kills process {victim}: name another's")
-            os.kill(victim, signal.SIGKILL)
-        self.close_connection = True
-
     # ---- answers
 
-    def send(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+    def send(self, status: int, answer: Any, headers: dict[str, str]) -> None:
+        """A file, or JSON; of the latter {"Location": ...} is a redirection."""
         # A status of the upload protocol has no JSON with a "code" that the client would take for an error.
-        content = b"" if body is None or status == 308 else json.dumps(body).encode()
-        headers = dict(headers or {})
-        if isinstance(body, dict) and "Location" in body:
+        content = b"" if answer is None or status == 308 else json.dumps(answer, default=str).encode()
+        headers = {"Content-Type": "application/json", **headers}
+        if isinstance(answer, Path):
+            content = answer.read_bytes()
+            headers |= {"ETag": f'"{sha256(content)}"', "Last-Modified": STAMP}
+        elif isinstance(answer, dict) and "Location" in answer:
             status, content = 302, b""
-            headers["Location"] = body["Location"]
+            headers["Location"] = answer["Location"]
         if self.kaggle.client_warning:
             headers["X-Kaggle-ApiVersion"] = "99.0.0"
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-    def send_file(self, path: Path, half: bool) -> None:
-        """All of it, or from where an interrupted download of the same bytes left off."""
-        content = path.read_bytes()
-        tag, status = f'"{sha256(content)}"', 200
-        headers = {"ETag": tag, "Last-Modified": STAMP, "Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and self.headers.get("If-Range", tag) == tag:
-            start, status = int(asked[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            content = content[start:]
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if half else content)
-        self.close_connection = half
 
     # ---- work
 
@@ -163,11 +125,11 @@ class RequestHandler(BaseHTTPRequestHandler):
             return self.kaggle.downloads[rest[0]]
         raise Refusal(404, f"Not found: {self.path_only}")
 
-    def redirect(self, path: Path, body: dict[str, Any]) -> dict[str, str]:
-        """To an address that needs no credentials."""
-        name = sha256(str(path).encode())[:16]
-        self.kaggle.downloads[name] = path
-        return {"Location": f"{HOST}/download/{name}/{Path(body.get('fileName', path.name)).name}"}
+    def redirect(self, path: Path, name: str) -> dict[str, str]:
+        """To an address that needs no credentials and ends with the file's name, which the client takes over."""
+        key = sha256(str(path).encode())[:16]
+        self.kaggle.downloads[key] = path
+        return {"Location": f"{HOST}/download/{key}/{Path(name).name}"}
 
     def authorized(self) -> bool:
         kind, _, secret = self.headers.get("Authorization", "").partition(" ")
@@ -180,31 +142,13 @@ class RequestHandler(BaseHTTPRequestHandler):
         return {"active": known, "username": self.kaggle.owner if known else "", "scope": "", "clientId": ""}
 
     def call(self, method: str, body: dict[str, Any]) -> Any:
-        rules = self.kaggle.rules
-        if method != "IntrospectToken" and not self.authorized():
+        """What the rules' method of this name answers: CreateDataset is create_dataset."""
+        if method == "IntrospectToken":
+            return self.introspect(body)
+        if not self.authorized():
             raise Refusal(401, "Unauthorized: you must authenticate before you can access this content")
-        methods: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "IntrospectToken": self.introspect,
-            "StartBlobUpload": lambda body: rules.start_upload(body, HOST),
-            "CreateDataset": rules.create_dataset,
-            "CreateDatasetVersion": rules.create_dataset_version,
-            "GetDatasetStatus": rules.dataset_status,
-            "GetDataset": rules.get_dataset,
-            "ListDatasetFiles": rules.list_dataset_files,
-            "GetDatasetMetadata": rules.dataset_metadata,
-            "DownloadDataset": lambda body: self.redirect(rules.dataset_download(body), body),
-            "SaveKernel": rules.save_kernel,
-            "GetKernelSessionStatus": rules.kernel_status,
-            "ListKernelSessionOutput": lambda body: rules.kernel_output(body, HOST),
-            "GetKernel": rules.get_kernel,
-            "CreateCodeSubmission": rules.submit,
-            "GetSubmissionLimits": rules.limits,
-            "ListSubmissions": rules.list_submissions,
-            "GetSubmission": rules.get_submission,
-            "ListDataFiles": rules.list_data_files,
-            "DownloadDataFiles": lambda body: self.redirect(rules.data_download(body), body),
-            "DownloadDataFile": lambda body: self.redirect(rules.data_download(body), body),
-        }
-        if method not in methods:
+        work = getattr(self.kaggle.rules, re.sub(r"(?<!^)(?=[A-Z])", "_", method).lower(), None)
+        if work is None:
             raise Refusal(404, f"The stand-in does not know {method}")
-        return methods[method](body)
+        answer = work(body)
+        return self.redirect(answer, body["fileName"]) if isinstance(answer, Path) else answer

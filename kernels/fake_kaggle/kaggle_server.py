@@ -1,14 +1,12 @@
 """A stand-in for Kaggle's server on loopback, for the unmodified `kaggle` client.
 
-    python tests/kaggle_stand_in.py --root DIR --competition DIR --solution CSV -- COMMAND ...
+    python kernels/fake_kaggle/kaggle_server.py --root DIR --competition DIR --solution CSV -- COMMAND ...
 
 runs COMMAND with an environment in which `kaggle` talks to it, and ends with the command's exit code. State lies in
---root and survives, with a journal of all requests in requests.jsonl; pushed kernels are really run on the pushed
-datasets, in the project's sandbox. --faults FILE: a JSON list of what goes wrong, as Fault in kaggle_faults.py has it.
+--root and survives; pushed kernels are really run on the pushed datasets, in the project's sandbox.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -25,16 +23,14 @@ from kaggle_runs import SandboxRuns, score
 
 COMPETITION = "hms-harmful-brain-activity-classification"
 DEAD = "http://127.0.0.1:9"  # nobody listens: what tries to reach the real site ends at once
-PATIENCE = 60  # seconds for each run that is not over when the server ends; it is begun anew by the next one
+PATIENCE = 60  # seconds for each run that is not over when the server ends
 
 
 class StandIn:
     """with StandIn(root, competition=DIR, solution=CSV) as server: subprocess.run(..., env=server.environment())
 
-    runner: a canned run instead of a real one, run(version, datasets, hidden) as Kernels has it. cache: a folder of
-    finished runs that several stand-ins may share. hidden: competition folder of the hidden re-run, default: the same.
-    polls: ready_polls, hidden_polls, run_polls, score_polls, as the rules have them. A server on the root of another
-    that ended goes on where that was.
+    runner: a canned run instead of a real one, run(version, datasets, hidden) as Kernels has it. polls: ready_polls,
+    run_polls, score_polls, as the rules have them. faults: what goes wrong with the next requests.
     """
 
     def __init__(
@@ -44,25 +40,21 @@ class StandIn:
         solution: Path,
         owner: str = "newcomer",
         runner: Run | None = None,
-        hidden: Path | None = None,
-        cache: Path | None = None,
         **polls: int,
     ) -> None:
-        self.root, self.owner, self.journal = root, owner, root / "requests.jsonl"
+        self.root, self.owner = root, owner
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []  # since this server began; without credentials and sources
         self.downloads: dict[str, Path] = {}  # what addresses lead to
-        self.victim: int | None = None  # whom faults kill that name nobody
         self.client_warning = False  # as when the client is older than the server
-        runner = runner or SandboxRuns(competition, COMPETITION, hidden or competition, cache or root / "runs")
-        self.rules = Rules(root, owner, COMPETITION, competition, runner, lambda file: score(file, solution), **polls)
+        runner = runner or SandboxRuns(competition, COMPETITION, root / "runs")
+        self.rules = Rules(root, owner, COMPETITION, runner, lambda file: score(file, solution), **polls)
 
     def __enter__(self) -> "StandIn":
         handler = type("Handler", (RequestHandler,), {"kaggle": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.rules.go_on()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,11 +87,6 @@ class StandIn:
             **more,
         }
 
-    def note(self, entry: dict[str, Any]) -> None:
-        """A request that is over, for the journal."""
-        with self.journal.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(entry) + "\n")
-
     def count(self, match: str) -> int:
         """Requests that went through."""
         return sum(match in one["what"] and one["status"] == 200 for one in self.requests)
@@ -122,24 +109,14 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="where its state lies")
     parser.add_argument("--competition", type=Path, required=True, metavar="DIR", help="competition folder to mount")
     parser.add_argument("--solution", type=Path, required=True, metavar="CSV", help="true votes of the test set")
-    parser.add_argument("--hidden", type=Path, metavar="DIR", help="that of the hidden re-run (default: the same)")
     parser.add_argument("--owner", default="newcomer", help="the Kaggle user (default: newcomer)")
-    parser.add_argument("--faults", type=Path, metavar="JSON", help="what goes wrong")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="finished runs, to be shared (default: ROOT/runs)")
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="after --: what to run")
     options = parser.parse_args()
     command = [sys.executable if options.command[0] == "python" else options.command[0], *options.command[1:]]
-    root, cache, competition, hidden, solution = (
-        place and place.resolve()
-        for place in (options.root, options.cache, options.competition, options.hidden, options.solution)
-    )
-    with StandIn(root, competition, solution, options.owner, hidden=hidden, cache=cache) as server:
-        if options.faults:
-            server.faults = [Fault(**one) for one in json.loads(options.faults.read_text(encoding="utf-8"))]
-        with subprocess.Popen(command, env=server.environment()) as process:
-            server.victim = process.pid
-            code = process.wait()
-    return code if code >= 0 else 128 - code  # as a shell tells of a signal
+    root, competition, solution = (path.resolve() for path in (options.root, options.competition, options.solution))
+    with StandIn(root, competition, solution, options.owner) as server:
+        code = subprocess.run(command, env=server.environment()).returncode
+    return code if code >= 0 else 128 - code  # as a shell reports a signal
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import ast
 import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,63 +59,52 @@ def find(root: Path, name: str) -> Path | None:
 def read(root: Path, name: str) -> Module:
     path = find(root, name)
     if path is None:
-        raise BuildError(f"{name}: no file {name.replace('.', '/')}.py under {root}; create it.")
+        raise BuildError(f"{name}: no file {name.replace('.', '/')}.py under {root}; fix the import or create it.")
     source = path.read_text(encoding="utf-8")
     try:
         return Module(name, source, ast.parse(source))
     except SyntaxError as error:
-        raise BuildError(f"{name}, line {error.lineno}: not valid Python ({error.msg}); mend it.") from error
+        raise BuildError(f"{name}, line {error.lineno}: not valid Python ({error.msg}); fix it.") from error
 
 
-def is_project(root: Path, module: Module, node: ast.Import | ast.ImportFrom, name: str) -> bool:
-    """Whether the import takes from common or infer; other rooms of the project are refused."""
+def is_inlined(root: Path, module: Module, line: int, name: str) -> bool:
+    """Whether the import is from common or infer; other rooms of the project are refused."""
     room = name.split(".")[0]
-    if room in ROOMS:
-        return True
-    if room == "__main__":
-        module.refuse(node.lineno, "imports __main__", "the kernel has one __main__, put it in a module")
-    if room == "__future__":
-        module.refuse(node.lineno, "a __future__ import would change every other module", "write without it")
-    if any((root / room).glob("*.py")) or (root / f"{room}.py").is_file():
+    if room not in ROOMS and any((root / room).glob("*.py")):
         found = f"imports {name}, which is in the project but not in the kernel"
-        module.refuse(node.lineno, found, "move what both need to common")
-    return False
+        module.refuse(line, found, "move what both need to common")
+    return room in ROOMS
 
 
-def check_form(root: Path, module: Module, node: ast.ImportFrom) -> None:
+def check_form(module: Module, node: ast.ImportFrom) -> None:
     """A project import can be dropped only if the name it binds is the one the other module defines."""
-    origin = node.module or ""
-    if "__main__" in origin.split("."):
-        module.refuse(node.lineno, f"imports {origin}", "the kernel has one __main__, put it in a module")
     for alias in node.names:
         if alias.name == "*":
-            found = f"takes everything from {origin}"
-            module.refuse(node.lineno, found, f"write `from {origin} import NAME` with its names")
-        if find(root, f"{origin}.{alias.name}"):
-            found = f"`from {origin} import {alias.name}` imports a module"
-            module.refuse(node.lineno, found, f"write `from {origin}.{alias.name} import NAME`")
+            found = f"takes everything from {node.module}"
+            module.refuse(node.lineno, found, f"write `from {node.module} import NAME` with its names")
         if alias.asname:
             found = f"imports {alias.name} as {alias.asname}"
             module.refuse(node.lineno, found, f"use {alias.name} under its own name")
     if node not in module.tree.body:
-        found = f"imports {origin} inside a function or block"
+        found = f"imports {node.module} inside a function or block"
         module.refuse(node.lineno, found, "import it at the top of the module")
 
 
+@cache
 def project_imports(root: Path, module: Module) -> list[ast.ImportFrom]:
     """The imports that inlining replaces. Every import of the module is checked on the way."""
     found = []
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if is_project(root, module, node, alias.name):
+                if is_inlined(root, module, node.lineno, alias.name):
                     instead = f"write `from {alias.name} import NAME`"
                     module.refuse(node.lineno, f"`import {alias.name}` imports a module", instead)
         elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                module.refuse(node.lineno, "a relative import", "write `from common.x import NAME` in full")
-            if is_project(root, module, node, node.module or ""):
-                check_form(root, module, node)
+            if node.level or node.module in ("__future__", "__main__"):
+                module.refuse(node.lineno, "a relative, __future__ or __main__ import", "write without it")
+            if is_inlined(root, module, node.lineno, node.module or ""):
+                check_form(module, node)
                 found.append(node)
         elif isinstance(node, ast.Name) and node.id in OF_THE_MODULE:
             found_name = f"uses {node.id}, which is another one in the kernel"
@@ -132,6 +122,7 @@ def own_scope(tree: ast.Module) -> Iterator[ast.AST]:
             waiting[:0] = ast.iter_child_nodes(node)
 
 
+@cache
 def definitions(module: Module) -> dict[str, int]:
     """Top-level name -> line of what the module defines itself."""
     names: dict[str, int] = {}
@@ -174,9 +165,6 @@ def collect(root: Path) -> list[Module]:
         if name not in done:
             module = read(root, name)
             for node in project_imports(root, module):
-                if find(root, str(node.module)) is None:
-                    found = f"imports {node.module}, which has no file under {root}"
-                    module.refuse(node.lineno, found, "mend the name or create it")
                 check_names_exist(module, node, visit(str(node.module), [*road, name]))
             done[name] = module
         return done[name]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("status", "body", "instead", "half", "drop", "drop-after", "kill", "kill-after")
+KINDS = ("status", "body", "instead", "drop", "drop-after", "kill", "kill-after")
 
 
 @dataclass
@@ -14,10 +14,9 @@ class Fault:
     "PUT /upload/FILE", a download "GET /download/FILE" or "GET /koutput/OWNER/SLUG/VERSION/FILE".
 
     kind: "status": HTTP `code` with `message` and `headers`; "body": keys of the answer are replaced by `body`;
-    "instead": `body` is the answer and nothing else happens; "half": half of an uploaded file arrives, then 503, or
-    half of a downloaded one, then the connection ends; "drop": the connection is closed before anything happens,
+    "instead": `body` is the answer and nothing else happens; "drop": the connection is closed before anything happens,
     "drop-after": after it has; "kill" and "kill-after": so is process `pid` (a negative one: that process group), and
-    what else it started goes on without it. Without a pid: the command that the stand-in runs.
+    what else it started goes on without it.
     """
 
     match: str

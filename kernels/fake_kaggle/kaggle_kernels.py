@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kaggle_datasets import Datasets
-from kaggle_state import Refusal, chosen, page
 from slugify import slugify
 
-LARGEST_SOURCE = 1_000_000
+from kaggle_datasets import Datasets
+from kaggle_state import HOST, Refusal, chosen, page
+
 KEPT = ("language", "kernelType", "enableGpu", "enableTpu", "isPrivate", "machineShape", "sessionTimeoutSeconds")
 Run = Callable[[dict[str, Any], dict[str, Path], bool], dict[str, Any]]
 
@@ -35,23 +35,16 @@ class Kernels(Datasets):
         """A version of the kernel: the last, or that of the label."""
         return chosen(self.kernel(body["userName"], body["kernelSlug"])["versions"], body.get("versionLabel") or None)
 
-    def kernel_name(self, body: dict[str, Any]) -> str:
-        """OWNER/SLUG that a push goes to: a new kernel is named after its title, whatever slug it asked for."""
-        owner, slug = body["slug"].split("/")
-        if body["slug"] in self.state["kernels"]:
-            return str(body["slug"])
-        title = body.get("newTitle") or slug
-        name = f"{owner}/{slugify(title)}"
-        if "_" in slug or name in self.state["kernels"]:
-            raise Refusal(409, f'The requested title "{title}" is already in use by a notebook')
-        return name
-
     def save_kernel(self, body: dict[str, Any]) -> dict[str, Any]:
-        if len(body["text"].encode()) > LARGEST_SOURCE:
-            return {"error": "Maximum source size exceeded"}
         if body["slug"].split("/")[0] != self.owner:
             return {"error": "Notebook not found"}
-        ref = self.kernel_name(body)
+        owner, slug = body["slug"].split("/")
+        # A new kernel is named after its title, whatever slug it asked for.
+        ref = (
+            body["slug"]
+            if body["slug"] in self.state["kernels"]
+            else f"{owner}/{slugify(body.get('newTitle') or slug)}"
+        )
         sources, competitions = body.get("datasetDataSources") or [], body.get("competitionDataSources") or []
         mounts = {source: self.mountable(source) for source in sources}
         attached = [name for name in competitions if name == self.competition and self.rules_accepted]
@@ -93,7 +86,7 @@ class Kernels(Datasets):
             version["outcome"] = outcome
             self.save()
 
-    def kernel_status(self, body: dict[str, Any]) -> dict[str, Any]:
+    def get_kernel_session_status(self, body: dict[str, Any]) -> dict[str, Any]:
         version = self.session(body)
         outcome = version.get("outcome")
         if outcome is not None:
@@ -104,11 +97,11 @@ class Kernels(Datasets):
         version["status"] = "COMPLETE" if outcome["ok"] else "ERROR"
         return {"status": version["status"], **({} if outcome["ok"] else {"failureMessage": outcome["message"]})}
 
-    def kernel_output(self, body: dict[str, Any], host: str) -> dict[str, Any]:
+    def list_kernel_session_output(self, body: dict[str, Any]) -> dict[str, Any]:
         version = self.session(body)
         outcome = version.get("outcome") or {"files": {}, "log": ""}
         number = self.kernel(body["userName"], body["kernelSlug"])["versions"].index(version) + 1
-        base = f"{host}/koutput/{body['userName']}/{body['kernelSlug']}/{number}"
+        base = f"{HOST}/koutput/{body['userName']}/{body['kernelSlug']}/{number}"
         names, following = page(sorted(outcome["files"]), body)
         log = json.dumps([{"stream_name": "stdout", "time": 0.1, "data": outcome["log"]}])
         return {

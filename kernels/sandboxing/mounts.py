@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fingerprint import fingerprint
+from sandboxing.fingerprint import fingerprint
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 METADATA = "kernel-metadata.json"
 DATASET_METADATA = "dataset-metadata.json"
 OURS = ("truth", "store")  # a simulated competition's answers, the recordings stored for training: never mounted
@@ -51,7 +51,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise SandboxError(f"{path} is not a JSON object ({error}); mend it.") from error
+        raise SandboxError(f"{path} is not a JSON object ({error}); fix it.") from error
 
 
 def read_kernel(folder: Path) -> Kernel:
