@@ -21,8 +21,8 @@ from common.schema import PATTERNS
 from common.views import PLAIN, View
 from common.weights import ModelFolds
 from infer.budget import Pass
-from infer.nets import Net
-from infer.samples import Sample
+from infer.net import Net
+from infer.recordings import Sample
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.files import write_via
 from common.schema import PATTERNS, TEST_TABLE
-from infer.samples import Sample
+from infer.recordings import Sample
 
 SHOWN = 5  # entries of each kind that are printed; report.json has all
 FEWEST_TO_COMPARE = 30  # EEGs whose mean is compared with the prior

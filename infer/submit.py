@@ -18,11 +18,11 @@ from common.views import PLAIN
 from common.weights import MANIFEST_FILE, ModelFolds, WeightsError, load_weights, named
 from infer.budget import Budget
 from infer.ensemble import Ensemble, members_of
-from infer.in_time import in_time
+from infer.recordings import Sample, read_sample
 from infer.report import SubmissionReport
-from infer.rows import rows_to_answer
-from infer.run import Run
-from infer.samples import Sample, read_sample
+from infer.runner import Run
+from infer.test_table import rows_to_answer
+from infer.timeout import in_time
 
 LOADING_SECONDS = 1200.0  # a weights folder that takes longer is out: reading a gigabyte takes half a minute
 

@@ -9,7 +9,7 @@ import polars as pl
 from common.errors import KitError
 from common.metric import kl_divergence, refusals
 from common.schema import SUBMISSION_COLUMNS, VOTES
-from infer.rows import read_test_table
+from infer.test_table import read_test_table
 
 
 class SubmissionError(KitError):

@@ -39,7 +39,7 @@ from publishing.uploads import differences as remote_differences
 from publishing.uploads import is_public, look, publish_dataset, send_words
 
 from common.errors import KitError
-from infer.rows import CompetitionError, read_test_table
+from infer.test_table import CompetitionError, read_test_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("datasets", "kernel", "submit")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-import infer.nets
+import infer.net
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 TORCH_2_10 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -60,7 +60,7 @@ class Gpu:
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
         monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.peak)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-        monkeypatch.setattr(infer.nets, "predict", self.predict)
+        monkeypatch.setattr(infer.net, "predict", self.predict)
 
     def predict(self, model, inputs, half=False):
         assert model.device.type == inputs.device.type

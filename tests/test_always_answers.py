@@ -17,13 +17,13 @@ from conftest import PROJECT, report_of, votes
 import common.weights
 import infer.ensemble
 import infer.kernel
-import infer.run
-import infer.samples
+import infer.recordings
+import infer.runner
 import infer.submit
 from common.blend import combine
 from infer.ensemble import Ensemble
+from infer.recordings import read_sample
 from infer.report import SubmissionReport
-from infer.samples import read_sample
 from infer.submit import submit
 from infer.validate import validate
 
@@ -43,7 +43,7 @@ def test_datasets_of_both_layouts_are_found_at_once(road, kaggle, tmp_path, caps
 
 
 def test_the_prior_is_there_before_the_first_model_runs_and_answers_replace_it(road, tmp_path, monkeypatch):
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 2)
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 2)
     out, seen, real = tmp_path / "out.csv", [], Ensemble.answer
 
     def answer(*given):
@@ -70,7 +70,7 @@ def test_the_command_writes_nothing_before_the_end(road, tmp_path, monkeypatch):
 
 FAILURES = {
     "while loading": ("infer.submit", "load_models"),
-    "while predicting": ("infer.run", "combine"),
+    "while predicting": ("infer.runner", "combine"),
     "while validating": ("infer.kernel", "validate"),
     "while looking for devices": ("infer.submit", "find_devices"),
 }
@@ -95,7 +95,7 @@ def test_whatever_fails_in_the_hidden_run_the_answer_stands(road, kaggle, hidden
 
 
 def test_a_failure_after_some_answers_keeps_them(road, kaggle, hidden, monkeypatch):
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 2)
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 2)
     calls = []
 
     def fail_later(*given):
@@ -104,7 +104,7 @@ def test_a_failure_after_some_answers_keeps_them(road, kaggle, hidden, monkeypat
             raise RuntimeError("late")
         return combine(*given)
 
-    monkeypatch.setattr(infer.run, "combine", fail_later)
+    monkeypatch.setattr(infer.runner, "combine", fail_later)
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
     prior = np.isclose(votes(kaggle / "working" / "submission.csv"), road.blend.prior, rtol=0, atol=1e-12).all(axis=1)
     assert prior.tolist() == [False] * 5 + [True] * 4
@@ -113,11 +113,11 @@ def test_a_failure_after_some_answers_keeps_them(road, kaggle, hidden, monkeypat
 HANGING = """
 import sys, time
 from pathlib import Path
-import infer.kernel, infer.run
+import infer.kernel, infer.runner
 infer.kernel.GRACE = 1.0 / 3600
 if sys.argv[3:]:
     infer.kernel.write_report = lambda *given: 1 / 0
-infer.run.combine = lambda *given: time.sleep(600)
+infer.runner.combine = lambda *given: time.sleep(600)
 infer.kernel.run_kernel(Path(sys.argv[1]), Path(sys.argv[2]).read_text())
 print("not reached")
 """
@@ -174,10 +174,10 @@ def test_a_panic_of_polars_ends_nothing(road, kaggle, hidden, monkeypatch):
     def panic(*_):
         raise PanicError("index out of bounds")
 
-    monkeypatch.setattr(infer.run, "combine", panic)
+    monkeypatch.setattr(infer.runner, "combine", panic)
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
     assert report_of(kaggle)["failure"] == "PanicError: index out of bounds"
-    monkeypatch.setattr(infer.samples, "read_eeg", panic)
+    monkeypatch.setattr(infer.recordings, "read_eeg", panic)
     eeg_id = pl.read_csv(road.competition / "test.csv")["eeg_id"][0]
     assert read_sample(road.competition, eeg_id, 0, False).unreadable[0].endswith("PanicError: index out of bounds")
 
@@ -248,7 +248,7 @@ def test_an_input_that_cannot_be_made_of_one_eeg_costs_that_eeg(road, tmp_path, 
             raise ValueError("nobody thought of this EEG")
         return real(windows, config)
 
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 8)
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 8)
     odd[:] = [torch.from_numpy(read_sample(road.competition, ids(road)[4], 0, False).eeg)]
     monkeypatch.setattr(infer.ensemble, "build_input", build)
     with pytest.raises(ValueError, match="nobody thought"):

@@ -12,7 +12,7 @@ from conftest import PROJECT
 
 from common.schema import REGIONS, VOTES
 from common.spectrogram import CENTRE_COLUMNS
-from infer.samples import read_sample
+from infer.recordings import read_sample
 from infer.submit import submit
 from infer.validate import validate
 

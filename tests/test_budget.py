@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-import infer.nets
-import infer.run
+import infer.net
+import infer.runner
 from common.schema import VOTES
 from common.views import PLAIN, View
 from infer.budget import Batch, Budget, Pass, ladder
@@ -98,17 +98,17 @@ def seeded(road, tmp_path_factory):
 
 def timed_submit(road, weights, out, monkeypatch, seconds, views=(MIRROR,), drop=("tiny-image",), each=10.0):
     """submit() on a clock that goes on `each` seconds for every window that a net looks at, and stands else."""
-    clock, real = Clock(), infer.nets.predict
+    clock, real = Clock(), infer.net.predict
 
     def predict(model, inputs, half=False):
         clock.now += each * len(inputs)
         return real(model, inputs, half)
 
-    monkeypatch.setattr(infer.nets, "predict", predict)
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 2)
+    monkeypatch.setattr(infer.net, "predict", predict)
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 2)
     blend = road.blend.model_copy(update={"views": views, "drop": drop, "hours": seconds / 3600})
     report = submit(road.competition, weights, blend, out, clock=clock)
-    monkeypatch.setattr(infer.nets, "predict", real)
+    monkeypatch.setattr(infer.net, "predict", real)
     assert validate(out, road.competition) == 9
     return report, pl.read_csv(out).select(VOTES).to_numpy(), clock.now - 1000.0
 
@@ -184,8 +184,8 @@ def test_time_spent_waiting_for_recordings_counts(road, tmp_path, monkeypatch):
         return read(*given)
 
     monkeypatch.setattr(infer.submit, "read_sample", slow_read)
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 2)
-    monkeypatch.setattr(infer.run, "read_ahead", lambda read, ids, ahead: (read(one) for one in ids))
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 2)
+    monkeypatch.setattr(infer.runner, "read_ahead", lambda read, ids, ahead: (read(one) for one in ids))
     blend = road.blend.model_copy(update={"hours": 550.0 / 3600})
     report = submit(road.competition, road.datasets, blend, tmp_path / "out.csv", clock=clock)
     assert [entry.split(" after")[0] for entry in report.dropped] == ["fold 1", "model tiny-wave"]

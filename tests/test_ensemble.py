@@ -6,11 +6,11 @@ import torch
 from gpu_stand_in import CPU, GPU
 
 import infer.ensemble
-import infer.nets
+import infer.net
 from common.weights import load_weights
 from infer.ensemble import Ensemble, members_of
-from infer.rows import read_test_table
-from infer.samples import read_sample
+from infer.recordings import read_sample
+from infer.test_table import read_test_table
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gpu_stand_in import CPU, GPU, Gpu, Inputs, Model
 
-from infer.nets import LARGEST_BATCH, Net
+from infer.net import LARGEST_BATCH, Net
 
 
 def test_batches_are_sized_to_the_memory(monkeypatch):

@@ -10,14 +10,14 @@ import pytest
 from blend_samples import PRIOR
 from conftest import votes
 
-import infer.run
-import infer.samples
+import infer.recordings
+import infer.runner
 import infer.submit
 from common.blend import Blend
 from infer.budget import Budget
+from infer.recordings import Sample, read_sample
 from infer.report import SubmissionReport
-from infer.run import READING, Run
-from infer.samples import Sample, read_sample
+from infer.runner import READING, Run
 from infer.submit import submit
 
 
@@ -47,7 +47,7 @@ def test_a_read_that_hangs_costs_its_recording_only(road, competition, tmp_path)
 def test_a_read_that_hangs_only_once_costs_nothing(road, competition, tmp_path):
     """As when a mounted disk stalls: the recording is there when all others are done."""
     _, path, content = hanging_eeg(competition)
-    real, given_up = infer.run.Run.go_through, []
+    real, given_up = infer.runner.Run.go_through, []
 
     def go_through(self, ids, *rest):
         if self.waiting:
@@ -56,12 +56,12 @@ def test_a_read_that_hangs_only_once_costs_nothing(road, competition, tmp_path):
             path.write_bytes(content)
         real(self, ids, *rest)
 
-    infer.run.Run.go_through = go_through
+    infer.runner.Run.go_through = go_through
     try:
         blend = road.blend.model_copy(update={"read_seconds": 0.3})
         report = submit(competition, road.datasets, blend, tmp_path / "out.csv")
     finally:
-        infer.run.Run.go_through = real
+        infer.runner.Run.go_through = real
     submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "clean.csv").read_bytes()
     assert len(given_up) == 1 and report.fallbacks == []
@@ -69,7 +69,7 @@ def test_a_read_that_hangs_only_once_costs_nothing(road, competition, tmp_path):
 
 def test_a_reader_that_fails_in_an_unforeseen_way_costs_its_recording_only(road, monkeypatch):
     eeg_id = pl.read_csv(road.competition / "test.csv")["eeg_id"][0]
-    monkeypatch.setattr(infer.samples, "read_eeg", lambda path: 1 // 0)
+    monkeypatch.setattr(infer.recordings, "read_eeg", lambda path: 1 // 0)
     sample = read_sample(road.competition, eeg_id, 0, False)
     assert sample.eeg is None
     assert sample.unreadable == (f"EEG {eeg_id}.parquet: ZeroDivisionError: integer division or modulo by zero",)

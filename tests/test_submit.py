@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 from scipy.special import rel_entr
 
-import infer.run
+import infer.runner
 import infer.submit
 from common.blend import BlendError
 from common.predict import find_devices
 from common.schema import PATTERNS, SUBMISSION_COLUMNS, VOTES
 from common.weights import find_weights
 from infer.report import write_report
-from infer.rows import CompetitionError
 from infer.submit import submit
+from infer.test_table import CompetitionError
 from infer.validate import SubmissionError, score, validate
 
 HEADER = ",".join(SUBMISSION_COLUMNS) + "\n"
@@ -101,7 +101,7 @@ def test_repeated_ids_are_computed_once(road, sound, competition, tmp_path, monk
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_batch_size_and_row_order_do_not_matter(road, sound, competition, tmp_path, monkeypatch, batch_size):
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", batch_size)
     pl.read_csv(competition / "test.csv").sample(fraction=1, shuffle=True, seed=1).write_csv(competition / "test.csv")
     submit(competition, road.datasets, road.blend, tmp_path / "out.csv")
     assert pl.read_csv(tmp_path / "out.csv")["eeg_id"].to_list() != pl.read_csv(sound[0])["eeg_id"].to_list()

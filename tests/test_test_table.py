@@ -8,8 +8,8 @@ from conftest import report_of, votes
 
 import infer.kernel
 from common.schema import SUBMISSION_COLUMNS, VOTES
-from infer.rows import CompetitionError, read_test_table, rows_to_answer
 from infer.submit import submit
+from infer.test_table import CompetitionError, read_test_table, rows_to_answer
 from infer.validate import read_csv
 
 SLUG = infer.kernel.COMPETITION

@@ -4,10 +4,10 @@
 # common.views, common.config, common.blend, common.memory, common.cores, common.filters, common.montage,
 # common.sequences, common.spectra, common.wavelets, common.images, common.features, common.files,
 # common.models.cnn, common.models.sequence, common.models.squeezeformer, common.models.transformer,
-# common.models.build, common.weights, common.records, common.spectrogram, infer.in_time, infer.samples,
-# infer.report, common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
-# common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 2eea778ae107fa47fd4c4b32307815271d4c545c825b6871dc6223891709a296
+# common.models.build, common.weights, common.records, common.spectrogram, infer.timeout, infer.recordings,
+# infer.report, common.predict, infer.budget, infer.net, infer.ensemble, infer.runner, infer.test_table,
+# infer.submit, common.metric, infer.validate, infer.kernel.
+# sha256 of the sources: c4c4cb081cfcda8169a999c053cbb79e96dfa84cbe6cb4ca8d7c83b9ee41db98
 # ruff: noqa
 
 
@@ -3158,7 +3158,7 @@ def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:
     return rebuilt
 
 
-# %% infer.in_time
+# %% infer.timeout
 # What may hang on a disk that stalls, given up after a while.
 
 import threading
@@ -3193,7 +3193,7 @@ def in_time(act: Callable[[], T], seconds: float) -> T:
     return result[0]
 
 
-# %% infer.samples
+# %% infer.recordings
 # The raw recordings of one row of test.csv: read in time, cut to length, repaired or given up by name.
 
 from collections.abc import Callable
@@ -3612,7 +3612,7 @@ class Budget:
         return self.elapsed() + eegs * ratio * cost / counted
 
 
-# %% infer.nets
+# %% infer.net
 # One fold's net on one device: in half precision where that is safe, in batches that the memory holds.
 
 from collections.abc import Callable
@@ -3975,128 +3975,7 @@ def mean_of(answers: list[np.ndarray]) -> np.ndarray:
     return np.divide(total, counted, out=np.full_like(total, np.nan), where=counted > 0)
 
 
-# %% infer.rows
-# Which rows a test set asks for: test.csv, and what says it where that file is damaged or not there.
-
-import contextlib
-from dataclasses import dataclass
-from pathlib import Path
-
-import polars as pl
-
-ID_COLUMNS = ("spectrogram_id", "eeg_id")
-
-
-class CompetitionError(KitError):
-    """A competition folder that does not say which rows to answer. The message says why."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is to be answered: eeg_id and spectrogram_id (null: none); where it comes from; what was odd about it."""
-
-    table: pl.DataFrame
-    ids_of: str = TEST_TABLE
-    surprise: str | None = None
-
-
-def whole_numbers(names: tuple[str, ...]) -> list[pl.Expr]:
-    """Columns of text as whole numbers, null where there is none. A column with a gap comes from pandas as 7.0."""
-    return [pl.col(name).str.strip_chars(' \t"').str.strip_suffix(".0").cast(pl.Int64, strict=False) for name in names]
-
-
-def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """These columns of every row of a csv file, null where there is no whole number. Raises CompetitionError.
-
-    Read as text, line by line, so that a strange value, a quote or a field too many costs its row alone. A file
-    without a single line is one without rows; blank lines are no rows.
-    """
-    if not path.is_file():
-        raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's {path.name}")
-    try:
-        table = pl.read_csv(
-            path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, quote_char=None
-        )
-    except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    table = table.rename(lambda name: name.strip(' \t\r"'))
-    if absent := [column for column in columns if column not in table.columns]:
-        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    return table.filter(~pl.all_horizontal(pl.all().is_null())).select(whole_numbers(columns))
-
-
-def read_test_table(competition: Path) -> pl.DataFrame:
-    """spectrogram_id, null where there is none, and eeg_id of every row of test.csv. Raises CompetitionError."""
-    table = read_ids(competition / TEST_TABLE, ID_COLUMNS)
-    if table["eeg_id"].null_count():
-        raise CompetitionError(f"{competition / TEST_TABLE}: an eeg_id is empty or no whole number")
-    return table
-
-
-def known_rows(competition: Path) -> pl.DataFrame:
-    """The rows of a damaged test.csv that have an eeg_id; none where it cannot be read."""
-    for columns in (ID_COLUMNS, ID_COLUMNS[1:]):
-        with contextlib.suppress(CompetitionError):
-            known = read_ids(competition / TEST_TABLE, columns).drop_nulls("eeg_id")
-            return known.select(pl.lit(None, pl.Int64).alias(ID_COLUMNS[0]), "eeg_id") if known.width == 1 else known
-    return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
-
-
-def sample_ids(competition: Path) -> pl.Series:
-    """The eeg_ids of sample_submission.csv; none where it cannot be read."""
-    with contextlib.suppress(CompetitionError):
-        return read_ids(competition / SAMPLE_SUBMISSION, ID_COLUMNS[1:])["eeg_id"].drop_nulls()
-    return pl.Series("eeg_id", [], pl.Int64)
-
-
-def recorded_ids(competition: Path) -> pl.Series:
-    """The eeg_ids that the test set has recordings of."""
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = sorted(path.stem for path in (competition / TEST_EEGS).iterdir())
-    return pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
-
-
-def rows_to_answer(competition: Path, forgiving: bool) -> Rows:
-    """Every row to answer. Raises CompetitionError.
-
-    A sound test.csv says it alone. Forgiving, one with nothing to answer, or with an id that is none, gives what it
-    has, and sample_submission.csv the rest; where that is not there, or lacks rows that test.csv has, the names of
-    the recordings give it.
-    """
-    try:
-        table = read_test_table(competition)
-        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
-    except CompetitionError as error:
-        if not forgiving:
-            raise
-        problem, table = error, known_rows(competition)
-    sample = sample_ids(competition)
-    known, listed = set(table["eeg_id"]), set(sample)
-    if problem is None:
-        differs = f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered"
-        return Rows(table, surprise=differs if listed and listed != known else None)
-    sources = {f"the sound rows of {TEST_TABLE}": table["eeg_id"]}
-    if listed and known <= listed:
-        sources[SAMPLE_SUBMISSION] = sample
-    else:
-        sources[TEST_EEGS] = recorded_ids(competition)
-    ids = table["eeg_id"].head(0)
-    used: list[str] = []
-    for source, more in sources.items():
-        added = more.filter(~more.is_in(ids.implode()))
-        ids, used = ids.append(added), used + [source] * bool(added.len())
-    if not used:
-        raise problem
-    named = table.unique("eeg_id", keep="first")
-    completed = ids.to_frame().join(named, on="eeg_id", how="left", maintain_order="left")
-    told = " and ".join(used)
-    return Rows(completed, told, f"{problem}; answered: {told}; spectrograms not named there are rebuilt")
-
-
-# %% infer.run
+# %% infer.runner
 # One run over a test set: batch after batch, what it costs, and what is given up when time is short.
 
 from collections import defaultdict
@@ -4264,6 +4143,127 @@ def rounded(seconds: dict[str, float]) -> dict[str, float]:
 
 def tqdm_of(eegs: int) -> tqdm:
     return tqdm(total=eegs, desc="predict", unit="EEG", mininterval=5)
+
+
+# %% infer.test_table
+# Which rows a test set asks for: test.csv, and what says it where that file is damaged or not there.
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+ID_COLUMNS = ("spectrogram_id", "eeg_id")
+
+
+class CompetitionError(KitError):
+    """A competition folder that does not say which rows to answer. The message says why."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is to be answered: eeg_id and spectrogram_id (null: none); where it comes from; what was odd about it."""
+
+    table: pl.DataFrame
+    ids_of: str = TEST_TABLE
+    surprise: str | None = None
+
+
+def whole_numbers(names: tuple[str, ...]) -> list[pl.Expr]:
+    """Columns of text as whole numbers, null where there is none. A column with a gap comes from pandas as 7.0."""
+    return [pl.col(name).str.strip_chars(' \t"').str.strip_suffix(".0").cast(pl.Int64, strict=False) for name in names]
+
+
+def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """These columns of every row of a csv file, null where there is no whole number. Raises CompetitionError.
+
+    Read as text, line by line, so that a strange value, a quote or a field too many costs its row alone. A file
+    without a single line is one without rows; blank lines are no rows.
+    """
+    if not path.is_file():
+        raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's {path.name}")
+    try:
+        table = pl.read_csv(
+            path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, quote_char=None
+        )
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
+    table = table.rename(lambda name: name.strip(' \t\r"'))
+    if absent := [column for column in columns if column not in table.columns]:
+        raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
+    return table.filter(~pl.all_horizontal(pl.all().is_null())).select(whole_numbers(columns))
+
+
+def read_test_table(competition: Path) -> pl.DataFrame:
+    """spectrogram_id, null where there is none, and eeg_id of every row of test.csv. Raises CompetitionError."""
+    table = read_ids(competition / TEST_TABLE, ID_COLUMNS)
+    if table["eeg_id"].null_count():
+        raise CompetitionError(f"{competition / TEST_TABLE}: an eeg_id is empty or no whole number")
+    return table
+
+
+def known_rows(competition: Path) -> pl.DataFrame:
+    """The rows of a damaged test.csv that have an eeg_id; none where it cannot be read."""
+    for columns in (ID_COLUMNS, ID_COLUMNS[1:]):
+        with contextlib.suppress(CompetitionError):
+            known = read_ids(competition / TEST_TABLE, columns).drop_nulls("eeg_id")
+            return known.select(pl.lit(None, pl.Int64).alias(ID_COLUMNS[0]), "eeg_id") if known.width == 1 else known
+    return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
+
+
+def sample_ids(competition: Path) -> pl.Series:
+    """The eeg_ids of sample_submission.csv; none where it cannot be read."""
+    with contextlib.suppress(CompetitionError):
+        return read_ids(competition / SAMPLE_SUBMISSION, ID_COLUMNS[1:])["eeg_id"].drop_nulls()
+    return pl.Series("eeg_id", [], pl.Int64)
+
+
+def recorded_ids(competition: Path) -> pl.Series:
+    """The eeg_ids that the test set has recordings of."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = sorted(path.stem for path in (competition / TEST_EEGS).iterdir())
+    return pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
+
+
+def rows_to_answer(competition: Path, forgiving: bool) -> Rows:
+    """Every row to answer. Raises CompetitionError.
+
+    A sound test.csv says it alone. Forgiving, one with nothing to answer, or with an id that is none, gives what it
+    has, and sample_submission.csv the rest; where that is not there, or lacks rows that test.csv has, the names of
+    the recordings give it.
+    """
+    try:
+        table = read_test_table(competition)
+        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
+    except CompetitionError as error:
+        if not forgiving:
+            raise
+        problem, table = error, known_rows(competition)
+    sample = sample_ids(competition)
+    known, listed = set(table["eeg_id"]), set(sample)
+    if problem is None:
+        differs = f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered"
+        return Rows(table, surprise=differs if listed and listed != known else None)
+    sources = {f"the sound rows of {TEST_TABLE}": table["eeg_id"]}
+    if listed and known <= listed:
+        sources[SAMPLE_SUBMISSION] = sample
+    else:
+        sources[TEST_EEGS] = recorded_ids(competition)
+    ids = table["eeg_id"].head(0)
+    used: list[str] = []
+    for source, more in sources.items():
+        added = more.filter(~more.is_in(ids.implode()))
+        ids, used = ids.append(added), used + [source] * bool(added.len())
+    if not used:
+        raise problem
+    named = table.unique("eeg_id", keep="first")
+    completed = ids.to_frame().join(named, on="eeg_id", how="left", maintain_order="left")
+    told = " and ".join(used)
+    return Rows(completed, told, f"{problem}; answered: {told}; spectrograms not named there are rebuilt")
 
 
 # %% infer.submit

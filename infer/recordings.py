@@ -10,7 +10,7 @@ import torch
 from common.records import Recording, RecordingError, central, read_eeg, read_spectrogram
 from common.schema import ELECTRODES, SPECTROGRAM_COLUMNS, TEST_EEGS, TEST_SPECTROGRAMS, WINDOW_SAMPLES
 from common.spectrogram import rebuild_spectrogram
-from infer.in_time import in_time
+from infer.timeout import in_time
 
 SCALP = [electrode != "EKG" for electrode in ELECTRODES]
 

@@ -14,9 +14,9 @@ from common.schema import WINDOW_SAMPLES
 from common.views import PLAIN
 from infer.budget import Batch, Budget, Pass, ladder
 from infer.ensemble import BuiltInput, Ensemble
-from infer.nets import LARGEST_BATCH
+from infer.net import LARGEST_BATCH
+from infer.recordings import Sample
 from infer.report import SubmissionReport, peak_memory_mb
-from infer.samples import Sample
 
 BATCH_SIZE = 16  # EEGs at a time on the CPU; on GPUs as many for each as a net takes at once
 FIRST_SHARE = 8  # the first batch is so many times smaller: it warms up, and tells soon what an EEG costs
