@@ -1,7 +1,7 @@
 """One run over a test set: batch after batch, what it costs, and what is given up when time is short."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -12,23 +12,22 @@ from common.blend import Blend, combine
 from common.records import FIRST_RECORDINGS, another_rate, read_ahead, refuse_systematic, systematic
 from common.schema import WINDOW_SAMPLES
 from common.views import PLAIN
-from infer.budget import Batch, Budget, Pass, ladder
-from infer.ensemble import BuiltInput, Ensemble
-from infer.net import LARGEST_BATCH
-from infer.recordings import Sample
+from infer.budget import Batch, Pass, steps_to_give_up
+from infer.ensemble import BuiltInput, Costs, Ensemble, Predictions
+from infer.recordings import RowRecordings
 from infer.report import SubmissionReport, peak_memory_mb
 
-BATCH_SIZE = 16  # EEGs at a time on the CPU; on GPUs as many for each as a net takes at once
-FIRST_SHARE = 8  # the first batch is so many times smaller: it warms up, and tells soon what an EEG costs
+BATCH_SIZE, GPU_BATCH_SIZE = 16, 64  # EEGs at a time on the CPU, and on each GPU, which gets no faster beyond
+FIRST_SHARE = 8  # the first batch is so many times smaller: it warms up, and shows soon what an EEG costs
 READING = "reading"  # cost key of waiting for recordings
 
 
-def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+def batches(rows: Iterable[RowRecordings], size: int) -> Iterator[list[RowRecordings]]:
     """The first one smaller, the last one as it comes."""
-    batch: list[Sample] = []
+    batch: list[RowRecordings] = []
     wanted = max(size // FIRST_SHARE, 1)
-    for sample in samples:
-        batch.append(sample)
+    for row in rows:
+        batch.append(row)
         if len(batch) == wanted:
             yield batch
             batch, wanted = [], size
@@ -36,142 +35,129 @@ def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
         yield batch
 
 
-class Run:
-    """What is to be done, what has been answered, and what it cost.
+class Runner:
+    """What is to be done, what has been predicted, and what it cost.
 
-    answered: eeg_id -> (6,) probabilities, of the EEGs that came to their turn.
+    predicted: eeg_id -> (6,) probabilities, of the EEGs that had their turn.
     """
 
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        weights: dict[str, float],
-        blend: Blend,
-        budget: Budget,
-        report: SubmissionReport,
-        forgiving: bool = False,
-    ) -> None:
-        self.forgiving = forgiving
-        self.first: list[tuple[tuple[str, ...], int | None]] = []  # of the first EEGs: what is structural, samples
-        self.ensemble, self.weights, self.blend = ensemble, weights, blend
-        self.budget, self.report = budget, report
-        views = (PLAIN, *blend.views)
-        self.active = {member.looks_at(view) for member in ensemble.members for view in views}
-        self.drops = ladder(self.active, blend.views, blend.drop_order(tuple(weights)))
-        self.costs: dict[Hashable, float] = defaultdict(float)
-        self.answered: dict[int, np.ndarray] = {}
-        self.waiting: dict[int, tuple[Sample, dict[str, np.ndarray]]] = {}  # EEGs whose recordings came too late
+    def __init__(self, ensemble: Ensemble, weights: dict[str, float], blend: Blend, report: SubmissionReport) -> None:
+        self.ensemble, self.weights, self.blend, self.report = ensemble, weights, blend, report
+        self.budget = ensemble.budget
+        self.active = {fold.on_view(view) for fold in ensemble.folds for view in (PLAIN, *blend.views)}
+        self.steps = list(steps_to_give_up(self.active, blend.views, blend.drop_order(tuple(weights))).items())
+        self.costs: Costs = defaultdict(float)
+        self.first: list[tuple[list[str], int | None]] = []  # of the first EEGs: structural findings, samples
+        self.predicted: dict[int, np.ndarray] = {}
+        self.waiting: dict[int, tuple[RowRecordings, Predictions]] = {}  # EEGs whose recordings came too late
 
-    def go_through(self, ids: list[int], read: Callable[[int], Sample], progress: Callable[[], None]) -> None:
-        """Answer these EEGs, until the time is over; `progress` is called after each batch."""
+    def predict_all(self, ids: list[int], read: Callable[[int], RowRecordings], save: Callable[[], None]) -> None:
+        """Predict these EEGs, until the time is over; save() after each batch."""
         size = BATCH_SIZE
         if self.ensemble.devices[0].type == "cuda":
-            size = LARGEST_BATCH * len(self.ensemble.devices)
+            size = GPU_BATCH_SIZE * len(self.ensemble.devices)
         done, since = 0, self.budget.clock()
-        with closing(read_ahead(read, ids, ahead=2 * size)) as samples, tqdm_of(len(ids)) as bar:
-            for batch in batches(samples, size):
+        bar = tqdm(total=len(ids), desc="predict", unit="EEG", mininterval=5)
+        with closing(read_ahead(read, ids, ahead=2 * size)) as rows, bar:
+            for batch in batches(rows, size):
                 self.look_at_first(batch, len(ids))
-                self.answer(batch, since)
+                self.predict_batch(batch, since)
                 done, since = done + len(batch), self.budget.clock()
-                self.drop_what_is_too_much(done, len(ids) - done)
-                progress()
+                self.give_up_what_is_too_much(done, len(ids) - done)
+                save()
                 bar.update(len(batch))
                 if self.budget.is_over():
                     break
 
-    def look_at_first(self, batch: list[Sample], eegs: int) -> None:
+    def look_at_first(self, batch: list[RowRecordings], eegs: int) -> None:
         """Whether the first recordings are made as expected. If not, raises SystematicError; forgiving, warns."""
-        if len(self.first) >= min(FIRST_RECORDINGS, eegs):
+        wanted = min(FIRST_RECORDINGS, eegs)
+        if len(self.first) >= wanted:
             return
-        self.first += [(one.structural, None if one.eeg is None else one.n_time) for one in batch]
-        if len(self.first) < min(FIRST_RECORDINGS, eegs):
+        self.first += [(row.structural, row.n_time) for row in batch]
+        if len(self.first) < wanted:
             return
-        read = [n_time for _, n_time in self.first if n_time is not None]
+        lengths = [n_time for _, n_time in self.first if n_time is not None]
         found = systematic([structural for structural, _ in self.first])
-        found += another_rate(read, [WINDOW_SAMPLES] * len(read))
-        if not self.forgiving:
+        found += another_rate(lengths, [WINDOW_SAMPLES] * len(lengths))
+        if not self.ensemble.forgiving:
             refuse_systematic("the test recordings", found)
         elif found:
-            told = "; ".join(found)
-            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {told}")
+            findings = "; ".join(found)
+            self.report.warn(
+                f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {findings}"
+            )
 
-    def answer(self, batch: list[Sample], since: float) -> None:
-        """Predict a batch. `since`: when the one before was done."""
+    def predict_batch(self, batch: list[RowRecordings], since: float) -> None:
+        """since: when the batch before was done."""
         began = self.budget.clock()
-        predictions, costs = self.ensemble.answer(batch, self.active, self.budget.is_over)
-        mixed = combine(predictions, self.weights, self.blend.prior, len(batch), self.blend.log_linear)
-        asked = {one.model for one in self.active}  # what was given up for time is said once, not for every EEG
+        predictions, costs = self.ensemble.predict_batch(batch, self.active)
+        blended = combine(predictions, self.weights, self.blend.prior, len(batch), self.blend.log_linear)
+        asked = {one.model for one in self.active}  # what was given up for time is reported once, not for every EEG
         late = "no time left" if self.budget.is_over() else ""
-        for row, sample in enumerate(batch):
-            self.answered[sample.eeg_id] = mixed[row]
-            said = {name: values[row] for name, values in predictions.items() if name in asked}
-            if sample.slow:
-                self.waiting[sample.eeg_id] = sample, said
+        for number, row in enumerate(batch):
+            self.predicted[row.eeg_id] = blended[number]
+            answers = {name: values[number] for name, values in predictions.items() if name in asked}
+            if row.slow:
+                self.waiting[row.eeg_id] = row, answers
             else:
-                self.waiting.pop(sample.eeg_id, None)
-                self.report.note_sample(sample, said, late)
+                self.waiting.pop(row.eeg_id, None)
+                self.report.note_row(row, answers, late)
         costs[READING] = began - since
         for part, seconds in costs.items():
             self.costs[part] += seconds
         spent = self.budget.clock() - since
-        if any(sample.slow for sample in batch):
-            # A stall tells nothing of the recordings to come, and nets that are given up would not make up for it.
+        if any(row.slow for row in batch):
+            # A stall says nothing of the recordings to come, and nets that are given up would not make up for it.
             spent -= costs.pop(READING)
         self.budget.note(Batch(len(batch), spent, costs))
 
-    def parts(self) -> set[Hashable]:
-        """Cost keys of what an EEG goes through."""
-        inputs = {BuiltInput(m.seen, one.view) for m in self.ensemble.members for one in self.active if m.makes(one)}
-        return {READING} | inputs | self.active
-
-    def drop_what_is_too_much(self, done: int, remaining: int) -> None:
-        """Give up passes, in the order of the ladder, until the rest is predicted to be done in time."""
+    def give_up_what_is_too_much(self, done: int, remaining: int) -> None:
+        """Step after step, until the rest is predicted to be done in time."""
         if not remaining or not self.budget.is_measured():
             return
-        while self.drops and (predicted := self.budget.predicted(self.parts(), remaining)) > self.budget.seconds:
-            drop = self.drops.pop(0)
-            self.active -= drop.passes
+        while self.steps and (predicted := self.predicted_seconds(remaining)) > self.budget.seconds:
+            what, passes = self.steps.pop(0)
+            self.active -= passes
             why = f"{predicted / 3600:.3g} h predicted, {self.budget.seconds / 3600:.3g} h allowed"
-            self.report.dropped.append(f"{drop.what} after {done} EEGs: {why}")
+            self.report.dropped.append(f"{what} after {done} EEGs: {why}")
+
+    def predicted_seconds(self, remaining: int) -> float:
+        parts = {READING, *self.ensemble.by_input(self.active), *self.active}
+        return self.budget.predicted(parts, remaining)
 
     def finish(self, ids: list[int]) -> None:
         """Complete the report: EEGs that waited or were not reached, and what all of it took."""
-        for sample, said in self.waiting.values():
-            self.report.note_sample(sample, said)
-        unreached = [eeg_id for eeg_id in ids if eeg_id not in self.answered]
+        for row, answers in self.waiting.values():
+            self.report.note_row(row, answers)
+        unreached = [str(eeg_id) for eeg_id in ids if eeg_id not in self.predicted]
         if unreached:
             allowed = f"{self.budget.seconds / 3600:.3g} h"
             self.report.warn(f"no time left for {len(unreached)} EEGs, which keep the prior: {allowed} were allowed")
             entry = {"answer": "prior", "why": "no time left"}
-            self.report.fallbacks += [{"eeg_id": str(eeg_id), **entry} for eeg_id in unreached]
+            self.report.fallbacks += [{"eeg_id": eeg_id, **entry} for eeg_id in unreached]
         for label, count in self.ensemble.not_finite.items():
             self.report.warn(f"{label} gave {count} answers that are not finite: they were left out")
-        by_models = [self.answered[eeg_id] for eeg_id in ids if eeg_id in self.answered]
-        self.report.note_answers(np.array(by_models), self.blend.prior)
+        by_models = [self.predicted[eeg_id] for eeg_id in ids if eeg_id in self.predicted]
+        self.report.note_means(np.array(by_models), self.blend.prior)
         self.note_costs()
 
     def note_costs(self) -> None:
         stages = {str(part): spent for part, spent in self.costs.items() if isinstance(part, str)}
-        models: dict[str, float] = dict.fromkeys(self.weights, 0.0)
-        views: dict[str, float] = {str(view): 0.0 for view in (PLAIN, *self.blend.views)}
         stages |= {"inputs": 0.0, "models": 0.0}
+        models = dict.fromkeys(self.weights, 0.0)
+        views = {str(view): 0.0 for view in (PLAIN, *self.blend.views)}
         for part, spent in self.costs.items():
             if isinstance(part, Pass | BuiltInput):
                 stages["models" if isinstance(part, Pass) else "inputs"] += spent
                 views[str(part.view)] += spent
             if isinstance(part, Pass):
                 models[part.model] += spent
-        total = {"total": round(self.budget.elapsed(), 2)}
-        self.report.seconds = total | {"stages": rounded(stages), "models": rounded(models), "views": rounded(views)}
+        tables = {"stages": stages, "models": models, "views": views}
+        self.report.seconds = {"total": round(self.budget.elapsed(), 2)} | {
+            name: {part: round(spent, 2) for part, spent in table.items()} for name, table in tables.items()
+        }
         self.report.memory_mb = {"ram": peak_memory_mb()}
         for device in self.ensemble.devices:
             if device.type == "cuda":
                 self.report.memory_mb[str(device)] = round(torch.cuda.max_memory_reserved(device) / 2**20, 1)
-
-
-def rounded(seconds: dict[str, float]) -> dict[str, float]:
-    return {what: round(spent, 2) for what, spent in seconds.items()}
-
-
-def tqdm_of(eegs: int) -> tqdm:
-    return tqdm(total=eegs, desc="predict", unit="EEG", mininterval=5)

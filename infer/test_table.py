@@ -1,4 +1,4 @@
-"""Which rows a test set asks for: test.csv, and what says it where that file is damaged or not there."""
+"""Which rows a test set asks for: those of test.csv, and where that file is damaged those of other sources."""
 
 import contextlib
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ class CompetitionError(KitError):
 
 @dataclass(frozen=True)
 class Rows:
-    """What is to be answered: eeg_id and spectrogram_id (null: none); where it comes from; what was odd about it."""
+    """The rows to answer: eeg_id and spectrogram_id (null: none), their source, and what was odd about it."""
 
     table: pl.DataFrame
     ids_of: str = TEST_TABLE
-    surprise: str | None = None
+    warning: str | None = None
 
 
-def whole_numbers(names: tuple[str, ...]) -> list[pl.Expr]:
-    """Columns of text as whole numbers, null where there is none. A column with a gap comes from pandas as 7.0."""
-    return [pl.col(name).str.strip_chars(' \t"').str.strip_suffix(".0").cast(pl.Int64, strict=False) for name in names]
+def whole_numbers(column: str) -> pl.Expr:
+    """A column of text as whole numbers, null where there is none. pandas writes a column with a gap as 7.0."""
+    return pl.col(column).str.strip_chars(' \t"').str.strip_suffix(".0").cast(pl.Int64, strict=False)
 
 
-def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """These columns of every row of a csv file, null where there is no whole number. Raises CompetitionError.
+def read_ids(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
+    """spectrogram_id and eeg_id of every row of a csv file, null where there is none. Raises CompetitionError.
 
     Read as text, line by line, so that a strange value, a quote or a field too many costs its row alone. A file
-    without a single line is one without rows; blank lines are no rows.
+    without a single line has no rows; blank lines are no rows.
     """
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's {path.name}")
@@ -43,13 +43,23 @@ def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
             path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, quote_char=None
         )
     except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
     table = table.rename(lambda name: name.strip(' \t\r"'))
-    if absent := [column for column in columns if column not in table.columns]:
+    if absent := [column for column in required if column not in table.columns]:
         raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    return table.filter(~pl.all_horizontal(pl.all().is_null())).select(whole_numbers(columns))
+    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+    return table.select(
+        whole_numbers(name) if name in table.columns else pl.lit(None, pl.Int64).alias(name) for name in ID_COLUMNS
+    )
+
+
+def known_ids(path: Path) -> pl.DataFrame:
+    """The rows of a csv file that have an eeg_id; none where it cannot be read."""
+    with contextlib.suppress(CompetitionError):
+        return read_ids(path, ("eeg_id",)).drop_nulls("eeg_id")
+    return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
 
 
 def read_test_table(competition: Path) -> pl.DataFrame:
@@ -60,62 +70,39 @@ def read_test_table(competition: Path) -> pl.DataFrame:
     return table
 
 
-def known_rows(competition: Path) -> pl.DataFrame:
-    """The rows of a damaged test.csv that have an eeg_id; none where it cannot be read."""
-    for columns in (ID_COLUMNS, ID_COLUMNS[1:]):
-        with contextlib.suppress(CompetitionError):
-            known = read_ids(competition / TEST_TABLE, columns).drop_nulls("eeg_id")
-            return known.select(pl.lit(None, pl.Int64).alias(ID_COLUMNS[0]), "eeg_id") if known.width == 1 else known
-    return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
-
-
-def sample_ids(competition: Path) -> pl.Series:
-    """The eeg_ids of sample_submission.csv; none where it cannot be read."""
-    with contextlib.suppress(CompetitionError):
-        return read_ids(competition / SAMPLE_SUBMISSION, ID_COLUMNS[1:])["eeg_id"].drop_nulls()
-    return pl.Series("eeg_id", [], pl.Int64)
-
-
-def recorded_ids(competition: Path) -> pl.Series:
-    """The eeg_ids that the test set has recordings of."""
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = sorted(path.stem for path in (competition / TEST_EEGS).iterdir())
-    return pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
-
-
 def rows_to_answer(competition: Path, forgiving: bool) -> Rows:
-    """Every row to answer. Raises CompetitionError.
-
-    A sound test.csv says it alone. Forgiving, one with nothing to answer, or with an id that is none, gives what it
-    has, and sample_submission.csv the rest; where that is not there, or lacks rows that test.csv has, the names of
-    the recordings give it.
-    """
+    """Every row to answer. Raises CompetitionError; forgiving, only where no source has a row."""
     try:
         table = read_test_table(competition)
-        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
+        if forgiving and not table.height:
+            raise CompetitionError(f"{competition / TEST_TABLE}: no rows")
     except CompetitionError as error:
         if not forgiving:
             raise
-        problem, table = error, known_rows(competition)
-    sample = sample_ids(competition)
-    known, listed = set(table["eeg_id"]), set(sample)
-    if problem is None:
-        differs = f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered"
-        return Rows(table, surprise=differs if listed and listed != known else None)
-    sources = {f"the sound rows of {TEST_TABLE}": table["eeg_id"]}
-    if listed and known <= listed:
-        sources[SAMPLE_SUBMISSION] = sample
+        return completed_rows(competition, error)
+    sample = set(known_ids(competition / SAMPLE_SUBMISSION)["eeg_id"])
+    differs = f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered"
+    return Rows(table, warning=differs if sample and sample != set(table["eeg_id"]) else None)
+
+
+def completed_rows(competition: Path, problem: CompetitionError) -> Rows:
+    """What a damaged test.csv has, and the rest from sample_submission.csv; where that is not there, or lacks rows
+    that test.csv has, from the names of the recordings. Raises the problem where none of them has a row."""
+    table, sample = known_ids(competition / TEST_TABLE), known_ids(competition / SAMPLE_SUBMISSION)
+    if sample.height and set(table["eeg_id"]) <= set(sample["eeg_id"]):
+        source, ids = SAMPLE_SUBMISSION, sample["eeg_id"]
     else:
-        sources[TEST_EEGS] = recorded_ids(competition)
-    ids = table["eeg_id"].head(0)
-    used: list[str] = []
-    for source, more in sources.items():
-        added = more.filter(~more.is_in(ids.implode()))
-        ids, used = ids.append(added), used + [source] * bool(added.len())
-    if not used:
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = sorted(path.stem for path in (competition / TEST_EEGS).iterdir())
+        source, ids = TEST_EEGS, pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
+    added = ids.filter(~ids.is_in(table["eeg_id"].implode())).to_frame()
+    parts = {f"the sound rows of {TEST_TABLE}": table, source: added}
+    ids_of = " and ".join(name for name, part in parts.items() if part.height)
+    if not ids_of:
         raise problem
-    named = table.unique("eeg_id", keep="first")
-    completed = ids.to_frame().join(named, on="eeg_id", how="left", maintain_order="left")
-    told = " and ".join(used)
-    return Rows(completed, told, f"{problem}; answered: {told}; spectrograms not named there are rebuilt")
+    return Rows(
+        pl.concat([table, added], how="diagonal"),
+        ids_of,
+        f"{problem}; answered: {ids_of}; spectrograms not named there are rebuilt",
+    )

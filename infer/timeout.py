@@ -1,32 +1,26 @@
-"""What may hang on a disk that stalls, given up after a while."""
+"""A time limit for what may hang on a disk that stalls."""
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def in_time(act: Callable[[], T], seconds: float) -> T:
+def with_timeout(act: Callable[[], T], seconds: float) -> T:
     """What act() returns or raises. Raises TimeoutError when that takes longer.
 
-    A mounted disk that stalls holds whoever reads from it, and nothing can interrupt that: so a thread of its own
-    waits there, which does not keep the program from ending.
+    Nothing can interrupt a thread that reads from a mounted disk that stalls. So the thread is a daemon: it waits
+    there and does not keep the program from ending.
     """
-    result: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
-    def acting() -> None:
+    def run() -> None:
         try:
-            result.append(act())
+            future.set_result(act())
         except BaseException as error:  # polars' panics too
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=acting, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not result:
-        raise TimeoutError(f"not done within {seconds:g} s")
-    return result[0]
+    threading.Thread(target=run, daemon=True).start()
+    return future.result(seconds)

@@ -20,9 +20,9 @@ from infer.submit import submit
 )
 def test_every_gpu_that_torch_has_kernels_for_is_used(monkeypatch, cards, used):
     plug_in(monkeypatch, *cards)
-    devices, surprises = find_devices()
+    devices, unusable = find_devices()
     assert devices == ([torch.device("cuda", number) for number in used] or [CPU])
-    assert [f"sm_{''.join(map(str, CARDS[card]))}" in text for card in ("Tesla P100",) for text in surprises] == (
+    assert [f"sm_{''.join(map(str, CARDS[card]))}" in text for card in ("Tesla P100",) for text in unusable] == (
         [True] * cards.count("Tesla P100")
     )
     assert all(good_at_half(device) for device in devices if device.type == "cuda")

@@ -52,7 +52,12 @@ def timeless(report):
 
 
 @pytest.mark.parametrize(
-    ("layout", "isolation"), [("plain", "namespace"), ("nested", "guard"), ("nested", "namespace")]
+    ("layout", "isolation"),
+    [
+        ("nested", "guard"),
+        pytest.param("plain", "namespace", marks=pytest.mark.slow),
+        pytest.param("nested", "namespace", marks=pytest.mark.slow),
+    ],
 )
 def test_the_kernel_writes_the_bytes_of_the_command(road, kernel, submitted, tmp_path, layout, isolation):
     if isolation == "namespace":
@@ -96,7 +101,7 @@ def validation(road, tmp_path_factory):
     return rows["label_id"][numbers].to_list(), folder
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [pytest.param("tiny-image", marks=pytest.mark.slow), "tiny-wave"])
 def test_the_kernel_on_a_validation_fold_is_the_out_of_fold_file(road, validation, tmp_path, name):
     """Training and inference agree on predictions, not only on inputs."""
     label_ids, competition = validation
@@ -145,6 +150,7 @@ def test_a_damaged_fold_is_left_out_of_the_hidden_run(road, kernel, damaged, sub
     assert (tmp_path / "out" / "submission.csv").read_bytes() != (submitted / "submission.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_kernel_on_real_eeg_without_spectrograms(road, kernel, tmp_path):
     if not (IIIC / "test_eegs").is_dir():
         pytest.skip("no ../shared/data/iiic beside the project: real EEG is not part of it")

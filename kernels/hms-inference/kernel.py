@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.timeout, infer.recordings,
 # infer.report, common.predict, infer.budget, infer.net, infer.ensemble, infer.runner, infer.test_table,
 # infer.submit, common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: c4c4cb081cfcda8169a999c053cbb79e96dfa84cbe6cb4ca8d7c83b9ee41db98
+# sha256 of the sources: df6e367393f1745d950322d8f5376bc38c971674eb39f8bf6016719577fff520
 # ruff: noqa
 
 
@@ -3159,45 +3159,39 @@ def rebuild_spectrogram(spectrogram: Tensor | None, eeg: Tensor) -> Tensor:
 
 
 # %% infer.timeout
-# What may hang on a disk that stalls, given up after a while.
+# A time limit for what may hang on a disk that stalls.
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def in_time(act: Callable[[], T], seconds: float) -> T:
+def with_timeout(act: Callable[[], T], seconds: float) -> T:
     """What act() returns or raises. Raises TimeoutError when that takes longer.
 
-    A mounted disk that stalls holds whoever reads from it, and nothing can interrupt that: so a thread of its own
-    waits there, which does not keep the program from ending.
+    Nothing can interrupt a thread that reads from a mounted disk that stalls. So the thread is a daemon: it waits
+    there and does not keep the program from ending.
     """
-    result: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
-    def acting() -> None:
+    def run() -> None:
         try:
-            result.append(act())
+            future.set_result(act())
         except BaseException as error:  # polars' panics too
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=acting, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not result:
-        raise TimeoutError(f"not done within {seconds:g} s")
-    return result[0]
+    threading.Thread(target=run, daemon=True).start()
+    return future.result(seconds)
 
 
 # %% infer.recordings
-# The raw recordings of one row of test.csv: read in time, cut to length, repaired or given up by name.
+# Both recordings of one row of test.csv: read within a time limit, cut to length, repaired or given up by name.
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -3206,99 +3200,87 @@ import torch
 SCALP = [electrode != "EKG" for electrode in ELECTRODES]
 
 
-class SlowReadError(RecordingError):
-    """A recording whose reading hangs. Read again later it may come."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The raw windows of one EEG, None where nothing could be read, and what had to be done for them."""
+@dataclass
+class RowRecordings:
+    """The raw windows of one EEG, None where nothing could be read, and what was found in their files."""
 
     eeg_id: int
-    eeg: np.ndarray | None  # (20, 10000) microvolts
-    spectrogram: np.ndarray | None  # (4, 100, 300) power
-    unreadable: tuple[str, ...] = ()
-    repaired: tuple[str, ...] = ()
+    eeg: np.ndarray | None = None  # (20, 10000) microvolts
+    spectrogram: np.ndarray | None = None  # (4, 100, 300) power
+    unreadable: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
     rebuilt: str | None = None  # why the spectrogram's centre was rebuilt from the EEG
-    slow: bool = False  # a reading was given up
-    structural: tuple[str, ...] = ()  # of what was read: how the files are made (common/records.py)
-    n_time: int = WINDOW_SAMPLES  # of the EEG's file, samples
+    slow: bool = False  # reading a file took longer than allowed
+    structural: list[str] = field(default_factory=list)  # findings about how the files are made (common/records.py)
+    n_time: int | None = None  # samples of the EEG's file
+
+    def read(self, kind: str, reader: Callable[[Path], Recording], path: Path, seconds: float) -> Recording:
+        """reader(path). Raises RecordingError, whatever the reader raises."""
+        try:
+            recording = with_timeout(lambda: reader(path), seconds)
+        except TimeoutError as error:
+            self.slow = True
+            raise RecordingError(f"{path.name}: not read within {seconds:g} s") from error
+        except RecordingError as error:
+            self.structural += [f"{kind}: {finding}" for finding in error.structural]
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # polars' panics too: a reader that fails costs its recording, not the run
+            raise RecordingError(f"{path.name}: {type(error).__name__}: {error}") from error
+        self.structural += [f"{kind}: {finding}" for finding in recording.structural]
+        return recording
+
+    def note_repairs(self, kind: str, recording: Recording, length: int) -> None:
+        """In a test set all recordings have one length, so a longer one is a finding too."""
+        self.repaired += [f"{kind}: {finding}" for finding in recording.findings]
+        n_time = recording.values.shape[-1]
+        if n_time > length:
+            self.repaired.append(f"{kind}: {n_time} long: the central {length} used")
 
 
-def read_in_time(read: Callable[[Path], Recording], path: Path, seconds: float) -> Recording:
-    """read(path), given up after so many seconds. Raises RecordingError, whatever else the reader raises."""
-    try:
-        return in_time(lambda: read(path), seconds)
-    except (RecordingError, KeyboardInterrupt):
-        raise
-    except TimeoutError as error:
-        raise SlowReadError(f"{path.name}: not read within {seconds:g} s") from error
-    except BaseException as error:  # polars' panics too: a reader that fails costs its recording, not the run
-        raise RecordingError(f"{path.name}: {type(error).__name__}: {error}") from error
-
-
-def too_long(recording: Recording, length: int) -> tuple[str, ...]:
-    """A finding in a test set, where all recordings are of one length."""
-    n_time = recording.values.shape[-1]
-    return (f"{n_time} long: the central {length} used",) if n_time > length else ()
-
-
-def read_sample(
+def read_row(
     competition: Path, eeg_id: int, spectrogram_id: int | None, spectrogram_wanted: bool, seconds: float = 60.0
-) -> Sample:
+) -> RowRecordings:
     """Both recordings of a row, cut to the central 50 s and 10 minutes, repaired or given up by name.
 
     The EEG is always read: a spectrogram may have to be rebuilt from it. `seconds`: what reading one file may take.
     """
-    unreadable: list[str] = []
-    repaired: list[str] = []
-    structural: list[str] = []
-    eeg = spectrogram = rebuilt = None
-    slow, n_time = False, WINDOW_SAMPLES
+    row = RowRecordings(eeg_id)
+    path = competition / TEST_EEGS / f"{eeg_id}.parquet"
     try:
-        path = competition / TEST_EEGS / f"{eeg_id}.parquet"
-        recording = read_in_time(read_eeg, path, seconds)
-        structural += [f"EEG: {finding}" for finding in recording.structural]
-        eeg, n_time = central(recording.values, WINDOW_SAMPLES), recording.values.shape[-1]
+        recording = row.read("EEG", read_eeg, path, seconds)
+        eeg = central(recording.values, WINDOW_SAMPLES)
         if not np.isfinite(eeg[SCALP]).any():
-            eeg = None
             raise RecordingError(f"{path.name}: nothing finite on the scalp in its central 50 s")
-        repaired += [f"EEG: {finding}" for finding in recording.findings + too_long(recording, WINDOW_SAMPLES)]
+        row.eeg, row.n_time = eeg, recording.values.shape[-1]
+        row.note_repairs("EEG", recording, WINDOW_SAMPLES)
     except RecordingError as error:
-        structural += [f"EEG: {finding}" for finding in error.structural]
-        unreadable.append(f"EEG {error}")
-        slow = isinstance(error, SlowReadError)
-    if not spectrogram_wanted:
-        return Sample(
-            *(eeg_id, eeg, None, tuple(unreadable), tuple(repaired)),
-            slow=slow,
-            structural=tuple(structural),
-            n_time=n_time,
-        )
+        row.unreadable.append(f"EEG {error}")
+    if spectrogram_wanted:
+        add_spectrogram(row, competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet", seconds)
+    return row
+
+
+def add_spectrogram(row: RowRecordings, path: Path, seconds: float) -> None:
+    """Read the spectrogram; where it or a region of it is missing, rebuild it from the EEG."""
     try:
-        path = competition / TEST_SPECTROGRAMS / f"{spectrogram_id}.parquet"
-        recording = read_in_time(read_spectrogram, path, seconds)
-        structural += [f"spectrogram: {finding}" for finding in recording.structural]
-        spectrogram, findings = central(recording.values, SPECTROGRAM_COLUMNS), recording.findings
-        repaired += [f"spectrogram: {finding}" for finding in findings + too_long(recording, SPECTROGRAM_COLUMNS)]
-        if not np.isfinite(spectrogram).any(axis=(1, 2)).all():
-            rebuilt = f"spectrogram {path.name}: a region without one finite value"
+        recording = row.read("spectrogram", read_spectrogram, path, seconds)
+        row.spectrogram = central(recording.values, SPECTROGRAM_COLUMNS)
+        row.note_repairs("spectrogram", recording, SPECTROGRAM_COLUMNS)
+        if np.isfinite(row.spectrogram).any(axis=(1, 2)).all():
+            return
+        why = f"spectrogram {path.name}: a region without one finite value"
     except RecordingError as error:
-        structural += [f"spectrogram: {finding}" for finding in error.structural]
-        rebuilt = f"spectrogram {error}"
-        slow = slow or isinstance(error, SlowReadError)
-    if rebuilt is not None and eeg is None:
-        unreadable.append(f"{rebuilt}, and no EEG to rebuild it from")
-        rebuilt = None
-    elif rebuilt is not None:
-        known = None if spectrogram is None else torch.from_numpy(spectrogram)
-        spectrogram = rebuild_spectrogram(known, torch.from_numpy(eeg)).numpy()
-        if not np.isfinite(spectrogram).any():
-            spectrogram = rebuilt = None
-            unreadable.append(f"spectrogram {path.name}: missing, and the EEG's gaps leave no column")
-    return Sample(
-        *(eeg_id, eeg, spectrogram, tuple(unreadable), tuple(repaired), rebuilt, slow, tuple(structural), n_time)
-    )
+        why = f"spectrogram {error}"
+    if row.eeg is None:
+        row.unreadable.append(f"{why}, and no EEG to rebuild it from")
+        return
+    known = None if row.spectrogram is None else torch.from_numpy(row.spectrogram)
+    row.spectrogram, row.rebuilt = rebuild_spectrogram(known, torch.from_numpy(row.eeg)).numpy(), why
+    if not np.isfinite(row.spectrogram).any():
+        row.spectrogram = row.rebuilt = None
+        row.unreadable.append(f"spectrogram {path.name}: missing, and the EEG's gaps leave no column")
 
 
 # %% infer.report
@@ -3340,43 +3322,47 @@ class SubmissionReport:
     memory_mb: dict[str, float] = field(default_factory=dict)  # the largest that was used: ram, and each GPU's
     failure: str | None = None
 
-    def warn(self, surprise: str) -> None:
-        """Once for each surprise, at once on the screen and again at the end."""
-        if surprise not in self.warnings:
-            self.warnings.append(surprise)
-            print(f"WARNING: {surprise}", file=sys.stderr, flush=True)
+    def warn(self, warning: str) -> None:
+        """Each warning once, at once on the screen and again at the end."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+            print(f"WARNING: {warning}", file=sys.stderr, flush=True)
 
-    def note_sample(self, sample: Sample, answers: dict[str, np.ndarray], late: str = "") -> None:
-        """Count and name whatever was unusual about one EEG. answers: (6,) of each model that was to be asked; late:
-        why some were not, where nothing was wrong with the recordings."""
-        eeg_id = str(sample.eeg_id)
-        self.repaired += [{"eeg_id": eeg_id, "what": what} for what in sample.repaired]
-        if sample.rebuilt:
-            self.rebuilt_spectrograms.append({"eeg_id": eeg_id, "why": sample.rebuilt})
-        silent = [name for name, answer in answers.items() if not np.isfinite(answer).all()]
+    def note_row(self, row: RowRecordings, answers: dict[str, np.ndarray], late: str = "") -> None:
+        """Count and name whatever was unusual about one EEG.
+
+        answers: (6,) of each model that was to be asked; late: why some were not, where the recordings are sound.
+        """
+        eeg_id = str(row.eeg_id)
+        self.repaired += [{"eeg_id": eeg_id, "what": what} for what in row.repaired]
+        if row.rebuilt:
+            self.rebuilt_spectrograms.append({"eeg_id": eeg_id, "why": row.rebuilt})
+        silent = ", ".join(name for name, answer in answers.items() if not np.isfinite(answer).all())
         if not answers:
             self.fallbacks.append({"eeg_id": eeg_id, "answer": "prior", "why": "no model left"})
         elif silent:
-            answer = "prior" if len(silent) == len(answers) else f"blend without {', '.join(silent)}"
-            why = "; ".join(sample.unreadable) or late or f"{', '.join(silent)} gave no finite answer"
+            answer = "prior" if silent == ", ".join(answers) else f"blend without {silent}"
+            why = "; ".join(row.unreadable) or late or f"{silent} gave no finite answer"
             self.fallbacks.append({"eeg_id": eeg_id, "answer": answer, "why": why})
 
-    def note_answers(self, answers: np.ndarray, prior: tuple[float, ...]) -> None:
-        """Class means of the EEGs (eegs, 6) that models answered, and whether they are far from the training prior."""
+    def note_means(self, predicted: np.ndarray, prior: tuple[float, ...]) -> None:
+        """Class means of what models predicted (eegs, 6), and whether they are far from the training prior."""
         self.prior = {pattern: round(share, 6) for pattern, share in zip(PATTERNS, prior, strict=True)}
-        if not len(answers):
+        if not len(predicted):
             return
-        means = answers.mean(axis=0)
+        means = predicted.mean(axis=0)
         self.class_means = {pattern: round(float(mean), 6) for pattern, mean in zip(PATTERNS, means, strict=True)}
-        errors = answers.std(axis=0) / np.sqrt(len(answers))
-        away = np.abs(means - prior)
-        far = [k for k in range(len(PATTERNS)) if away[k] > max(SHIFT, SHIFT_ERRORS * errors[k])]
-        if far and len(answers) >= FEWEST_TO_COMPARE:
-            named = ", ".join(f"{PATTERNS[k]} {means[k]:.2f} instead of {prior[k]:.2f}" for k in far)
-            self.warn(f"predictions are shifted against the training prior: {named}")
+        errors = predicted.std(axis=0) / np.sqrt(len(predicted))
+        far = [
+            f"{pattern} {mean:.2f} instead of {share:.2f}"
+            for pattern, mean, share, error in zip(PATTERNS, means, prior, errors, strict=True)
+            if abs(mean - share) > max(SHIFT, SHIFT_ERRORS * error)
+        ]
+        if far and len(predicted) >= FEWEST_TO_COMPARE:
+            self.warn(f"predictions are shifted against the training prior: {', '.join(far)}")
 
     def lines(self) -> list[str]:
-        """The report in a few lines; every kind of surprise is counted, the first few are named."""
+        """The report in a few lines; every kind of finding is counted, the first few are named."""
         total = self.seconds.get("total", 0.0)
         summary = [f"{self.rows} rows, {self.eegs} EEGs in {total:.1f} s on {', '.join(self.devices) or 'no device'}"]
         summary += [f"model {name}: weight {m['weight']:.3f}, {m['nets']} nets" for name, m in self.models.items()]
@@ -3396,7 +3382,7 @@ class SubmissionReport:
         if self.class_means:
             compared = (f"{name} {mean:.3f} ({self.prior[name]:.3f})" for name, mean in self.class_means.items())
             summary.append("class means (training prior): " + ", ".join(compared))
-        summary += [f"WARNING: {surprise}" for surprise in self.warnings]
+        summary += [f"WARNING: {warning}" for warning in self.warnings]
         summary += [f"FAILED: {self.failure}; what was answered until then stands"] if self.failure else []
         return summary
 
@@ -3412,7 +3398,7 @@ def write_report(path: Path, report: SubmissionReport) -> None:
 
 
 # %% common.predict
-# From model input to probabilities, the same for validation and for inference: devices, precision, views.
+# From model input to probabilities, the same for validation and for inference: devices, precision, TTA.
 
 import re
 
@@ -3432,15 +3418,15 @@ def find_devices() -> tuple[list[torch.device], list[str]]:
     if not torch.cuda.is_available():
         return [torch.device("cpu")], []
     built = re.findall(r"sm_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))  # sm_120 is 12.0
-    usable, surprises = [], []
+    usable, unusable = [], []
     for number in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(number)
         if any(int(has) == major and int(least) <= minor for has, least in built):
             usable.append(torch.device("cuda", number))
         else:
             name = torch.cuda.get_device_name(number)
-            surprises.append(f"{name} is not used: torch {torch.__version__} has no kernels for its sm_{major}{minor}")
-    return usable or [torch.device("cpu")], surprises
+            unusable.append(f"{name} is not used: torch {torch.__version__} has no kernels for its sm_{major}{minor}")
+    return usable or [torch.device("cpu")], unusable
 
 
 def pick_device() -> torch.device:
@@ -3454,7 +3440,7 @@ def good_at_half(device: torch.device) -> bool:
 
 
 def seen_as(windows: Windows, view: View) -> Windows:
-    """The windows in another view; what a shift brings in from outside the recording is NaN."""
+    """The windows in another TTA view; what a shift brings in from outside the recording is NaN."""
     eeg, spectrogram = windows.eeg, windows.spectrogram
     if view.mirror:
         eeg = None if eeg is None else mirror_eeg(eeg)
@@ -3504,7 +3490,7 @@ def predict(model: nn.Module, inputs: Tensor, half: bool = False) -> np.ndarray:
 
 
 # %% infer.budget
-# The time a run may take: what each part of it costs, whether all will be done in time, and what goes when not.
+# The time a run may take: what each part of it costs, whether all will be done in time, and what is given up first.
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -3516,7 +3502,7 @@ WARM_UP_SHARE = 0.05  # of the time allowed: a first batch that took longer is n
 
 @dataclass(frozen=True)
 class Pass:
-    """One net of a model looking at one view of every EEG."""
+    """One net of a model on one TTA view of every EEG."""
 
     model: str
     fold: int | None  # held out in training; None: trained on all rows
@@ -3524,45 +3510,39 @@ class Pass:
     view: View
 
 
-@dataclass(frozen=True)
-class Drop:
-    """Passes that are given up together."""
-
-    what: str
-    passes: frozenset[Pass]
-
-
 def fold_rank(one: Pass) -> int:
-    """Folds in the order in which they are kept: a model of all rows before those that lack a part of them."""
+    """Folds in the order in which they are kept: a net trained on all rows before those that lack a part of them."""
     return -1 if one.fold is None else one.fold
 
 
-def ladder(passes: Iterable[Pass], views: tuple[View, ...], models: tuple[str, ...]) -> list[Drop]:
+def steps_to_give_up(
+    passes: Iterable[Pass], views: tuple[View, ...], models: tuple[str, ...]
+) -> dict[str, frozenset[Pass]]:
     """What is given up, one step after the other, until one net of one model is left with the plain view.
 
-    The last view first, then the last seed of all models, then the last fold, then the models in the order given. No
-    step takes the last net of a model but one that takes the model.
+    The last TTA view first, then the last seed of all models, then the last fold, then the models in the order given.
+    No step takes the last net of a model but one that takes the model.
     """
-    left, steps = set(passes), []
+    left = set(passes)
+    steps: dict[str, frozenset[Pass]] = {}
 
-    def step(what: str, gone: Iterable[Pass]) -> None:
-        taken = frozenset(gone)
-        if taken:
+    def give_up(what: str, gone: Iterable[Pass]) -> None:
+        if taken := frozenset(gone):
             left.difference_update(taken)
-            steps.append(Drop(what, taken))
+            steps[what] = taken
 
-    def first(of: Pass, rank: Callable[[Pass], int]) -> int:
-        return min(rank(one) for one in left if one.model == of.model)
+    def give_up_last(what: str, rank: Callable[[Pass], int]) -> None:
+        names = {one.model for one in left}
+        for last in sorted({rank(one) for one in left}, reverse=True):
+            first = {name: min(rank(one) for one in left if one.model == name) for name in names}
+            give_up(f"{what} {last}", [one for one in left if rank(one) == last > first[one.model]])
 
-    for view in reversed([view for view in views if view != PLAIN]):
-        step(f"view {view}", [one for one in left if one.view == view])
-    for seed in sorted({one.seed for one in left}, reverse=True):
-        step(f"seed {seed}", [one for one in left if one.seed == seed > first(one, lambda other: other.seed)])
-    for rank in sorted({fold_rank(one) for one in left}, reverse=True):
-        step(f"fold {rank}", [one for one in left if fold_rank(one) == rank > first(one, fold_rank)])
-    there = [name for name in models if any(one.model == name for one in left)]
-    for name in there[:-1]:
-        step(f"model {name}", [one for one in left if one.model == name])
+    for view in reversed(views):
+        give_up(f"view {view}", [one for one in left if one.view == view])
+    give_up_last("seed", lambda one: one.seed)
+    give_up_last("fold", fold_rank)
+    for name in [name for name in models if any(one.model == name for one in left)][:-1]:
+        give_up(f"model {name}", [one for one in left if one.model == name])
     return steps
 
 
@@ -3594,11 +3574,11 @@ class Budget:
         self.recent.append(batch)
 
     def is_measured(self) -> bool:
-        """Whether a prediction can be relied upon: from the second batch on, or when the first took very long."""
+        """Whether a prediction is reliable: from the second batch on, or when the first took very long."""
         return self.batches > 1 or sum(b.seconds for b in self.recent) > WARM_UP_SHARE * self.seconds
 
     def predicted(self, parts: Iterable[Hashable], eegs: int) -> float:
-        """Seconds in all when `eegs` more are answered with these parts.
+        """Seconds in all when `eegs` more go through these parts.
 
         Devices work side by side and something is always lost between parts: the ratio of the wall's clock to the sum
         of the parts is measured too, and taken to stay.
@@ -3613,7 +3593,7 @@ class Budget:
 
 
 # %% infer.net
-# One fold's net on one device: in half precision where that is safe, in batches that the memory holds.
+# One fold's net on one device, in half precision where that is safe.
 
 from collections.abc import Callable
 
@@ -3621,31 +3601,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-LARGEST_BATCH = 64  # windows: beyond it a GPU gets no faster
-TRIAL = 2  # windows whose memory is measured
-MEMORY_SHARE = 0.5  # of what is free, as other nets and the inputs need some too
+TRIAL = 2  # windows on which half precision is compared with full
 HALF_BOUND = 0.01  # of a probability: half precision that is farther off than this is not used
 
 
-def fitting(device: torch.device, windows: int, run: Callable[[], np.ndarray]) -> tuple[np.ndarray, int]:
-    """What run() gives for a trial of so many windows on a GPU, and how many its memory would hold at once."""
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    answer = run()
-    each = max(torch.cuda.max_memory_allocated(device) - before, 1) / windows
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + cached
-    return answer, min(max(int(MEMORY_SHARE * free / each), 1), LARGEST_BATCH)
-
-
 class Net:
-    """A fold's model where it runs. `say` is told each surprise once."""
+    """A fold's model where it runs. `warn` gets each warning once."""
 
-    def __init__(self, label: str, model: nn.Module, device: torch.device, say: Callable[[str], None]) -> None:
-        self.label, self.say = label, say
-        self.model, self.device = model, device
+    def __init__(self, label: str, model: nn.Module, device: torch.device, warn: Callable[[str], None]) -> None:
+        self.label, self.model, self.device, self.warn = label, model, device, warn
         self.half = good_at_half(device)
-        self.batch_size: int | None = None if device.type == "cuda" else LARGEST_BATCH
+        self.half_is_checked = False
         if device.type == "cuda":
             try:
                 self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -3653,55 +3619,35 @@ class Net:
                 self.move_to_cpu()
 
     def move_to_cpu(self) -> None:
-        self.say(f"{self.label} runs on the CPU: {self.device} has too little memory for it")
-        self.model = self.model.to("cpu")
-        self.device, self.half, self.batch_size = torch.device("cpu"), False, LARGEST_BATCH
+        self.warn(f"{self.label} runs on the CPU: {self.device} has too little memory for it")
+        self.model, self.device, self.half = self.model.to("cpu"), torch.device("cpu"), False
 
-    def try_out(self, inputs: Tensor) -> None:
-        """On a GPU: find out what half precision costs this net, and how large its batches may be."""
-        trial, size = fitting(self.device, len(inputs), lambda: predict(self.model, inputs, self.half))
-        if self.half:
-            worst = np.abs(trial - predict(self.model, inputs)).max()
-            if not worst <= HALF_BOUND:  # NaN is no difference that could be compared
-                self.say(f"{self.label} runs in full precision: in half its probabilities are off by {worst:.2g}")
-                self.half, size = False, max(size // 2, 1)
-        self.batch_size = size
+    def probabilities(self, inputs: Tensor) -> np.ndarray:
+        """(windows, 6). On the CPU from then on where a GPU has too little memory for one window."""
+        try:
+            if self.half and not self.half_is_checked:
+                self.check_half(inputs[:TRIAL])
+            return predict(self.model, inputs.to(self.device), self.half)
+        except torch.OutOfMemoryError:
+            if len(inputs) > 1:
+                raise
+        self.move_to_cpu()
+        return predict(self.model, inputs.to(self.device))
 
-    def answer(self, inputs: Tensor) -> np.ndarray:
-        """Probabilities (windows, 6). Where a GPU's memory is short, in halves; where one window is too much for it,
-        on the CPU from then on."""
-        while True:
-            try:
-                if self.batch_size is None:
-                    self.try_out(inputs[:TRIAL])
-                return self.in_batches(inputs.to(self.device))
-            except torch.OutOfMemoryError:
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                self.take_less(len(inputs))
-
-    def take_less(self, windows: int) -> None:
-        """After a batch that did not fit."""
-        size = min(self.batch_size or TRIAL, windows)
-        if size > 1:
-            self.batch_size = size // 2
-            self.say(f"{self.label}: {size} windows at once are too many for {self.device}, half are tried")
-        elif self.device.type == "cuda":
-            self.move_to_cpu()
-        else:
-            raise MemoryError(f"{self.label}: a single window does not fit into memory")
-
-    def in_batches(self, inputs: Tensor) -> np.ndarray:
-        assert self.batch_size is not None
-        return np.concatenate([predict(self.model, chunk, self.half) for chunk in inputs.split(self.batch_size)])
+    def check_half(self, inputs: Tensor) -> None:
+        """Give half precision up where it changes the net's probabilities too much."""
+        worst = np.abs(predict(self.model, inputs, half=True) - predict(self.model, inputs)).max()
+        if not worst <= HALF_BOUND:  # NaN is no difference that could be compared
+            self.warn(f"{self.label} runs in full precision: in half its probabilities are off by {worst:.2g}")
+            self.half = False
+        self.half_is_checked = True
 
 
 # %% infer.ensemble
-# All models on all devices: which nets there are, and what they say of a batch of recordings.
+# All models on all devices: which nets there are, and what they predict for a batch of recordings.
 
 import sys
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -3713,50 +3659,48 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+Predictions = dict[str, np.ndarray]  # model -> (rows, 6), NaN in rows that it gives no answer to
+Costs = dict[Hashable, float]  # seconds of each part
+
 
 @dataclass(frozen=True)
-class Member:
-    """One fold's net as it was loaded, on the CPU, and the input that it sees."""
+class LoadedFold:
+    """One fold's net as it was loaded, on the CPU, and the input that it wants."""
 
     model_name: str
-    file: str
-    fold: int | None
-    seed: int
+    entry: FoldEntry
     net: nn.Module
-    seen: Any
+    input_config: Any
 
     @property
     def label(self) -> str:
-        return f"{self.model_name}/{self.file}"
+        return f"{self.model_name}/{self.entry.file}"
 
-    def looks_at(self, view: View) -> Pass:
-        return Pass(self.model_name, self.fold, self.seed, view)
-
-    def makes(self, one: Pass) -> bool:
-        return self.looks_at(one.view) == one
+    def on_view(self, view: View) -> Pass:
+        return Pass(self.model_name, self.entry.fold, self.entry.seed, view)
 
 
-def members_of(models: Iterable[ModelFolds]) -> list[Member]:
+def loaded_folds(models: Iterable[ModelFolds]) -> list[LoadedFold]:
     return [
-        Member(model.experiment.name, entry.file, entry.fold, entry.seed, net, seen)
+        LoadedFold(model.experiment.name, *parts)
         for model in models
-        for entry, net, seen in zip(model.entries, model.models, model.inputs, strict=True)
+        for parts in zip(model.entries, model.models, model.inputs, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class BuiltInput:
-    """The cost key of a model input: made once, for all nets that want it."""
+    """The cost key of a model input: built once, for all nets that want it."""
 
-    seen: Any
+    input_config: Any
     view: View
 
 
 class RawBatch:
     """Recordings of a batch, brought to a device once for all inputs that are made of them."""
 
-    def __init__(self, samples: list[Sample], device: torch.device) -> None:
-        self.samples, self.device = samples, device
+    def __init__(self, batch: list[RowRecordings], device: torch.device) -> None:
+        self.batch, self.device = batch, device
         self.known: dict[tuple[bool, bool], tuple[list[int], Windows]] = {}
 
     def windows(self, config: Any) -> tuple[list[int], Windows]:
@@ -3764,12 +3708,12 @@ class RawBatch:
         eegs, spectrograms = needs_eeg(config), needs_spectrogram(config)
         if (eegs, spectrograms) not in self.known:
             rows = [
-                row
-                for row, sample in enumerate(self.samples)
-                if not (eegs and sample.eeg is None) and not (spectrograms and sample.spectrogram is None)
+                number
+                for number, row in enumerate(self.batch)
+                if not (eegs and row.eeg is None) and not (spectrograms and row.spectrogram is None)
             ]
-            eeg = self.stacked([self.samples[row].eeg for row in rows]) if eegs else None
-            spectrogram = self.stacked([self.samples[row].spectrogram for row in rows]) if spectrograms else None
+            eeg = self.stacked([self.batch[row].eeg for row in rows]) if eegs else None
+            spectrogram = self.stacked([self.batch[row].spectrogram for row in rows]) if spectrograms else None
             self.known[eegs, spectrograms] = rows, Windows(eeg, spectrogram)
         return self.known[eegs, spectrograms]
 
@@ -3777,32 +3721,28 @@ class RawBatch:
         return torch.from_numpy(np.stack(recordings)).to(self.device) if recordings else None
 
 
-class DeviceError(RuntimeError):
-    """A GPU's library failed; whether the GPU or the net is at fault shows on the CPU."""
-
-
 class Ensemble:
-    """The nets of `members`, all of them on each device; `say` is told each surprise.
+    """The nets of these folds, all of them on each device.
 
     Strict, every error raises. Forgiving, a net that fails is left out from then on, and when a device fails all
-    goes on on the CPU; both are said.
+    goes on on the CPU; `warn` gets both.
     """
 
     def __init__(
         self,
-        members: list[Member],
+        folds: list[LoadedFold],
         devices: list[torch.device],
-        say: Callable[[str], None],
+        budget: Budget,
+        warn: Callable[[str], None],
         forgiving: bool = False,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.members, self.say, self.forgiving, self.clock = members, say, forgiving, clock
+        self.folds, self.budget, self.warn, self.forgiving = folds, budget, warn, forgiving
         self.failed: set[str] = set()  # labels of nets that are left out
         self.not_finite: Counter[str] = Counter()  # label -> answers that were no numbers
-        self.at_once = sys.maxsize  # recordings whose inputs fit into a GPU's memory together
+        self.at_once = sys.maxsize  # EEGs that a GPU's memory holds at once
         self.lock = threading.Lock()
         try:
-            self.use(devices)
+            self.put_on(devices)
         except RuntimeError as error:
             self.go_on_without_gpu(error)
 
@@ -3810,193 +3750,162 @@ class Ensemble:
         """All nets on the CPU; the error again where that is not forgiven."""
         if not self.forgiving:
             raise error
-        self.say(f"the GPU failed, all goes on on the CPU: {str(error).splitlines()[0]}")
-        self.use([torch.device("cpu")])
+        self.warn(f"the GPU failed, all goes on on the CPU: {str(error).splitlines()[0]}")
+        self.put_on([torch.device("cpu")])
 
-    def use(self, devices: list[torch.device]) -> None:
-        """Put every net on every device. A GPU gets a copy, so that what was loaded survives the GPU."""
+    def put_on(self, devices: list[torch.device]) -> None:
+        """Every net on every device. A GPU gets a copy, so that what was loaded survives the GPU."""
         self.devices = devices
         self.nets = [
             [
-                Net(member.label, member.net if device.type == "cpu" else deepcopy(member.net), device, self.say)
-                for member in self.members
+                Net(fold.label, fold.net if device.type == "cpu" else deepcopy(fold.net), device, self.warn)
+                for fold in self.folds
             ]
             for device in devices
         ]
 
-    def answer(
-        self, samples: list[Sample], active: set[Pass], is_over: Callable[[], bool]
-    ) -> tuple[dict[str, np.ndarray], dict[Hashable, float]]:
-        """Mean over the active passes of each model, (batch, 6), and the seconds of each part.
+    def predict_batch(self, batch: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
+        """Mean over the active passes of each model, and the seconds of each part.
 
-        NaN where a model's input could not be read, or no pass of it was made before the time was over.
+        NaN where a model's input could not be read, or no pass of it was made before the time was over. Each device
+        gets an equal part of the batch; what is predicted of a row depends on no other row.
         """
+        size = -(-len(batch) // len(self.devices))
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
         try:
-            return self.answer_on_devices(samples, active, is_over)
-        except (torch.AcceleratorError, torch.OutOfMemoryError, DeviceError) as error:
+            if len(parts) == 1:
+                return self.predict_on_device(0, batch, active)
+            with ThreadPoolExecutor(len(parts)) as pool:
+                jobs = [pool.submit(self.predict_on_device, k, part, active) for k, part in enumerate(parts)]
+                return joined([job.result() for job in jobs])
+        except RuntimeError as error:
             self.go_on_without_gpu(error)
-            return self.answer_on_devices(samples, active, is_over)
+            return self.predict_on_device(0, batch, active)
 
-    def answer_on_devices(
-        self, samples: list[Sample], active: set[Pass], is_over: Callable[[], bool]
-    ) -> tuple[dict[str, np.ndarray], dict[Hashable, float]]:
-        """Each device gets an equal part of the batch; what it says depends on no other row."""
-        size = -(-len(samples) // len(self.devices))
-        parts = [samples[start : start + size] for start in range(0, len(samples), size)]
-        if len(parts) == 1:
-            return self.answer_on(0, samples, active, is_over)
-        with ThreadPoolExecutor(len(parts)) as pool:
-            jobs = [pool.submit(self.answer_on, k, part, active, is_over) for k, part in enumerate(parts)]
-            return joined([job.result() for job in jobs])
-
-    def answer_on(
-        self, number: int, samples: list[Sample], active: set[Pass], is_over: Callable[[], bool]
-    ) -> tuple[dict[str, np.ndarray], dict[Hashable, float]]:
-        """One device's part, in halves where the inputs of all of it are too much for its memory."""
+    def predict_on_device(self, number: int, part: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
+        """In halves where the whole part is too much for the device's memory."""
         while True:
-            size = min(self.at_once, len(samples))
-            chunks = [samples[start : start + size] for start in range(0, len(samples), size)]
+            size = min(self.at_once, len(part))
+            chunks = [part[start : start + size] for start in range(0, len(part), size)]
             try:
-                return joined([self.answer_at_once(number, chunk, active, is_over) for chunk in chunks])
+                return joined([self.predict_chunk(number, chunk, active) for chunk in chunks])
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
                 torch.cuda.empty_cache()
                 self.at_once = size // 2
-                self.say(f"inputs of {size} EEGs at once are too many for {self.devices[number]}, half are tried")
+                self.warn(f"{size} EEGs at once are too many for the memory of {self.devices[number]}, half are tried")
 
-    def answer_at_once(
-        self, number: int, samples: list[Sample], active: set[Pass], is_over: Callable[[], bool]
-    ) -> tuple[dict[str, np.ndarray], dict[Hashable, float]]:
-        """Each distinct input of each view is built once and shown to all nets that want it."""
-        device = self.devices[number]
-        costs: dict[Hashable, float] = {}
-        raw = RawBatch(samples, device)
-        said: dict[str, list[np.ndarray]] = {member.model_name: [] for member in self.members}
+    def predict_chunk(self, number: int, chunk: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
+        """Each distinct input of each view is built once and given to all nets that want it."""
+        device, clock = self.devices[number], self.budget.clock
+        costs: Costs = {}
+        raw = RawBatch(chunk, device)
+        totals = {fold.model_name: np.zeros((len(chunk), len(PATTERNS))) for fold in self.folds}
+        counts = {name: np.zeros((len(chunk), 1)) for name in totals}
         for built, wanted in self.by_input(active).items():
-            rows, windows = raw.windows(built.seen)
-            if not rows or is_over():
+            rows, windows = raw.windows(built.input_config)
+            if not rows or self.budget.is_over():
                 continue
-            begun = self.clock()
+            begun = clock()
             rows, inputs = self.build(rows, windows, built)
             if inputs is None:
                 continue
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            costs[built] = self.clock() - begun
+            costs[built] = clock() - begun
             for place in wanted:
-                member = self.members[place]
-                if is_over():
+                if self.budget.is_over():
                     break
-                begun = self.clock()
-                answer = self.ask(self.nets[number][place], inputs)
-                costs[member.looks_at(built.view)] = self.clock() - begun
-                if answer is not None:
-                    whole = np.full((len(samples), len(PATTERNS)), np.nan)
-                    whole[rows] = answer
-                    said[member.model_name].append(whole)
-        nothing = np.full((len(samples), len(PATTERNS)), np.nan)
-        return {name: mean_of(answers) if answers else nothing for name, answers in said.items()}, costs
+                begun, fold = clock(), self.folds[place]
+                answer, finite = self.ask(self.nets[number][place], inputs)
+                costs[fold.on_view(built.view)] = clock() - begun
+                totals[fold.model_name][rows] += answer
+                counts[fold.model_name][rows] += finite
+        with np.errstate(invalid="ignore"):
+            return {name: total / counts[name] for name, total in totals.items()}, costs
+
+    def by_input(self, active: set[Pass]) -> dict[BuiltInput, list[int]]:
+        """Distinct inputs, the plain view's first, with the places of the folds that want each."""
+        views = sorted({one.view for one in active}, key=lambda view: (view != PLAIN, str(view)))
+        found: dict[BuiltInput, list[int]] = {}
+        for view in views:
+            for place, fold in enumerate(self.folds):
+                if fold.on_view(view) in active and fold.label not in self.failed:
+                    found.setdefault(BuiltInput(fold.input_config, view), []).append(place)
+        return found
 
     def build(self, rows: list[int], windows: Windows, built: BuiltInput) -> tuple[list[int], Tensor | None]:
         """The input, and the rows that it could be made of: where it fails for all at once, each is tried alone."""
         try:
-            return rows, build_input(seen_as(windows, built.view), built.seen)
+            return rows, build_input(seen_as(windows, built.view), built.input_config)
         except (torch.AcceleratorError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             if not self.forgiving:
                 raise
-            self.say(f"an input of {type(built.seen).__name__} could not be made: {type(error).__name__}: {error}")
+            kind = type(built.input_config).__name__
+            self.warn(f"an input of {kind} could not be made: {type(error).__name__}: {error}")
         if len(rows) == 1:
             return [], None
         made: list[tuple[int, Tensor]] = []
         for place, row in enumerate(rows):
-            one = (
-                None if values is None else values[place : place + 1] for values in (windows.eeg, windows.spectrogram)
-            )
+            one = (None if both is None else both[place : place + 1] for both in (windows.eeg, windows.spectrogram))
             _, inputs = self.build([row], Windows(*one), built)
             made += [] if inputs is None else [(row, inputs)]
         return [row for row, _ in made], torch.cat([inputs for _, inputs in made]) if made else None
 
-    def by_input(self, active: set[Pass]) -> dict[BuiltInput, list[int]]:
-        """Distinct inputs, the plain view's first, with the places of the members that want each."""
-        views = sorted({one.view for one in active}, key=lambda view: (view != PLAIN, str(view)))
-        found: dict[BuiltInput, list[int]] = {}
-        for view in views:
-            for place, member in enumerate(self.members):
-                if member.looks_at(view) in active and member.label not in self.failed:
-                    found.setdefault(BuiltInput(member.seen, view), []).append(place)
-        return found
-
-    def ask(self, net: Net, inputs: Tensor) -> np.ndarray | None:
-        """The net's answer; None when it failed and that is forgiven. An answer that is not finite is NaN."""
+    def ask(self, net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The net's probabilities, 0 in rows that it gives no finite ones for, and whether it does, (windows, 1)."""
         try:
-            answer = net.answer(inputs)
-        except torch.AcceleratorError:
-            raise
+            answer = net.probabilities(inputs)
         except Exception as error:  # whatever it is: the other nets can still answer, and this one is named
-            if not self.forgiving:
+            on_gpu = net.device.type == "cuda" and isinstance(error, RuntimeError)
+            if on_gpu or not self.forgiving:  # whether a GPU or the net is at fault shows on the CPU
                 raise
-            if net.device.type == "cuda" and isinstance(error, RuntimeError):
-                raise DeviceError(str(error)) from error
             with self.lock:
                 if net.label not in self.failed:
                     self.failed.add(net.label)
-                    self.say(f"{net.label} is left out, it failed: {type(error).__name__}: {error}")
-            return None
-        finite = np.isfinite(answer).all(axis=1)
+                    self.warn(f"{net.label} is left out, it failed: {type(error).__name__}: {error}")
+            return np.zeros((len(inputs), len(PATTERNS))), np.zeros((len(inputs), 1), dtype=bool)
+        finite = np.isfinite(answer).all(axis=1, keepdims=True)
         if not finite.all():
             with self.lock:
                 self.not_finite[net.label] += int((~finite).sum())
-            answer[~finite] = np.nan
-        return answer
+        return np.where(finite, answer, 0.0), finite
 
 
-def joined(
-    parts: list[tuple[dict[str, np.ndarray], dict[Hashable, float]]],
-) -> tuple[dict[str, np.ndarray], dict[Hashable, float]]:
-    """Answers of parts of a batch one after the other, and what they took in all."""
-    costs: dict[Hashable, float] = defaultdict(float)
+def joined(parts: list[tuple[Predictions, Costs]]) -> tuple[Predictions, Costs]:
+    """Predictions of parts of a batch one after the other, and what they took in all."""
+    costs: Costs = defaultdict(float)
     for _, spent in parts:
         for part, seconds in spent.items():
             costs[part] += seconds
     return {name: np.concatenate([means[name] for means, _ in parts]) for name in parts[0][0]}, dict(costs)
 
 
-def mean_of(answers: list[np.ndarray]) -> np.ndarray:
-    """Mean of (rows, 6) each, over those that answered a row; NaN where none did."""
-    stacked = np.stack(answers)
-    there = np.isfinite(stacked).all(axis=2)  # (answers, rows)
-    if there.all():
-        return stacked.mean(axis=0)
-    counted = there.sum(axis=0)[:, None]
-    total = np.where(there[..., None], stacked, 0.0).sum(axis=0)
-    return np.divide(total, counted, out=np.full_like(total, np.nan), where=counted > 0)
-
-
 # %% infer.runner
 # One run over a test set: batch after batch, what it costs, and what is given up when time is short.
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-BATCH_SIZE = 16  # EEGs at a time on the CPU; on GPUs as many for each as a net takes at once
-FIRST_SHARE = 8  # the first batch is so many times smaller: it warms up, and tells soon what an EEG costs
+BATCH_SIZE, GPU_BATCH_SIZE = 16, 64  # EEGs at a time on the CPU, and on each GPU, which gets no faster beyond
+FIRST_SHARE = 8  # the first batch is so many times smaller: it warms up, and shows soon what an EEG costs
 READING = "reading"  # cost key of waiting for recordings
 
 
-def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+def batches(rows: Iterable[RowRecordings], size: int) -> Iterator[list[RowRecordings]]:
     """The first one smaller, the last one as it comes."""
-    batch: list[Sample] = []
+    batch: list[RowRecordings] = []
     wanted = max(size // FIRST_SHARE, 1)
-    for sample in samples:
-        batch.append(sample)
+    for row in rows:
+        batch.append(row)
         if len(batch) == wanted:
             yield batch
             batch, wanted = [], size
@@ -4004,149 +3913,136 @@ def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
         yield batch
 
 
-class Run:
-    """What is to be done, what has been answered, and what it cost.
+class Runner:
+    """What is to be done, what has been predicted, and what it cost.
 
-    answered: eeg_id -> (6,) probabilities, of the EEGs that came to their turn.
+    predicted: eeg_id -> (6,) probabilities, of the EEGs that had their turn.
     """
 
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        weights: dict[str, float],
-        blend: Blend,
-        budget: Budget,
-        report: SubmissionReport,
-        forgiving: bool = False,
-    ) -> None:
-        self.forgiving = forgiving
-        self.first: list[tuple[tuple[str, ...], int | None]] = []  # of the first EEGs: what is structural, samples
-        self.ensemble, self.weights, self.blend = ensemble, weights, blend
-        self.budget, self.report = budget, report
-        views = (PLAIN, *blend.views)
-        self.active = {member.looks_at(view) for member in ensemble.members for view in views}
-        self.drops = ladder(self.active, blend.views, blend.drop_order(tuple(weights)))
-        self.costs: dict[Hashable, float] = defaultdict(float)
-        self.answered: dict[int, np.ndarray] = {}
-        self.waiting: dict[int, tuple[Sample, dict[str, np.ndarray]]] = {}  # EEGs whose recordings came too late
+    def __init__(self, ensemble: Ensemble, weights: dict[str, float], blend: Blend, report: SubmissionReport) -> None:
+        self.ensemble, self.weights, self.blend, self.report = ensemble, weights, blend, report
+        self.budget = ensemble.budget
+        self.active = {fold.on_view(view) for fold in ensemble.folds for view in (PLAIN, *blend.views)}
+        self.steps = list(steps_to_give_up(self.active, blend.views, blend.drop_order(tuple(weights))).items())
+        self.costs: Costs = defaultdict(float)
+        self.first: list[tuple[list[str], int | None]] = []  # of the first EEGs: structural findings, samples
+        self.predicted: dict[int, np.ndarray] = {}
+        self.waiting: dict[int, tuple[RowRecordings, Predictions]] = {}  # EEGs whose recordings came too late
 
-    def go_through(self, ids: list[int], read: Callable[[int], Sample], progress: Callable[[], None]) -> None:
-        """Answer these EEGs, until the time is over; `progress` is called after each batch."""
+    def predict_all(self, ids: list[int], read: Callable[[int], RowRecordings], save: Callable[[], None]) -> None:
+        """Predict these EEGs, until the time is over; save() after each batch."""
         size = BATCH_SIZE
         if self.ensemble.devices[0].type == "cuda":
-            size = LARGEST_BATCH * len(self.ensemble.devices)
+            size = GPU_BATCH_SIZE * len(self.ensemble.devices)
         done, since = 0, self.budget.clock()
-        with closing(read_ahead(read, ids, ahead=2 * size)) as samples, tqdm_of(len(ids)) as bar:
-            for batch in batches(samples, size):
+        bar = tqdm(total=len(ids), desc="predict", unit="EEG", mininterval=5)
+        with closing(read_ahead(read, ids, ahead=2 * size)) as rows, bar:
+            for batch in batches(rows, size):
                 self.look_at_first(batch, len(ids))
-                self.answer(batch, since)
+                self.predict_batch(batch, since)
                 done, since = done + len(batch), self.budget.clock()
-                self.drop_what_is_too_much(done, len(ids) - done)
-                progress()
+                self.give_up_what_is_too_much(done, len(ids) - done)
+                save()
                 bar.update(len(batch))
                 if self.budget.is_over():
                     break
 
-    def look_at_first(self, batch: list[Sample], eegs: int) -> None:
+    def look_at_first(self, batch: list[RowRecordings], eegs: int) -> None:
         """Whether the first recordings are made as expected. If not, raises SystematicError; forgiving, warns."""
-        if len(self.first) >= min(FIRST_RECORDINGS, eegs):
+        wanted = min(FIRST_RECORDINGS, eegs)
+        if len(self.first) >= wanted:
             return
-        self.first += [(one.structural, None if one.eeg is None else one.n_time) for one in batch]
-        if len(self.first) < min(FIRST_RECORDINGS, eegs):
+        self.first += [(row.structural, row.n_time) for row in batch]
+        if len(self.first) < wanted:
             return
-        read = [n_time for _, n_time in self.first if n_time is not None]
+        lengths = [n_time for _, n_time in self.first if n_time is not None]
         found = systematic([structural for structural, _ in self.first])
-        found += another_rate(read, [WINDOW_SAMPLES] * len(read))
-        if not self.forgiving:
+        found += another_rate(lengths, [WINDOW_SAMPLES] * len(lengths))
+        if not self.ensemble.forgiving:
             refuse_systematic("the test recordings", found)
         elif found:
-            told = "; ".join(found)
-            self.report.warn(f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {told}")
+            findings = "; ".join(found)
+            self.report.warn(
+                f"THE TEST RECORDINGS ARE MADE OTHERWISE THAN EXPECTED, answers may mean little: {findings}"
+            )
 
-    def answer(self, batch: list[Sample], since: float) -> None:
-        """Predict a batch. `since`: when the one before was done."""
+    def predict_batch(self, batch: list[RowRecordings], since: float) -> None:
+        """since: when the batch before was done."""
         began = self.budget.clock()
-        predictions, costs = self.ensemble.answer(batch, self.active, self.budget.is_over)
-        mixed = combine(predictions, self.weights, self.blend.prior, len(batch), self.blend.log_linear)
-        asked = {one.model for one in self.active}  # what was given up for time is said once, not for every EEG
+        predictions, costs = self.ensemble.predict_batch(batch, self.active)
+        blended = combine(predictions, self.weights, self.blend.prior, len(batch), self.blend.log_linear)
+        asked = {one.model for one in self.active}  # what was given up for time is reported once, not for every EEG
         late = "no time left" if self.budget.is_over() else ""
-        for row, sample in enumerate(batch):
-            self.answered[sample.eeg_id] = mixed[row]
-            said = {name: values[row] for name, values in predictions.items() if name in asked}
-            if sample.slow:
-                self.waiting[sample.eeg_id] = sample, said
+        for number, row in enumerate(batch):
+            self.predicted[row.eeg_id] = blended[number]
+            answers = {name: values[number] for name, values in predictions.items() if name in asked}
+            if row.slow:
+                self.waiting[row.eeg_id] = row, answers
             else:
-                self.waiting.pop(sample.eeg_id, None)
-                self.report.note_sample(sample, said, late)
+                self.waiting.pop(row.eeg_id, None)
+                self.report.note_row(row, answers, late)
         costs[READING] = began - since
         for part, seconds in costs.items():
             self.costs[part] += seconds
         spent = self.budget.clock() - since
-        if any(sample.slow for sample in batch):
-            # A stall tells nothing of the recordings to come, and nets that are given up would not make up for it.
+        if any(row.slow for row in batch):
+            # A stall says nothing of the recordings to come, and nets that are given up would not make up for it.
             spent -= costs.pop(READING)
         self.budget.note(Batch(len(batch), spent, costs))
 
-    def parts(self) -> set[Hashable]:
-        """Cost keys of what an EEG goes through."""
-        inputs = {BuiltInput(m.seen, one.view) for m in self.ensemble.members for one in self.active if m.makes(one)}
-        return {READING} | inputs | self.active
-
-    def drop_what_is_too_much(self, done: int, remaining: int) -> None:
-        """Give up passes, in the order of the ladder, until the rest is predicted to be done in time."""
+    def give_up_what_is_too_much(self, done: int, remaining: int) -> None:
+        """Step after step, until the rest is predicted to be done in time."""
         if not remaining or not self.budget.is_measured():
             return
-        while self.drops and (predicted := self.budget.predicted(self.parts(), remaining)) > self.budget.seconds:
-            drop = self.drops.pop(0)
-            self.active -= drop.passes
+        while self.steps and (predicted := self.predicted_seconds(remaining)) > self.budget.seconds:
+            what, passes = self.steps.pop(0)
+            self.active -= passes
             why = f"{predicted / 3600:.3g} h predicted, {self.budget.seconds / 3600:.3g} h allowed"
-            self.report.dropped.append(f"{drop.what} after {done} EEGs: {why}")
+            self.report.dropped.append(f"{what} after {done} EEGs: {why}")
+
+    def predicted_seconds(self, remaining: int) -> float:
+        parts = {READING, *self.ensemble.by_input(self.active), *self.active}
+        return self.budget.predicted(parts, remaining)
 
     def finish(self, ids: list[int]) -> None:
         """Complete the report: EEGs that waited or were not reached, and what all of it took."""
-        for sample, said in self.waiting.values():
-            self.report.note_sample(sample, said)
-        unreached = [eeg_id for eeg_id in ids if eeg_id not in self.answered]
+        for row, answers in self.waiting.values():
+            self.report.note_row(row, answers)
+        unreached = [str(eeg_id) for eeg_id in ids if eeg_id not in self.predicted]
         if unreached:
             allowed = f"{self.budget.seconds / 3600:.3g} h"
             self.report.warn(f"no time left for {len(unreached)} EEGs, which keep the prior: {allowed} were allowed")
             entry = {"answer": "prior", "why": "no time left"}
-            self.report.fallbacks += [{"eeg_id": str(eeg_id), **entry} for eeg_id in unreached]
+            self.report.fallbacks += [{"eeg_id": eeg_id, **entry} for eeg_id in unreached]
         for label, count in self.ensemble.not_finite.items():
             self.report.warn(f"{label} gave {count} answers that are not finite: they were left out")
-        by_models = [self.answered[eeg_id] for eeg_id in ids if eeg_id in self.answered]
-        self.report.note_answers(np.array(by_models), self.blend.prior)
+        by_models = [self.predicted[eeg_id] for eeg_id in ids if eeg_id in self.predicted]
+        self.report.note_means(np.array(by_models), self.blend.prior)
         self.note_costs()
 
     def note_costs(self) -> None:
         stages = {str(part): spent for part, spent in self.costs.items() if isinstance(part, str)}
-        models: dict[str, float] = dict.fromkeys(self.weights, 0.0)
-        views: dict[str, float] = {str(view): 0.0 for view in (PLAIN, *self.blend.views)}
         stages |= {"inputs": 0.0, "models": 0.0}
+        models = dict.fromkeys(self.weights, 0.0)
+        views = {str(view): 0.0 for view in (PLAIN, *self.blend.views)}
         for part, spent in self.costs.items():
             if isinstance(part, Pass | BuiltInput):
                 stages["models" if isinstance(part, Pass) else "inputs"] += spent
                 views[str(part.view)] += spent
             if isinstance(part, Pass):
                 models[part.model] += spent
-        total = {"total": round(self.budget.elapsed(), 2)}
-        self.report.seconds = total | {"stages": rounded(stages), "models": rounded(models), "views": rounded(views)}
+        tables = {"stages": stages, "models": models, "views": views}
+        self.report.seconds = {"total": round(self.budget.elapsed(), 2)} | {
+            name: {part: round(spent, 2) for part, spent in table.items()} for name, table in tables.items()
+        }
         self.report.memory_mb = {"ram": peak_memory_mb()}
         for device in self.ensemble.devices:
             if device.type == "cuda":
                 self.report.memory_mb[str(device)] = round(torch.cuda.max_memory_reserved(device) / 2**20, 1)
 
 
-def rounded(seconds: dict[str, float]) -> dict[str, float]:
-    return {what: round(spent, 2) for what, spent in seconds.items()}
-
-
-def tqdm_of(eegs: int) -> tqdm:
-    return tqdm(total=eegs, desc="predict", unit="EEG", mininterval=5)
-
-
 # %% infer.test_table
-# Which rows a test set asks for: test.csv, and what says it where that file is damaged or not there.
+# Which rows a test set asks for: those of test.csv, and where that file is damaged those of other sources.
 
 import contextlib
 from dataclasses import dataclass
@@ -4163,23 +4059,23 @@ class CompetitionError(KitError):
 
 @dataclass(frozen=True)
 class Rows:
-    """What is to be answered: eeg_id and spectrogram_id (null: none); where it comes from; what was odd about it."""
+    """The rows to answer: eeg_id and spectrogram_id (null: none), their source, and what was odd about it."""
 
     table: pl.DataFrame
     ids_of: str = TEST_TABLE
-    surprise: str | None = None
+    warning: str | None = None
 
 
-def whole_numbers(names: tuple[str, ...]) -> list[pl.Expr]:
-    """Columns of text as whole numbers, null where there is none. A column with a gap comes from pandas as 7.0."""
-    return [pl.col(name).str.strip_chars(' \t"').str.strip_suffix(".0").cast(pl.Int64, strict=False) for name in names]
+def whole_numbers(column: str) -> pl.Expr:
+    """A column of text as whole numbers, null where there is none. pandas writes a column with a gap as 7.0."""
+    return pl.col(column).str.strip_chars(' \t"').str.strip_suffix(".0").cast(pl.Int64, strict=False)
 
 
-def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """These columns of every row of a csv file, null where there is no whole number. Raises CompetitionError.
+def read_ids(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
+    """spectrogram_id and eeg_id of every row of a csv file, null where there is none. Raises CompetitionError.
 
     Read as text, line by line, so that a strange value, a quote or a field too many costs its row alone. A file
-    without a single line is one without rows; blank lines are no rows.
+    without a single line has no rows; blank lines are no rows.
     """
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; give the folder that holds the competition's {path.name}")
@@ -4188,13 +4084,23 @@ def read_ids(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
             path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, quote_char=None
         )
     except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Int64))
+        return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CompetitionError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
     table = table.rename(lambda name: name.strip(' \t\r"'))
-    if absent := [column for column in columns if column not in table.columns]:
+    if absent := [column for column in required if column not in table.columns]:
         raise CompetitionError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    return table.filter(~pl.all_horizontal(pl.all().is_null())).select(whole_numbers(columns))
+    table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+    return table.select(
+        whole_numbers(name) if name in table.columns else pl.lit(None, pl.Int64).alias(name) for name in ID_COLUMNS
+    )
+
+
+def known_ids(path: Path) -> pl.DataFrame:
+    """The rows of a csv file that have an eeg_id; none where it cannot be read."""
+    with contextlib.suppress(CompetitionError):
+        return read_ids(path, ("eeg_id",)).drop_nulls("eeg_id")
+    return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
 
 
 def read_test_table(competition: Path) -> pl.DataFrame:
@@ -4205,65 +4111,42 @@ def read_test_table(competition: Path) -> pl.DataFrame:
     return table
 
 
-def known_rows(competition: Path) -> pl.DataFrame:
-    """The rows of a damaged test.csv that have an eeg_id; none where it cannot be read."""
-    for columns in (ID_COLUMNS, ID_COLUMNS[1:]):
-        with contextlib.suppress(CompetitionError):
-            known = read_ids(competition / TEST_TABLE, columns).drop_nulls("eeg_id")
-            return known.select(pl.lit(None, pl.Int64).alias(ID_COLUMNS[0]), "eeg_id") if known.width == 1 else known
-    return pl.DataFrame(schema=dict.fromkeys(ID_COLUMNS, pl.Int64))
-
-
-def sample_ids(competition: Path) -> pl.Series:
-    """The eeg_ids of sample_submission.csv; none where it cannot be read."""
-    with contextlib.suppress(CompetitionError):
-        return read_ids(competition / SAMPLE_SUBMISSION, ID_COLUMNS[1:])["eeg_id"].drop_nulls()
-    return pl.Series("eeg_id", [], pl.Int64)
-
-
-def recorded_ids(competition: Path) -> pl.Series:
-    """The eeg_ids that the test set has recordings of."""
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = sorted(path.stem for path in (competition / TEST_EEGS).iterdir())
-    return pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
-
-
 def rows_to_answer(competition: Path, forgiving: bool) -> Rows:
-    """Every row to answer. Raises CompetitionError.
-
-    A sound test.csv says it alone. Forgiving, one with nothing to answer, or with an id that is none, gives what it
-    has, and sample_submission.csv the rest; where that is not there, or lacks rows that test.csv has, the names of
-    the recordings give it.
-    """
+    """Every row to answer. Raises CompetitionError; forgiving, only where no source has a row."""
     try:
         table = read_test_table(competition)
-        problem = None if table.height or not forgiving else CompetitionError(f"{competition / TEST_TABLE}: no rows")
+        if forgiving and not table.height:
+            raise CompetitionError(f"{competition / TEST_TABLE}: no rows")
     except CompetitionError as error:
         if not forgiving:
             raise
-        problem, table = error, known_rows(competition)
-    sample = sample_ids(competition)
-    known, listed = set(table["eeg_id"]), set(sample)
-    if problem is None:
-        differs = f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered"
-        return Rows(table, surprise=differs if listed and listed != known else None)
-    sources = {f"the sound rows of {TEST_TABLE}": table["eeg_id"]}
-    if listed and known <= listed:
-        sources[SAMPLE_SUBMISSION] = sample
+        return completed_rows(competition, error)
+    sample = set(known_ids(competition / SAMPLE_SUBMISSION)["eeg_id"])
+    differs = f"{SAMPLE_SUBMISSION} lists other rows than {TEST_TABLE}, whose rows are answered"
+    return Rows(table, warning=differs if sample and sample != set(table["eeg_id"]) else None)
+
+
+def completed_rows(competition: Path, problem: CompetitionError) -> Rows:
+    """What a damaged test.csv has, and the rest from sample_submission.csv; where that is not there, or lacks rows
+    that test.csv has, from the names of the recordings. Raises the problem where none of them has a row."""
+    table, sample = known_ids(competition / TEST_TABLE), known_ids(competition / SAMPLE_SUBMISSION)
+    if sample.height and set(table["eeg_id"]) <= set(sample["eeg_id"]):
+        source, ids = SAMPLE_SUBMISSION, sample["eeg_id"]
     else:
-        sources[TEST_EEGS] = recorded_ids(competition)
-    ids = table["eeg_id"].head(0)
-    used: list[str] = []
-    for source, more in sources.items():
-        added = more.filter(~more.is_in(ids.implode()))
-        ids, used = ids.append(added), used + [source] * bool(added.len())
-    if not used:
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = sorted(path.stem for path in (competition / TEST_EEGS).iterdir())
+        source, ids = TEST_EEGS, pl.Series("eeg_id", names, pl.String).cast(pl.Int64, strict=False).drop_nulls()
+    added = ids.filter(~ids.is_in(table["eeg_id"].implode())).to_frame()
+    parts = {f"the sound rows of {TEST_TABLE}": table, source: added}
+    ids_of = " and ".join(name for name, part in parts.items() if part.height)
+    if not ids_of:
         raise problem
-    named = table.unique("eeg_id", keep="first")
-    completed = ids.to_frame().join(named, on="eeg_id", how="left", maintain_order="left")
-    told = " and ".join(used)
-    return Rows(completed, told, f"{problem}; answered: {told}; spectrograms not named there are rebuilt")
+    return Rows(
+        pl.concat([table, added], how="diagonal"),
+        ids_of,
+        f"{problem}; answered: {ids_of}; spectrograms not named there are rebuilt",
+    )
 
 
 # %% infer.submit
@@ -4278,13 +4161,13 @@ import numpy as np
 import polars as pl
 import torch
 
-LOADING_SECONDS = 1200.0  # a weights folder that takes longer is out: reading a gigabyte takes half a minute
+LOADING_SECONDS = 1200.0  # a weights folder that takes longer is left out: reading a gigabyte takes half a minute
 
 
-def load_in_time(folder: Path, forgiving: bool) -> ModelFolds:
+def load_model(folder: Path, forgiving: bool) -> ModelFolds:
     """On the CPU. Raises WeightsError, also where the disk hangs."""
     try:
-        return in_time(lambda: load_weights(folder, torch.device("cpu"), forgiving), LOADING_SECONDS)
+        return with_timeout(lambda: load_weights(folder, torch.device("cpu"), forgiving), LOADING_SECONDS)
     except TimeoutError as error:
         raise WeightsError(f"{folder.name}: not loaded within {LOADING_SECONDS:g} s") from error
 
@@ -4293,38 +4176,46 @@ def load_models(
     folders: list[Path], blend: Blend, forgiving: bool, report: SubmissionReport
 ) -> tuple[list[ModelFolds], dict[str, float]]:
     """The models the blend wants, on the CPU, and their weights. Raises WeightsError or BlendError when strict."""
-    folds: list[ModelFolds] = []
+    models: list[ModelFolds] = []
     for folder in folders:
         try:
-            loaded = load_in_time(folder, forgiving)
+            loaded = load_model(folder, forgiving)
         except Exception as error:  # a damaged folder, an unknown backbone, a disk error: this model is out, by name
             if not forgiving:
                 raise
             report.dropped.append(named(folder.name, error))
             continue
         report.dropped += loaded.dropped
-        if forgiving and any(model.experiment.name == loaded.experiment.name for model in folds):
-            report.dropped.append(f"{folder.name}: a second copy of {loaded.experiment.name}")
-        else:
-            folds.append(loaded)
-            report.manifests[loaded.experiment.name] = sha256_of(folder / MANIFEST_FILE)
-    weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
+        name = loaded.experiment.name
+        if forgiving and any(model.experiment.name == name for model in models):
+            report.dropped.append(f"{folder.name}: a second copy of {name}")
+            continue
+        models.append(loaded)
+        report.manifests[name] = sha256_of(folder / MANIFEST_FILE)
+    weights, problems = model_weights(blend, [model.experiment.name for model in models], forgiving)
     report.dropped += problems
-    folds = [model for model in folds if model.experiment.name in weights]
-    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "nets": len(m.models)} for m in folds}
-    return folds, weights
+    models = [model for model in models if model.experiment.name in weights]
+    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "nets": len(m.models)} for m in models}
+    return models, weights
 
 
-def describe(device: torch.device) -> str:
-    if device.type == "cpu":
-        return "cpu"
-    precision = "float16" if good_at_half(device) else "float32"
-    return f"{device} ({torch.cuda.get_device_name(device)}, {precision})"
+def usable_devices(report: SubmissionReport) -> list[torch.device]:
+    devices, unusable = find_devices()
+    for reason in unusable:
+        report.warn(f"{reason}{'' if devices[0].type == 'cuda' else '; the CPU is used'}")
+    for device in devices:
+        precision = "float16" if good_at_half(device) else "float32"
+        on_gpu = device.type == "cuda"
+        report.devices.append(f"{device} ({torch.cuda.get_device_name(device)}, {precision})" if on_gpu else "cpu")
+    return devices
 
 
-def write_submission(path: Path, table: pl.DataFrame, answers: dict[int, np.ndarray]) -> None:
-    """One row per row of test.csv, in its order, with all digits (5 decimals fail the sum test)."""
-    values = np.array([answers[eeg_id] for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
+def write_submission(path: Path, table: pl.DataFrame, predicted: dict[int, np.ndarray], prior: np.ndarray) -> None:
+    """One row per row of test.csv, in its order; the prior where nothing was predicted.
+
+    With all digits, as rows of 5 decimals do not sum to 1 closely enough.
+    """
+    values = np.array([predicted.get(eeg_id, prior) for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
     columns = [table["eeg_id"], *(pl.Series(vote, values[:, k]) for k, vote in enumerate(VOTES))]
     text = pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv()
 
@@ -4353,59 +4244,54 @@ def submit(
     without its spectrogram, an EEG model without its EEG are left out of that row's blend, and a row
     no model can answer gets the blend's prior; each is named and counted in the report. Forgiving
     (the hidden re-run) also leaves out damaged folds and missing models, by name. When the time of the blend file
-    runs short, views, seeds, folds and models are left out, by name.
+    runs short, TTA views, seeds, folds and models are left out, by name.
 
     report: filled in as things happen, for who must know them also where this raises. early: `out` is there, with
-    the prior in every row, before the first model runs, and is replaced as answers arrive. clock: in seconds.
+    the prior in every row, before the first model runs, and is replaced as predictions arrive. clock: in seconds.
     """
     report = report or SubmissionReport()
     budget = Budget(blend.hours * 3600, clock)
-    rows = rows_to_answer(competition, forgiving)
-    table, report.ids_of = rows.table, rows.ids_of
-    if rows.surprise:
-        report.warn(rows.surprise)
-    pairs = table.unique("eeg_id", keep="first", maintain_order=True)
-    spectrogram_of = dict(zip(pairs["eeg_id"].to_list(), pairs["spectrogram_id"].to_list(), strict=True))
+    rows, prior = rows_to_answer(competition, forgiving), np.array(blend.prior)
+    if rows.warning:
+        report.warn(rows.warning)
+    pairs = rows.table.unique("eeg_id", keep="first", maintain_order=True)
+    spectrogram_of = dict(pairs.select("eeg_id", "spectrogram_id").iter_rows())
     ids = list(spectrogram_of)
-    report.rows, report.eegs, report.views = table.height, len(ids), [str(view) for view in (PLAIN, *blend.views)]
-    answers = dict.fromkeys(ids, np.array(blend.prior))
+    report.rows, report.eegs, report.ids_of = rows.table.height, len(ids), rows.ids_of
+    report.views = [str(view) for view in (PLAIN, *blend.views)]
     if early and forgiving:
-        write_submission(out, table, answers)  # already now: loading weights may fail in ways not foreseen
-    devices, surprises = find_devices()
-    for surprise in surprises:
-        report.warn(f"{surprise}{'' if devices[0].type == 'cuda' else '; the CPU is used'}")
-    report.devices = [describe(device) for device in devices]
-    folds, shares = load_models(weights, blend, forgiving, report)
-    ensemble = Ensemble(members_of(folds), devices, report.warn, forgiving, clock)
-    run = Run(ensemble, shares, blend, budget, report, forgiving)
-    run.costs["loading"] = budget.elapsed()
-    wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
+        write_submission(out, rows.table, {}, prior)  # already now: loading weights may fail in ways not foreseen
+    devices = usable_devices(report)
+    models, shares = load_models(weights, blend, forgiving, report)
+    runner = Runner(Ensemble(loaded_folds(models), devices, budget, report.warn, forgiving), shares, blend, report)
+    runner.costs["loading"] = budget.elapsed()
+    wanted = any(needs_spectrogram(model.experiment.input) for model in models)
 
-    def read(eeg_id: int) -> Sample:
+    def read(eeg_id: int) -> RowRecordings:
         try:
-            return read_sample(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
+            return read_row(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
         except Exception as error:  # one recording's, in a way that nobody foresaw
             if not forgiving:
                 raise
-            return Sample(eeg_id, None, None, unreadable=(named("recordings", error),))
+            return RowRecordings(eeg_id, unreadable=[named("recordings", error)])
 
-    def progress() -> None:
-        answers.update(run.answered)
-        if early:
-            try:
-                write_submission(out, table, answers)
-            except OSError as error:
-                if not forgiving:
-                    raise
-                report.warn(f"answers could not be written, those before stand: {error.strerror}")
+    def save() -> None:
+        if not early:
+            return
+        try:
+            write_submission(out, rows.table, runner.predicted, prior)
+        except OSError as error:
+            if not forgiving:
+                raise
+            report.warn(f"answers could not be written, those before stand: {error.strerror}")
 
-    progress()
-    run.go_through(ids, read, progress)
-    if run.waiting and not budget.is_over():
-        report.warn(f"{len(run.waiting)} EEGs were not read in time and are read once more")
-        run.go_through(list(run.waiting), read, progress)
-    run.finish(ids)
-    write_submission(out, table, answers)
+    save()
+    runner.predict_all(ids, read, save)
+    if runner.waiting and not budget.is_over():
+        report.warn(f"{len(runner.waiting)} EEGs were not read in time and are read once more")
+        runner.predict_all(list(runner.waiting), read, save)
+    runner.finish(ids)
+    write_submission(out, rows.table, runner.predicted, prior)
     return report
 
 
@@ -4524,8 +4410,7 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
     if frame.height == 0:
         raise SubmissionError(f"{submission.name} has no rows to score")
     frame, truth = frame.sort("eeg_id", maintain_order=True), truth.sort("eeg_id", maintain_order=True)
-    votes = truth.select(VOTES).to_numpy()
-    target = votes / votes.sum(axis=1, keepdims=True)
+    target = vote_shares(truth.select(VOTES).to_numpy())
     return float(kl_divergence(target, frame.select(VOTES).to_numpy()).mean()), frame.height
 
 
@@ -4538,13 +4423,11 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
 
 COMPETITION = "hms-harmful-brain-activity-classification"
 COMPETITION_PLACES = (COMPETITION, f"competitions/{COMPETITION}")  # Kaggle mounts in either of two layouts
-REPORT = "report.json"
 DATASET_PLACES = ("*", "datasets/*/*")
-ANYWHERE = ("**",)
+SUBMISSION, REPORT = "submission.csv", "report.json"
 GRACE = 0.25  # hours beyond the time allowed after which a run that hangs is ended; 8.5 h and this are below 9
 
 
@@ -4552,88 +4435,58 @@ class MountError(KitError):
     """Something that must be attached to the kernel is not there. The message lists what is."""
 
 
-def mounted(inputs: Path, marker: str, places: tuple[str, ...]) -> list[Path]:
-    """Folders below `inputs`, at these places, that hold the marker file."""
-    return sorted({path.parent for place in places for path in inputs.glob(f"{place}/{marker}")})
-
-
-def nowhere(inputs: Path, marker: str) -> MountError:
+def mounted(inputs: Path, places: tuple[str, ...], markers: tuple[str, ...]) -> list[Path]:
+    """Folders that hold a marker file: at these places below `inputs`, else anywhere below. Raises MountError."""
+    for where in (places, ("**",)):
+        for marker in markers:
+            if found := sorted({path.parent for place in where for path in inputs.glob(f"{place}/{marker}")}):
+                return found
     there = sorted(str(path.relative_to(inputs)) for path in (*inputs.glob("*"), *inputs.glob("*/*")))
-    return MountError(f"no {marker} below {inputs}: attach its source to the kernel. Found: {there[:20] or 'nothing'}")
-
-
-def mounted_competition(inputs: Path, forgiving: bool) -> Path:
-    """Where Kaggle mounts it, in either layout, else wherever else a test set lies. Raises MountError."""
-    for places in (COMPETITION_PLACES, ANYWHERE):
-        for marker in (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else (TEST_TABLE,):
-            if found := mounted(inputs, marker, places):
-                return found[0]
-    raise nowhere(inputs, TEST_TABLE)
+    raise MountError(
+        f"no {markers[0]} below {inputs}: attach its source to the kernel. Found: {there[:20] or 'nothing'}"
+    )
 
 
 def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> list[Path]:
-    """Where Kaggle mounts datasets, in either layout, else wherever else weights lie. Raises MountError when strict."""
-    found = mounted(inputs, MANIFEST_FILE, DATASET_PLACES) or mounted(inputs, MANIFEST_FILE, ANYWHERE)
-    if not found and not forgiving:
-        raise nowhere(inputs, MANIFEST_FILE)
-    report.dropped += [] if found else [f"all models: {nowhere(inputs, MANIFEST_FILE)}"]
-    return found
+    try:
+        return mounted(inputs, DATASET_PLACES, (MANIFEST_FILE,))
+    except MountError as error:
+        if not forgiving:
+            raise
+        report.dropped.append(f"all models: {error}")
+        return []
 
 
-class Log:
-    """A stream whose reader may go away: what it cannot take is lost, and ends nothing."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(Exception):
-            self.stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(Exception):
-            self.stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def answer_all(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
+def submit_mounted(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
     """submission.csv, held against test.csv, and report.json."""
     inputs, working = root / "input", root / "working"
-    competition = mounted_competition(inputs, forgiving)
+    markers = (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else (TEST_TABLE,)
+    competition = mounted(inputs, COMPETITION_PLACES, markers)[0]
     weights = mounted_weights(inputs, forgiving, report)
-    submit(competition, weights, blend, working / "submission.csv", forgiving, report, early=True)
+    submit(competition, weights, blend, working / SUBMISSION, forgiving, report, early=True)
     write_report(working / REPORT, report)
     print("\n".join(report.lines()))
     if report.ids_of == TEST_TABLE:
-        print(f"submission.csv is right: {validate(working / 'submission.csv', competition)} rows")
+        print(f"{SUBMISSION} is right: {validate(working / SUBMISSION, competition)} rows")
     else:
-        print(f"submission.csv answers {report.ids_of}: it was not held against {TEST_TABLE}")
+        print(f"{SUBMISSION} answers {report.ids_of}: it was not held against {TEST_TABLE}")
 
 
-def give_up(report: SubmissionReport, working: Path, why: str) -> None:
-    """Say what ended the run and leave what is on disk: the prior, and all answers until then."""
+def report_failure(report: SubmissionReport, working: Path, why: str) -> None:
+    """Say what ended the run; submission.csv stays as it is: the prior, and all predictions until then."""
     report.failure = why
-    for step in (
-        lambda: traceback.print_exc() if sys.exc_info()[0] else None,
-        lambda: print("\n".join(report.lines()), flush=True),
-        lambda: write_report(working / REPORT, report),
-    ):
-        try:
-            step()
-        except Exception as error:  # a report that cannot be shown or written must not cost the answers
-            with contextlib.suppress(Exception):
-                print(f"what happened could not be told: {error!r}", flush=True)
+    with contextlib.suppress(Exception):  # a report that cannot be shown or written must not cost the answers
+        print("\n".join(report.lines()), flush=True)
+    with contextlib.suppress(Exception):
+        write_report(working / REPORT, report)
 
 
-def end_in_time(report: SubmissionReport, working: Path, hours: float) -> threading.Timer:
-    """Ends the process, well, where a computation hangs that nothing can interrupt."""
+def end_after(hours: float, report: SubmissionReport, working: Path) -> threading.Timer:
+    """Ends the process, with exit code 0, where a computation hangs that nothing can interrupt."""
 
     def end() -> None:
         try:
-            give_up(report, working, f"still not done after {hours:.3g} h, ended")
+            report_failure(report, working, f"still not done after {hours:.3g} h, ended")
             sys.stdout.flush()
         finally:
             os._exit(0)
@@ -4647,22 +4500,23 @@ def end_in_time(report: SubmissionReport, working: Path, hours: float) -> thread
 def run_kernel(root: Path, blend_json: str) -> None:
     """Write submission.csv and report.json into root/working from what is mounted below root/input.
 
-    Strict, unless Kaggle runs the hidden test: there nothing may end the run without an answer, so what fails is
-    said, here and in report.json, and the answers that are on disk stand.
+    Strict, unless Kaggle runs the hidden test: there nothing may end the run without an answer, so a failure is
+    reported, here and in report.json, and the answers that are on disk stand.
     """
     keep_freed_memory()
     blend, report = parse_blend(blend_json, "the embedded blend"), SubmissionReport()
     if not os.environ.get("KAGGLE_IS_COMPETITION_RERUN"):
-        answer_all(root, blend, False, report)
+        submit_mounted(root, blend, False, report)
         return
-    with contextlib.redirect_stdout(Log(sys.stdout)), contextlib.redirect_stderr(Log(sys.stderr)):
-        timer = end_in_time(report, root / "working", blend.hours + GRACE)
-        try:
-            answer_all(root, blend, True, report)
-        except BaseException as error:  # whatever it is, polars' panics too: an error would void the submission
-            give_up(report, root / "working", f"{type(error).__name__}: {error}")
-        finally:
-            timer.cancel()
+    timer = end_after(blend.hours + GRACE, report, root / "working")
+    try:
+        submit_mounted(root, blend, True, report)
+    except BaseException as error:  # whatever it is, polars' panics too: an error would void the submission
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
+        report_failure(report, root / "working", f"{type(error).__name__}: {error}")
+    finally:
+        timer.cancel()
 
 
 # %% blend
