@@ -1,8 +1,8 @@
 """All models on all devices: which nets there are, and what they predict for a batch of recordings."""
 
+import functools
 import sys
-import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -60,29 +60,21 @@ class BuiltInput:
     view: View
 
 
-class RawBatch:
-    """Recordings of a batch, brought to a device once for all inputs that are made of them."""
+def stacked(
+    batch: list[RowRecordings], eegs: bool, spectrograms: bool, device: torch.device
+) -> tuple[list[int], Windows]:
+    """Rows that have the recordings asked for, and those recordings on the device."""
+    rows = [
+        number
+        for number, row in enumerate(batch)
+        if not (eegs and row.eeg is None) and not (spectrograms and row.spectrogram is None)
+    ]
 
-    def __init__(self, batch: list[RowRecordings], device: torch.device) -> None:
-        self.batch, self.device = batch, device
-        self.known: dict[tuple[bool, bool], tuple[list[int], Windows]] = {}
+    def stack(recordings: list[Any]) -> Tensor | None:
+        return torch.from_numpy(np.stack(recordings)).to(device) if recordings else None
 
-    def windows(self, config: Any) -> tuple[list[int], Windows]:
-        """Rows whose recordings the input can be made of, and those recordings."""
-        eegs, spectrograms = needs_eeg(config), needs_spectrogram(config)
-        if (eegs, spectrograms) not in self.known:
-            rows = [
-                number
-                for number, row in enumerate(self.batch)
-                if not (eegs and row.eeg is None) and not (spectrograms and row.spectrogram is None)
-            ]
-            eeg = self.stacked([self.batch[row].eeg for row in rows]) if eegs else None
-            spectrogram = self.stacked([self.batch[row].spectrogram for row in rows]) if spectrograms else None
-            self.known[eegs, spectrograms] = rows, Windows(eeg, spectrogram)
-        return self.known[eegs, spectrograms]
-
-    def stacked(self, recordings: list[Any]) -> Tensor | None:
-        return torch.from_numpy(np.stack(recordings)).to(self.device) if recordings else None
+    eeg = stack([batch[row].eeg for row in rows if eegs])
+    return rows, Windows(eeg, stack([batch[row].spectrogram for row in rows if spectrograms]))
 
 
 class Ensemble:
@@ -102,9 +94,7 @@ class Ensemble:
     ) -> None:
         self.folds, self.budget, self.warn, self.forgiving = folds, budget, warn, forgiving
         self.failed: set[str] = set()  # labels of nets that are left out
-        self.not_finite: Counter[str] = Counter()  # label -> answers that were no numbers
         self.at_once = sys.maxsize  # EEGs that a GPU's memory holds at once
-        self.lock = threading.Lock()
         try:
             self.put_on(devices)
         except RuntimeError as error:
@@ -164,15 +154,15 @@ class Ensemble:
         """Each distinct input of each view is built once and given to all nets that want it."""
         device, clock = self.devices[number], self.budget.clock
         costs: Costs = {}
-        raw = RawBatch(chunk, device)
+        raw = functools.cache(lambda eegs, spectrograms: stacked(chunk, eegs, spectrograms, device))
         totals = {fold.model_name: np.zeros((len(chunk), len(PATTERNS))) for fold in self.folds}
         counts = {name: np.zeros((len(chunk), 1)) for name in totals}
         for built, wanted in self.by_input(active).items():
-            rows, windows = raw.windows(built.input_config)
+            rows, windows = raw(needs_eeg(built.input_config), needs_spectrogram(built.input_config))
             if not rows or self.budget.is_over():
                 continue
             begun = clock()
-            rows, inputs = self.build(rows, windows, built)
+            inputs = self.build(windows, built)
             if inputs is None:
                 continue
             if device.type == "cuda":
@@ -199,10 +189,10 @@ class Ensemble:
                     found.setdefault(BuiltInput(fold.input_config, view), []).append(place)
         return found
 
-    def build(self, rows: list[int], windows: Windows, built: BuiltInput) -> tuple[list[int], Tensor | None]:
-        """The input, and the rows that it could be made of: where it fails for all at once, each is tried alone."""
+    def build(self, windows: Windows, built: BuiltInput) -> Tensor | None:
+        """The input; None where it could not be made and that is forgiven: the other inputs may be sound."""
         try:
-            return rows, build_input(seen_as(windows, built.view), built.input_config)
+            return build_input(seen_as(windows, built.view), built.input_config)
         except (torch.AcceleratorError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -210,14 +200,7 @@ class Ensemble:
                 raise
             kind = type(built.input_config).__name__
             self.warn(f"an input of {kind} could not be made: {type(error).__name__}: {error}")
-        if len(rows) == 1:
-            return [], None
-        made: list[tuple[int, Tensor]] = []
-        for place, row in enumerate(rows):
-            one = (None if both is None else both[place : place + 1] for both in (windows.eeg, windows.spectrogram))
-            _, inputs = self.build([row], Windows(*one), built)
-            made += [] if inputs is None else [(row, inputs)]
-        return [row for row, _ in made], torch.cat([inputs for _, inputs in made]) if made else None
+            return None
 
     def ask(self, net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The net's probabilities, 0 in rows that it gives no finite ones for, and whether it does, (windows, 1)."""
@@ -227,15 +210,12 @@ class Ensemble:
             on_gpu = net.device.type == "cuda" and isinstance(error, RuntimeError)
             if on_gpu or not self.forgiving:  # whether a GPU or the net is at fault shows on the CPU
                 raise
-            with self.lock:
-                if net.label not in self.failed:
-                    self.failed.add(net.label)
-                    self.warn(f"{net.label} is left out, it failed: {type(error).__name__}: {error}")
+            self.failed.add(net.label)
+            self.warn(f"{net.label} is left out, it failed: {type(error).__name__}: {error}")
             return np.zeros((len(inputs), len(PATTERNS))), np.zeros((len(inputs), 1), dtype=bool)
         finite = np.isfinite(answer).all(axis=1, keepdims=True)
         if not finite.all():
-            with self.lock:
-                self.not_finite[net.label] += int((~finite).sum())
+            self.warn(f"{net.label} gave answers that are not finite: they were left out")
         return np.where(finite, answer, 0.0), finite
 
 

@@ -51,8 +51,16 @@ class Runner:
         self.predicted: dict[int, np.ndarray] = {}
         self.waiting: dict[int, tuple[RowRecordings, Predictions]] = {}  # EEGs whose recordings came too late
 
+    def run(self, ids: list[int], read: Callable[[int], RowRecordings], save: Callable[[], None]) -> None:
+        """Predict these EEGs, those whose recordings came too late at the end once more, and complete the report."""
+        self.predict_all(ids, read, save)
+        if self.waiting and not self.budget.is_over():
+            self.report.warn(f"{len(self.waiting)} EEGs were not read in time and are read once more")
+            self.predict_all(list(self.waiting), read, save)
+        self.finish(ids)
+
     def predict_all(self, ids: list[int], read: Callable[[int], RowRecordings], save: Callable[[], None]) -> None:
-        """Predict these EEGs, until the time is over; save() after each batch."""
+        """Until the time is over; save() after each batch."""
         size = BATCH_SIZE
         if self.ensemble.devices[0].type == "cuda":
             size = GPU_BATCH_SIZE * len(self.ensemble.devices)
@@ -136,8 +144,6 @@ class Runner:
             self.report.warn(f"no time left for {len(unreached)} EEGs, which keep the prior: {allowed} were allowed")
             entry = {"answer": "prior", "why": "no time left"}
             self.report.fallbacks += [{"eeg_id": eeg_id, **entry} for eeg_id in unreached]
-        for label, count in self.ensemble.not_finite.items():
-            self.report.warn(f"{label} gave {count} answers that are not finite: they were left out")
         by_models = [self.predicted[eeg_id] for eeg_id in ids if eeg_id in self.predicted]
         self.report.note_means(np.array(by_models), self.blend.prior)
         self.note_costs()

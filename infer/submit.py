@@ -149,10 +149,6 @@ def submit(
             report.warn(f"answers could not be written, those before stand: {error.strerror}")
 
     save()
-    runner.predict_all(ids, read, save)
-    if runner.waiting and not budget.is_over():
-        report.warn(f"{len(runner.waiting)} EEGs were not read in time and are read once more")
-        runner.predict_all(list(runner.waiting), read, save)
-    runner.finish(ids)
+    runner.run(ids, read, save)
     write_submission(out, rows.table, runner.predicted, prior)
     return report

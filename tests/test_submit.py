@@ -23,13 +23,6 @@ from infer.validate import SubmissionError, score, validate
 HEADER = ",".join(SUBMISSION_COLUMNS) + "\n"
 
 
-@pytest.fixture(scope="module")
-def sound(road, tmp_path_factory):
-    """The submission for the untouched test set, and its report."""
-    out = tmp_path_factory.mktemp("sound") / "submission.csv"
-    return out, submit(road.competition, road.datasets, road.blend, out)
-
-
 def answers(path):
     """eeg_id -> its six probabilities; a repeated id must have one answer."""
     found = {}
@@ -44,22 +37,22 @@ def assert_same(one, other):
         np.testing.assert_allclose(one[eeg_id], other[eeg_id], rtol=0, atol=1e-6)
 
 
-def test_every_row_is_answered_in_order(road, sound):
-    frame, expected = pl.read_csv(sound[0]), pl.read_csv(road.competition / "test.csv")
+def test_every_row_is_answered_in_order(road, plain):
+    frame, expected = pl.read_csv(plain[0]), pl.read_csv(road.competition / "test.csv")
     assert tuple(frame.columns) == SUBMISSION_COLUMNS
     assert frame["eeg_id"].to_list() == expected["eeg_id"].to_list() and frame.height > 5
     np.testing.assert_allclose(frame.select(VOTES).to_numpy().sum(axis=1), 1, atol=1e-9)
-    assert validate(sound[0], road.competition) == expected.height
+    assert validate(plain[0], road.competition) == expected.height
     assert frame.select(VOTES).to_numpy().std(axis=0).max() > 0.01  # else no comparison of predictions could fail
 
 
-def test_the_report(road, sound, tmp_path):
-    report = sound[1]
+def test_the_report(road, plain, tmp_path):
+    report = plain[1]
     n = pl.read_csv(road.competition / "test.csv").height
     assert (report.rows, report.eegs, len(report.devices)) == (n, n, len(find_devices()[0]))
     assert report.models == {"tiny-image": {"weight": 0.6, "nets": 2}, "tiny-wave": {"weight": 0.4, "nets": 2}}
     assert not (report.dropped or report.fallbacks or report.rebuilt_spectrograms or report.repaired)
-    means = pl.read_csv(sound[0]).select(VOTES).mean().row(0)
+    means = pl.read_csv(plain[0]).select(VOTES).mean().row(0)
     assert list(report.class_means) == list(PATTERNS)
     np.testing.assert_allclose(list(report.class_means.values()), means, atol=1e-6)
     text = "\n".join(report.lines())
@@ -68,16 +61,16 @@ def test_the_report(road, sound, tmp_path):
     assert f"{n} rows, {n} EEGs" in text and "model tiny-wave: weight 0.400, 2 nets" in text and "fallbacks: 0" in text
 
 
-def test_the_blend_is_the_weighted_mean_of_the_models(road, sound, tmp_path):
+def test_the_blend_is_the_weighted_mean_of_the_models(road, plain, tmp_path):
     mixed = 0.0
     for name, weight in road.blend.models.items():
         alone = road.blend.model_copy(update={"models": {name: 1.0}})
         submit(road.competition, [road.weights / f"hms-{name}"], alone, tmp_path / "alone.csv")
         mixed = mixed + weight * pl.read_csv(tmp_path / "alone.csv").select(VOTES).to_numpy()
-    np.testing.assert_allclose(pl.read_csv(sound[0]).select(VOTES).to_numpy(), mixed, atol=1e-7)
+    np.testing.assert_allclose(pl.read_csv(plain[0]).select(VOTES).to_numpy(), mixed, atol=1e-7)
 
 
-def test_repeated_ids_are_computed_once(road, sound, competition, tmp_path, monkeypatch):
+def test_repeated_ids_are_computed_once(road, plain, competition, tmp_path, monkeypatch):
     table = pl.read_csv(competition / "test.csv")
     # A local re-split repeats an EEG with another spectrogram; the first row's is taken.
     again = table[:3].with_columns(spectrogram_id=pl.lit(table["spectrogram_id"][-1], pl.Int64))
@@ -88,16 +81,16 @@ def test_repeated_ids_are_computed_once(road, sound, competition, tmp_path, monk
     assert sorted(calls) == sorted(table["eeg_id"])
     assert (report.rows, report.eegs) == (table.height + 5, table.height)
     assert validate(tmp_path / "out.csv", competition) == table.height + 5
-    assert_same(answers(tmp_path / "out.csv"), answers(sound[0]))
+    assert_same(answers(tmp_path / "out.csv"), answers(plain[0]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 100])
-def test_batch_size_and_row_order_do_not_matter(road, sound, competition, tmp_path, monkeypatch, batch_size):
+def test_batch_size_and_row_order_do_not_matter(road, plain, competition, tmp_path, monkeypatch, batch_size):
     monkeypatch.setattr(infer.runner, "BATCH_SIZE", batch_size)
     pl.read_csv(competition / "test.csv").sample(fraction=1, shuffle=True, seed=1).write_csv(competition / "test.csv")
     submit(competition, road.datasets, road.blend, tmp_path / "out.csv")
-    assert pl.read_csv(tmp_path / "out.csv")["eeg_id"].to_list() != pl.read_csv(sound[0])["eeg_id"].to_list()
-    assert_same(answers(tmp_path / "out.csv"), answers(sound[0]))
+    assert pl.read_csv(tmp_path / "out.csv")["eeg_id"].to_list() != pl.read_csv(plain[0])["eeg_id"].to_list()
+    assert_same(answers(tmp_path / "out.csv"), answers(plain[0]))
 
 
 @pytest.mark.parametrize("content", ["spectrogram_id,eeg_id,patient_id\n", ""])
@@ -110,11 +103,11 @@ def test_no_rows_make_a_header_only_submission(road, competition, tmp_path, cont
         assert validate(tmp_path / "out.csv", competition) == 0
 
 
-def test_columns_of_the_test_table_are_found_by_name(road, sound, competition, tmp_path):
+def test_columns_of_the_test_table_are_found_by_name(road, plain, competition, tmp_path):
     table = pl.read_csv(competition / "test.csv")
     table.select(pl.lit("x").alias("site"), "eeg_id", "spectrogram_id").write_csv(competition / "test.csv")
     submit(competition, road.datasets, road.blend, tmp_path / "out.csv")
-    assert (tmp_path / "out.csv").read_bytes() == sound[0].read_bytes()
+    assert (tmp_path / "out.csv").read_bytes() == plain[0].read_bytes()
 
 
 def test_no_test_table_is_refused(road, tmp_path):
@@ -173,15 +166,15 @@ def test_datasets_or_the_folder_they_lie_in(road):
     assert find_weights([road.weights]) == find_weights(road.datasets) == road.datasets
 
 
-def test_the_score_is_the_metric_computed_another_way(road, sound, tmp_path):
+def test_the_score_is_the_metric_computed_another_way(road, plain, tmp_path):
     truth = road.competition / "truth" / "solution.csv"
     solution = pl.read_csv(truth)
-    target, predicted = solution.select(VOTES).to_numpy(), pl.read_csv(sound[0]).select(VOTES).to_numpy()
-    assert solution["eeg_id"].to_list() == pl.read_csv(sound[0])["eeg_id"].to_list()
-    kl, rows = score(sound[0], truth)
+    target, predicted = solution.select(VOTES).to_numpy(), pl.read_csv(plain[0]).select(VOTES).to_numpy()
+    assert solution["eeg_id"].to_list() == pl.read_csv(plain[0])["eeg_id"].to_list()
+    kl, rows = score(plain[0], truth)
     assert rows == solution.height
     assert kl == pytest.approx(rel_entr(target, predicted).sum(axis=1).mean(), abs=1e-12) and kl > 0.1
-    pl.read_csv(sound[0]).reverse().write_csv(tmp_path / "reversed.csv")  # rows are matched by id
+    pl.read_csv(plain[0]).reverse().write_csv(tmp_path / "reversed.csv")  # rows are matched by id
     assert score(tmp_path / "reversed.csv", truth)[0] == pytest.approx(kl, abs=1e-12)
 
 
@@ -218,9 +211,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_validate_refuses(road, sound, tmp_path, fault):
+def test_validate_refuses(road, plain, tmp_path, fault):
     change, reason = REFUSED[fault]
-    change(pl.read_csv(sound[0])).write_csv(tmp_path / "bad.csv")
+    change(pl.read_csv(plain[0])).write_csv(tmp_path / "bad.csv")
     with pytest.raises(SubmissionError) as refusal:
         validate(tmp_path / "bad.csv", road.competition)
     assert reason in str(refusal.value) and "bad.csv" in str(refusal.value)

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.timeout, infer.recordings,
 # infer.report, common.predict, infer.budget, infer.net, infer.ensemble, infer.runner, infer.test_table,
 # infer.submit, common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: df6e367393f1745d950322d8f5376bc38c971674eb39f8bf6016719577fff520
+# sha256 of the sources: 6e29d2e49e84b001ba486409d2ef41c7e633f0071999955682ae70ec92445251
 # ruff: noqa
 
 
@@ -3646,9 +3646,9 @@ class Net:
 # %% infer.ensemble
 # All models on all devices: which nets there are, and what they predict for a batch of recordings.
 
+import functools
 import sys
-import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -3696,29 +3696,21 @@ class BuiltInput:
     view: View
 
 
-class RawBatch:
-    """Recordings of a batch, brought to a device once for all inputs that are made of them."""
+def stacked(
+    batch: list[RowRecordings], eegs: bool, spectrograms: bool, device: torch.device
+) -> tuple[list[int], Windows]:
+    """Rows that have the recordings asked for, and those recordings on the device."""
+    rows = [
+        number
+        for number, row in enumerate(batch)
+        if not (eegs and row.eeg is None) and not (spectrograms and row.spectrogram is None)
+    ]
 
-    def __init__(self, batch: list[RowRecordings], device: torch.device) -> None:
-        self.batch, self.device = batch, device
-        self.known: dict[tuple[bool, bool], tuple[list[int], Windows]] = {}
+    def stack(recordings: list[Any]) -> Tensor | None:
+        return torch.from_numpy(np.stack(recordings)).to(device) if recordings else None
 
-    def windows(self, config: Any) -> tuple[list[int], Windows]:
-        """Rows whose recordings the input can be made of, and those recordings."""
-        eegs, spectrograms = needs_eeg(config), needs_spectrogram(config)
-        if (eegs, spectrograms) not in self.known:
-            rows = [
-                number
-                for number, row in enumerate(self.batch)
-                if not (eegs and row.eeg is None) and not (spectrograms and row.spectrogram is None)
-            ]
-            eeg = self.stacked([self.batch[row].eeg for row in rows]) if eegs else None
-            spectrogram = self.stacked([self.batch[row].spectrogram for row in rows]) if spectrograms else None
-            self.known[eegs, spectrograms] = rows, Windows(eeg, spectrogram)
-        return self.known[eegs, spectrograms]
-
-    def stacked(self, recordings: list[Any]) -> Tensor | None:
-        return torch.from_numpy(np.stack(recordings)).to(self.device) if recordings else None
+    eeg = stack([batch[row].eeg for row in rows if eegs])
+    return rows, Windows(eeg, stack([batch[row].spectrogram for row in rows if spectrograms]))
 
 
 class Ensemble:
@@ -3738,9 +3730,7 @@ class Ensemble:
     ) -> None:
         self.folds, self.budget, self.warn, self.forgiving = folds, budget, warn, forgiving
         self.failed: set[str] = set()  # labels of nets that are left out
-        self.not_finite: Counter[str] = Counter()  # label -> answers that were no numbers
         self.at_once = sys.maxsize  # EEGs that a GPU's memory holds at once
-        self.lock = threading.Lock()
         try:
             self.put_on(devices)
         except RuntimeError as error:
@@ -3800,15 +3790,15 @@ class Ensemble:
         """Each distinct input of each view is built once and given to all nets that want it."""
         device, clock = self.devices[number], self.budget.clock
         costs: Costs = {}
-        raw = RawBatch(chunk, device)
+        raw = functools.cache(lambda eegs, spectrograms: stacked(chunk, eegs, spectrograms, device))
         totals = {fold.model_name: np.zeros((len(chunk), len(PATTERNS))) for fold in self.folds}
         counts = {name: np.zeros((len(chunk), 1)) for name in totals}
         for built, wanted in self.by_input(active).items():
-            rows, windows = raw.windows(built.input_config)
+            rows, windows = raw(needs_eeg(built.input_config), needs_spectrogram(built.input_config))
             if not rows or self.budget.is_over():
                 continue
             begun = clock()
-            rows, inputs = self.build(rows, windows, built)
+            inputs = self.build(windows, built)
             if inputs is None:
                 continue
             if device.type == "cuda":
@@ -3835,10 +3825,10 @@ class Ensemble:
                     found.setdefault(BuiltInput(fold.input_config, view), []).append(place)
         return found
 
-    def build(self, rows: list[int], windows: Windows, built: BuiltInput) -> tuple[list[int], Tensor | None]:
-        """The input, and the rows that it could be made of: where it fails for all at once, each is tried alone."""
+    def build(self, windows: Windows, built: BuiltInput) -> Tensor | None:
+        """The input; None where it could not be made and that is forgiven: the other inputs may be sound."""
         try:
-            return rows, build_input(seen_as(windows, built.view), built.input_config)
+            return build_input(seen_as(windows, built.view), built.input_config)
         except (torch.AcceleratorError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -3846,14 +3836,7 @@ class Ensemble:
                 raise
             kind = type(built.input_config).__name__
             self.warn(f"an input of {kind} could not be made: {type(error).__name__}: {error}")
-        if len(rows) == 1:
-            return [], None
-        made: list[tuple[int, Tensor]] = []
-        for place, row in enumerate(rows):
-            one = (None if both is None else both[place : place + 1] for both in (windows.eeg, windows.spectrogram))
-            _, inputs = self.build([row], Windows(*one), built)
-            made += [] if inputs is None else [(row, inputs)]
-        return [row for row, _ in made], torch.cat([inputs for _, inputs in made]) if made else None
+            return None
 
     def ask(self, net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The net's probabilities, 0 in rows that it gives no finite ones for, and whether it does, (windows, 1)."""
@@ -3863,15 +3846,12 @@ class Ensemble:
             on_gpu = net.device.type == "cuda" and isinstance(error, RuntimeError)
             if on_gpu or not self.forgiving:  # whether a GPU or the net is at fault shows on the CPU
                 raise
-            with self.lock:
-                if net.label not in self.failed:
-                    self.failed.add(net.label)
-                    self.warn(f"{net.label} is left out, it failed: {type(error).__name__}: {error}")
+            self.failed.add(net.label)
+            self.warn(f"{net.label} is left out, it failed: {type(error).__name__}: {error}")
             return np.zeros((len(inputs), len(PATTERNS))), np.zeros((len(inputs), 1), dtype=bool)
         finite = np.isfinite(answer).all(axis=1, keepdims=True)
         if not finite.all():
-            with self.lock:
-                self.not_finite[net.label] += int((~finite).sum())
+            self.warn(f"{net.label} gave answers that are not finite: they were left out")
         return np.where(finite, answer, 0.0), finite
 
 
@@ -3929,8 +3909,16 @@ class Runner:
         self.predicted: dict[int, np.ndarray] = {}
         self.waiting: dict[int, tuple[RowRecordings, Predictions]] = {}  # EEGs whose recordings came too late
 
+    def run(self, ids: list[int], read: Callable[[int], RowRecordings], save: Callable[[], None]) -> None:
+        """Predict these EEGs, those whose recordings came too late at the end once more, and complete the report."""
+        self.predict_all(ids, read, save)
+        if self.waiting and not self.budget.is_over():
+            self.report.warn(f"{len(self.waiting)} EEGs were not read in time and are read once more")
+            self.predict_all(list(self.waiting), read, save)
+        self.finish(ids)
+
     def predict_all(self, ids: list[int], read: Callable[[int], RowRecordings], save: Callable[[], None]) -> None:
-        """Predict these EEGs, until the time is over; save() after each batch."""
+        """Until the time is over; save() after each batch."""
         size = BATCH_SIZE
         if self.ensemble.devices[0].type == "cuda":
             size = GPU_BATCH_SIZE * len(self.ensemble.devices)
@@ -4014,8 +4002,6 @@ class Runner:
             self.report.warn(f"no time left for {len(unreached)} EEGs, which keep the prior: {allowed} were allowed")
             entry = {"answer": "prior", "why": "no time left"}
             self.report.fallbacks += [{"eeg_id": eeg_id, **entry} for eeg_id in unreached]
-        for label, count in self.ensemble.not_finite.items():
-            self.report.warn(f"{label} gave {count} answers that are not finite: they were left out")
         by_models = [self.predicted[eeg_id] for eeg_id in ids if eeg_id in self.predicted]
         self.report.note_means(np.array(by_models), self.blend.prior)
         self.note_costs()
@@ -4286,11 +4272,7 @@ def submit(
             report.warn(f"answers could not be written, those before stand: {error.strerror}")
 
     save()
-    runner.predict_all(ids, read, save)
-    if runner.waiting and not budget.is_over():
-        report.warn(f"{len(runner.waiting)} EEGs were not read in time and are read once more")
-        runner.predict_all(list(runner.waiting), read, save)
-    runner.finish(ids)
+    runner.run(ids, read, save)
     write_submission(out, rows.table, runner.predicted, prior)
     return report
 
