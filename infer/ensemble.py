@@ -1,7 +1,6 @@
 """All models on all devices: which nets there are, and what they predict for a batch of recordings."""
 
 import functools
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +93,6 @@ class Ensemble:
     ) -> None:
         self.folds, self.budget, self.warn, self.forgiving = folds, budget, warn, forgiving
         self.failed: set[str] = set()  # labels of nets that are left out
-        self.at_once = sys.maxsize  # EEGs that a GPU's memory holds at once
         try:
             self.put_on(devices)
         except RuntimeError as error:
@@ -137,26 +135,24 @@ class Ensemble:
             return self.predict_on_device(0, batch, active)
 
     def predict_on_device(self, number: int, part: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
-        """In halves where the whole part is too much for the device's memory."""
-        while True:
-            size = min(self.at_once, len(part))
-            chunks = [part[start : start + size] for start in range(0, len(part), size)]
-            try:
-                return joined([self.predict_chunk(number, chunk, active) for chunk in chunks])
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                torch.cuda.empty_cache()
-                self.at_once = size // 2
-                self.warn(f"{size} EEGs at once are too many for the memory of {self.devices[number]}, half are tried")
+        """In halves where the inputs of the whole part are too much for the device's memory."""
+        try:
+            return self.predict_at_once(number, part, active)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+        torch.cuda.empty_cache()
+        self.warn(f"inputs of {len(part)} EEGs at once are too many for {self.devices[number]}, half are tried")
+        half = len(part) // 2
+        return joined([self.predict_on_device(number, some, active) for some in (part[:half], part[half:])])
 
-    def predict_chunk(self, number: int, chunk: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
+    def predict_at_once(self, number: int, part: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
         """Each distinct input of each view is built once and given to all nets that want it."""
         device, clock = self.devices[number], self.budget.clock
         costs: Costs = {}
-        raw = functools.cache(lambda eegs, spectrograms: stacked(chunk, eegs, spectrograms, device))
-        totals = {fold.model_name: np.zeros((len(chunk), len(PATTERNS))) for fold in self.folds}
-        counts = {name: np.zeros((len(chunk), 1)) for name in totals}
+        raw = functools.cache(lambda eegs, spectrograms: stacked(part, eegs, spectrograms, device))
+        totals = {fold.model_name: np.zeros((len(part), len(PATTERNS))) for fold in self.folds}
+        counts = {name: np.zeros((len(part), 1)) for name in totals}
         for built, wanted in self.by_input(active).items():
             rows, windows = raw(needs_eeg(built.input_config), needs_spectrogram(built.input_config))
             if not rows or self.budget.is_over():
@@ -172,7 +168,7 @@ class Ensemble:
                 if self.budget.is_over():
                     break
                 begun, fold = clock(), self.folds[place]
-                answer, finite = self.ask(self.nets[number][place], inputs)
+                answer, finite = self.probabilities_of(self.nets[number][place], inputs)
                 costs[fold.on_view(built.view)] = clock() - begun
                 totals[fold.model_name][rows] += answer
                 counts[fold.model_name][rows] += finite
@@ -202,7 +198,7 @@ class Ensemble:
             self.warn(f"an input of {kind} could not be made: {type(error).__name__}: {error}")
             return None
 
-    def ask(self, net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def probabilities_of(self, net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The net's probabilities, 0 in rows that it gives no finite ones for, and whether it does, (windows, 1)."""
         try:
             answer = net.probabilities(inputs)

@@ -14,10 +14,11 @@ from common.schema import WINDOW_SAMPLES
 from common.views import PLAIN
 from infer.budget import Batch, Pass, steps_to_give_up
 from infer.ensemble import BuiltInput, Costs, Ensemble, Predictions
+from infer.net import LARGEST_BATCH
 from infer.recordings import RowRecordings
 from infer.report import SubmissionReport, peak_memory_mb
 
-BATCH_SIZE, GPU_BATCH_SIZE = 16, 64  # EEGs at a time on the CPU, and on each GPU, which gets no faster beyond
+BATCH_SIZE = 16  # EEGs at a time on the CPU; on GPUs as many for each as a net takes at once
 FIRST_SHARE = 8  # the first batch is so many times smaller: it warms up, and shows soon what an EEG costs
 READING = "reading"  # cost key of waiting for recordings
 
@@ -63,7 +64,7 @@ class Runner:
         """Until the time is over; save() after each batch."""
         size = BATCH_SIZE
         if self.ensemble.devices[0].type == "cuda":
-            size = GPU_BATCH_SIZE * len(self.ensemble.devices)
+            size = LARGEST_BATCH * len(self.ensemble.devices)
         done, since = 0, self.budget.clock()
         bar = tqdm(total=len(ids), desc="predict", unit="EEG", mininterval=5)
         with closing(read_ahead(read, ids, ahead=2 * size)) as rows, bar:

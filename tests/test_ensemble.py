@@ -64,30 +64,21 @@ def test_two_devices_share_a_batch_and_answer_as_one(case, monkeypatch):
     assert_equal(two, case.expected)
 
 
-@pytest.mark.parametrize("place", ["inputs", "nets"])
-def test_what_does_not_fit_into_the_memory_is_done_in_halves(case, monkeypatch, place):
-    sizes = []
+def test_inputs_that_do_not_fit_are_made_in_halves(case, monkeypatch):
+    real, sizes = infer.ensemble.build_input, []
 
-    def small(real):
-        def act(*given):
-            values = given[0] if place == "nets" else given[0].eeg if given[0].eeg is not None else given[0].spectrogram
-            sizes.append(len(values))
-            if len(values) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return real(*given)
+    def build(windows, config):
+        size = len(windows.eeg if windows.eeg is not None else windows.spectrogram)
+        sizes.append(size)
+        if size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(windows, config)
 
-        return act
-
-    ensemble = case.ensemble()
-    if place == "inputs":
-        monkeypatch.setattr(infer.ensemble, "build_input", small(infer.ensemble.build_input))
-    else:
-        for net in ensemble.nets[0]:
-            net.probabilities = small(net.probabilities)
+    monkeypatch.setattr(infer.ensemble, "build_input", build)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    assert_equal(case.predict(ensemble), case.expected)
+    assert_equal(case.predict(case.ensemble()), case.expected)
     assert sizes[:3] == [9, 4, 2]
-    assert case.warnings == [f"{n} EEGs at once are too many for the memory of cpu, half are tried" for n in (9, 4)]
+    assert case.warnings[0] == "inputs of 9 EEGs at once are too many for cpu, half are tried"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,6 @@ def timeless(report):
     [
         ("nested", "guard"),
         pytest.param("plain", "namespace", marks=pytest.mark.slow),
-        pytest.param("nested", "namespace", marks=pytest.mark.slow),
     ],
 )
 def test_the_kernel_writes_the_bytes_of_the_command(road, kernel, submitted, tmp_path, layout, isolation):
@@ -131,6 +130,7 @@ def damaged(weights):
     return sorted(weights.iterdir())
 
 
+@pytest.mark.slow
 def test_a_damaged_fold_stops_the_public_run(road, kernel, damaged, tmp_path):
     done = sandbox(kernel, road.competition, damaged, tmp_path / "out")
     assert done.returncode == 1 and "FAILED: the kernel ended with exit code 1" in done.stdout
@@ -139,6 +139,7 @@ def test_a_damaged_fold_stops_the_public_run(road, kernel, damaged, tmp_path):
     assert not (tmp_path / "out" / "submission.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_fold_is_left_out_of_the_hidden_run(road, kernel, damaged, submitted, tmp_path):
     done = sandbox(kernel, road.competition, damaged, tmp_path / "out", "--rerun")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -169,9 +170,3 @@ def test_the_committed_kernel_is_up_to_date_and_stands_alone():
     assert done.returncode == 0, done.stderr
     text = (PROJECT / "kernels" / "hms-inference" / "kernel.py").read_text()
     assert "def run_kernel" in text and not re.search(r"(?m)^\s*(from|import) (common|infer|train)\b", text)
-
-
-def test_an_older_kernel_is_stale(road, kernel):
-    """The kernel of another blend is not what the sources build: --check can fail."""
-    done = command("kernels/build.py", "--check", "--out", kernel)
-    assert done.returncode == 1 and "stale in: blend" in done.stderr

@@ -8,22 +8,23 @@ from gpu_stand_in import CPU, GPU, Gpu, Inputs, Model
 from infer.net import Net
 
 
-def test_a_batch_that_does_not_fit_is_for_the_ensemble_to_halve(monkeypatch):
+def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):
     gpu, warnings = Gpu(monkeypatch, holds=6), []
     net = Net("a/fold0", Model(), GPU, warnings.append)
-    with pytest.raises(torch.OutOfMemoryError):
-        net.probabilities(Inputs(list(range(7)), GPU))
-    assert net.probabilities(Inputs(list(range(6)), GPU))[:, 0].tolist() == list(range(6))
-    assert net.device == GPU and net.half and not warnings
-    assert gpu.calls == [("cuda", 2, True), ("cuda", 2, False), ("cuda", 7, True), ("cuda", 6, True)]  # compared once
+    assert net.probabilities(Inputs(list(range(42)), GPU))[:, 0].tolist() == list(range(42))
+    assert net.batch_size == 5 and net.device == GPU
+    assert warnings == [f"a/fold0: {n} windows at once are too many for cuda:0, half are tried" for n in (42, 21, 10)]
+    assert gpu.calls[:2] == [("cuda", 2, True), ("cuda", 2, False)]
+    before = len(gpu.calls)
+    net.probabilities(Inputs(list(range(10)), GPU))
+    assert gpu.calls[before:] == [("cuda", 5, True)] * 2 and len(warnings) == 3  # remembered, and precision too
 
 
 def test_where_one_window_is_too_much_the_cpu_goes_on(monkeypatch):
     gpu, warnings = Gpu(monkeypatch, holds=0), []
     net = Net("a/fold0", Model(), GPU, warnings.append)
-    assert net.probabilities(Inputs([3], GPU))[:, 0].tolist() == [3]
-    assert warnings == ["a/fold0 runs on the CPU: cuda:0 has too little memory for it"]
     assert net.probabilities(Inputs([3, 4, 5], GPU))[:, 0].tolist() == [3, 4, 5]
+    assert warnings[-1] == "a/fold0 runs on the CPU: cuda:0 has too little memory for it"
     assert net.device == CPU and not net.half and gpu.calls[-1] == ("cpu", 3, False)
 
 

@@ -103,13 +103,6 @@ def test_no_rows_make_a_header_only_submission(road, competition, tmp_path, cont
         assert validate(tmp_path / "out.csv", competition) == 0
 
 
-def test_columns_of_the_test_table_are_found_by_name(road, plain, competition, tmp_path):
-    table = pl.read_csv(competition / "test.csv")
-    table.select(pl.lit("x").alias("site"), "eeg_id", "spectrogram_id").write_csv(competition / "test.csv")
-    submit(competition, road.datasets, road.blend, tmp_path / "out.csv")
-    assert (tmp_path / "out.csv").read_bytes() == plain[0].read_bytes()
-
-
 def test_no_test_table_is_refused(road, tmp_path):
     with pytest.raises(CompetitionError, match=r"test\.csv: no such file"):
         submit(tmp_path, road.datasets, road.blend, tmp_path / "out.csv")

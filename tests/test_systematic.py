@@ -1,6 +1,5 @@
 """What many recordings have in common is no repair: training, the doctor and a public run stop and name it."""
 
-import json
 import os
 
 import numpy as np
@@ -156,15 +155,3 @@ def test_one_such_test_recording_is_repaired_and_counted(road, tmp_path):
     report = submit(competition.folder, road.datasets, road.blend, tmp_path / "submission.csv")
     named = {entry["what"].split(":")[1] for entry in report.repaired if entry["eeg_id"] == str(eeg_id)}
     assert {" missing columns read as NaN", " extra columns ignored"} <= named and not report.warnings
-
-
-@pytest.mark.slow
-def test_the_sandbox_stops_and_says_why(road, tmp_path):
-    competition = copy_of(road.competition, tmp_path / "competition")
-    change_all(competition, "test", "eegs", renamed)
-    words = ("kernels/sandbox.py", "kernels/hms-inference", "--competition", competition.folder)
-    done = command(*words, "--datasets", *road.datasets, "--out", tmp_path / "out")
-    assert done.returncode == 1, done.stdout
-    log = (tmp_path / "out" / "log.txt").read_text()
-    assert "missing columns read as NaN: 4 (T3, T5, T4, T6)" in log and "Expected are EEGs of 20 columns" in log
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["ok"] is False

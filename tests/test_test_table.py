@@ -105,6 +105,7 @@ HARMLESS = {
     "letters that are no UTF-8": lambda text: re.sub(r"(,\d+)\n", r"\1x\n", text).encode().replace(b"x", b"\xe9"),
     "a stray quote": lambda text: text.replace("\n", '\n"', 3).encode(),
     "too many fields in a row": lambda text: text.encode().rstrip(b"\n") + b",7,8\n",
+    "columns in another order, and more": lambda text: re.sub(r"(\w+),(\w+),", r"x,\2,\1,", text).encode(),
     "no line end": lambda text: text.encode().rstrip(b"\n"),
 }
 

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.timeout, infer.recordings,
 # infer.report, common.predict, infer.budget, infer.net, infer.ensemble, infer.runner, infer.test_table,
 # infer.submit, common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 6e29d2e49e84b001ba486409d2ef41c7e633f0071999955682ae70ec92445251
+# sha256 of the sources: fbfb07398542da0eab65cdb6aae7bb65a179fad9b0db5c24884077104a2dc3f2
 # ruff: noqa
 
 
@@ -3593,7 +3593,7 @@ class Budget:
 
 
 # %% infer.net
-# One fold's net on one device, in half precision where that is safe.
+# One fold's net on one device: in half precision where that is safe, in batches that the memory holds.
 
 from collections.abc import Callable
 
@@ -3601,6 +3601,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+LARGEST_BATCH = 64  # windows: beyond it a GPU gets no faster
 TRIAL = 2  # windows on which half precision is compared with full
 HALF_BOUND = 0.01  # of a probability: half precision that is farther off than this is not used
 
@@ -3612,6 +3613,7 @@ class Net:
         self.label, self.model, self.device, self.warn = label, model, device, warn
         self.half = good_at_half(device)
         self.half_is_checked = False
+        self.batch_size = LARGEST_BATCH
         if device.type == "cuda":
             try:
                 self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -3623,16 +3625,24 @@ class Net:
         self.model, self.device, self.half = self.model.to("cpu"), torch.device("cpu"), False
 
     def probabilities(self, inputs: Tensor) -> np.ndarray:
-        """(windows, 6). On the CPU from then on where a GPU has too little memory for one window."""
-        try:
-            if self.half and not self.half_is_checked:
-                self.check_half(inputs[:TRIAL])
-            return predict(self.model, inputs.to(self.device), self.half)
-        except torch.OutOfMemoryError:
-            if len(inputs) > 1:
-                raise
-        self.move_to_cpu()
-        return predict(self.model, inputs.to(self.device))
+        """(windows, 6). Where a GPU's memory is short, in smaller batches; where it is too short for one window, on the
+        CPU from then on."""
+        while True:
+            try:
+                if self.half and not self.half_is_checked:
+                    self.check_half(inputs[:TRIAL])
+                batches = inputs.to(self.device).split(self.batch_size)
+                return np.concatenate([predict(self.model, batch, self.half) for batch in batches])
+            except torch.OutOfMemoryError:
+                if self.device.type != "cuda":
+                    raise
+                torch.cuda.empty_cache()
+                size = min(self.batch_size, len(inputs))
+                if size == 1:
+                    self.move_to_cpu()
+                else:
+                    self.batch_size = size // 2
+                    self.warn(f"{self.label}: {size} windows at once are too many for {self.device}, half are tried")
 
     def check_half(self, inputs: Tensor) -> None:
         """Give half precision up where it changes the net's probabilities too much."""
@@ -3647,7 +3657,6 @@ class Net:
 # All models on all devices: which nets there are, and what they predict for a batch of recordings.
 
 import functools
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -3730,7 +3739,6 @@ class Ensemble:
     ) -> None:
         self.folds, self.budget, self.warn, self.forgiving = folds, budget, warn, forgiving
         self.failed: set[str] = set()  # labels of nets that are left out
-        self.at_once = sys.maxsize  # EEGs that a GPU's memory holds at once
         try:
             self.put_on(devices)
         except RuntimeError as error:
@@ -3773,26 +3781,24 @@ class Ensemble:
             return self.predict_on_device(0, batch, active)
 
     def predict_on_device(self, number: int, part: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
-        """In halves where the whole part is too much for the device's memory."""
-        while True:
-            size = min(self.at_once, len(part))
-            chunks = [part[start : start + size] for start in range(0, len(part), size)]
-            try:
-                return joined([self.predict_chunk(number, chunk, active) for chunk in chunks])
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                torch.cuda.empty_cache()
-                self.at_once = size // 2
-                self.warn(f"{size} EEGs at once are too many for the memory of {self.devices[number]}, half are tried")
+        """In halves where the inputs of the whole part are too much for the device's memory."""
+        try:
+            return self.predict_at_once(number, part, active)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+        torch.cuda.empty_cache()
+        self.warn(f"inputs of {len(part)} EEGs at once are too many for {self.devices[number]}, half are tried")
+        half = len(part) // 2
+        return joined([self.predict_on_device(number, some, active) for some in (part[:half], part[half:])])
 
-    def predict_chunk(self, number: int, chunk: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
+    def predict_at_once(self, number: int, part: list[RowRecordings], active: set[Pass]) -> tuple[Predictions, Costs]:
         """Each distinct input of each view is built once and given to all nets that want it."""
         device, clock = self.devices[number], self.budget.clock
         costs: Costs = {}
-        raw = functools.cache(lambda eegs, spectrograms: stacked(chunk, eegs, spectrograms, device))
-        totals = {fold.model_name: np.zeros((len(chunk), len(PATTERNS))) for fold in self.folds}
-        counts = {name: np.zeros((len(chunk), 1)) for name in totals}
+        raw = functools.cache(lambda eegs, spectrograms: stacked(part, eegs, spectrograms, device))
+        totals = {fold.model_name: np.zeros((len(part), len(PATTERNS))) for fold in self.folds}
+        counts = {name: np.zeros((len(part), 1)) for name in totals}
         for built, wanted in self.by_input(active).items():
             rows, windows = raw(needs_eeg(built.input_config), needs_spectrogram(built.input_config))
             if not rows or self.budget.is_over():
@@ -3808,7 +3814,7 @@ class Ensemble:
                 if self.budget.is_over():
                     break
                 begun, fold = clock(), self.folds[place]
-                answer, finite = self.ask(self.nets[number][place], inputs)
+                answer, finite = self.probabilities_of(self.nets[number][place], inputs)
                 costs[fold.on_view(built.view)] = clock() - begun
                 totals[fold.model_name][rows] += answer
                 counts[fold.model_name][rows] += finite
@@ -3838,7 +3844,7 @@ class Ensemble:
             self.warn(f"an input of {kind} could not be made: {type(error).__name__}: {error}")
             return None
 
-    def ask(self, net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def probabilities_of(self, net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The net's probabilities, 0 in rows that it gives no finite ones for, and whether it does, (windows, 1)."""
         try:
             answer = net.probabilities(inputs)
@@ -3875,7 +3881,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-BATCH_SIZE, GPU_BATCH_SIZE = 16, 64  # EEGs at a time on the CPU, and on each GPU, which gets no faster beyond
+BATCH_SIZE = 16  # EEGs at a time on the CPU; on GPUs as many for each as a net takes at once
 FIRST_SHARE = 8  # the first batch is so many times smaller: it warms up, and shows soon what an EEG costs
 READING = "reading"  # cost key of waiting for recordings
 
@@ -3921,7 +3927,7 @@ class Runner:
         """Until the time is over; save() after each batch."""
         size = BATCH_SIZE
         if self.ensemble.devices[0].type == "cuda":
-            size = GPU_BATCH_SIZE * len(self.ensemble.devices)
+            size = LARGEST_BATCH * len(self.ensemble.devices)
         done, since = 0, self.budget.clock()
         bar = tqdm(total=len(ids), desc="predict", unit="EEG", mininterval=5)
         with closing(read_ahead(read, ids, ahead=2 * size)) as rows, bar:
