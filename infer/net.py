@@ -29,7 +29,8 @@ class Net:
 
     def move_to_cpu(self) -> None:
         self.warn(f"{self.label} runs on the CPU: {self.device} has too little memory for it")
-        self.model, self.device, self.half = self.model.to("cpu"), torch.device("cpu"), False
+        self.model, self.device = self.model.to("cpu"), torch.device("cpu")
+        self.half, self.batch_size = False, LARGEST_BATCH
 
     def probabilities(self, inputs: Tensor) -> np.ndarray:
         """(windows, 6). Where a GPU's memory is short, in smaller batches; where it is too short for one window, on the

@@ -7,7 +7,7 @@
 # common.models.build, common.weights, common.records, common.spectrogram, infer.timeout, infer.recordings,
 # infer.report, common.predict, infer.budget, infer.net, infer.ensemble, infer.runner, infer.test_table,
 # infer.submit, common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: fbfb07398542da0eab65cdb6aae7bb65a179fad9b0db5c24884077104a2dc3f2
+# sha256 of the sources: dcf65abc651a48e078926d0db38d5c27d99b9d23d828f2620ee5ede46d51e689
 # ruff: noqa
 
 
@@ -3622,7 +3622,8 @@ class Net:
 
     def move_to_cpu(self) -> None:
         self.warn(f"{self.label} runs on the CPU: {self.device} has too little memory for it")
-        self.model, self.device, self.half = self.model.to("cpu"), torch.device("cpu"), False
+        self.model, self.device = self.model.to("cpu"), torch.device("cpu")
+        self.half, self.batch_size = False, LARGEST_BATCH
 
     def probabilities(self, inputs: Tensor) -> np.ndarray:
         """(windows, 6). Where a GPU's memory is short, in smaller batches; where it is too short for one window, on the
