@@ -1,4 +1,4 @@
-"""From model input to probabilities, the same for validation and for inference: devices, precision, views."""
+"""From model input to probabilities, the same for validation and for inference: devices, precision, TTA."""
 
 import re
 
@@ -24,15 +24,15 @@ def find_devices() -> tuple[list[torch.device], list[str]]:
     if not torch.cuda.is_available():
         return [torch.device("cpu")], []
     built = re.findall(r"sm_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))  # sm_120 is 12.0
-    usable, surprises = [], []
+    usable, unusable = [], []
     for number in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(number)
         if any(int(has) == major and int(least) <= minor for has, least in built):
             usable.append(torch.device("cuda", number))
         else:
             name = torch.cuda.get_device_name(number)
-            surprises.append(f"{name} is not used: torch {torch.__version__} has no kernels for its sm_{major}{minor}")
-    return usable or [torch.device("cpu")], surprises
+            unusable.append(f"{name} is not used: torch {torch.__version__} has no kernels for its sm_{major}{minor}")
+    return usable or [torch.device("cpu")], unusable
 
 
 def pick_device() -> torch.device:
@@ -46,7 +46,7 @@ def good_at_half(device: torch.device) -> bool:
 
 
 def seen_as(windows: Windows, view: View) -> Windows:
-    """The windows in another view; what a shift brings in from outside the recording is NaN."""
+    """The windows in another TTA view; what a shift brings in from outside the recording is NaN."""
     eeg, spectrogram = windows.eeg, windows.spectrogram
     if view.mirror:
         eeg = None if eeg is None else mirror_eeg(eeg)

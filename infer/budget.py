@@ -1,10 +1,10 @@
-"""The time a run may take: what each part of it costs, whether all will be done in time, and what goes when not."""
+"""The time a run may take: what each part of it costs, whether all will be done in time, and what is given up first."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
-from common.views import PLAIN, View
+from common.views import View
 
 RECENT = 8  # batches that the prediction rests on
 WARM_UP_SHARE = 0.05  # of the time allowed: a first batch that took longer is no warm-up
@@ -12,7 +12,7 @@ WARM_UP_SHARE = 0.05  # of the time allowed: a first batch that took longer is n
 
 @dataclass(frozen=True)
 class Pass:
-    """One net of a model looking at one view of every EEG."""
+    """One net of a model on one TTA view of every EEG."""
 
     model: str
     fold: int | None  # held out in training; None: trained on all rows
@@ -20,45 +20,39 @@ class Pass:
     view: View
 
 
-@dataclass(frozen=True)
-class Drop:
-    """Passes that are given up together."""
-
-    what: str
-    passes: frozenset[Pass]
-
-
 def fold_rank(one: Pass) -> int:
-    """Folds in the order in which they are kept: a model of all rows before those that lack a part of them."""
+    """Folds in the order in which they are kept: a net trained on all rows before those that lack a part of them."""
     return -1 if one.fold is None else one.fold
 
 
-def ladder(passes: Iterable[Pass], views: tuple[View, ...], models: tuple[str, ...]) -> list[Drop]:
+def steps_to_give_up(
+    passes: Iterable[Pass], views: tuple[View, ...], models: tuple[str, ...]
+) -> dict[str, frozenset[Pass]]:
     """What is given up, one step after the other, until one net of one model is left with the plain view.
 
-    The last view first, then the last seed of all models, then the last fold, then the models in the order given. No
-    step takes the last net of a model but one that takes the model.
+    The last TTA view first, then the last seed of all models, then the last fold, then the models in the order given.
+    No step takes the last net of a model but one that takes the model.
     """
-    left, steps = set(passes), []
+    left = set(passes)
+    steps: dict[str, frozenset[Pass]] = {}
 
-    def step(what: str, gone: Iterable[Pass]) -> None:
-        taken = frozenset(gone)
-        if taken:
+    def give_up(what: str, gone: Iterable[Pass]) -> None:
+        if taken := frozenset(gone):
             left.difference_update(taken)
-            steps.append(Drop(what, taken))
+            steps[what] = taken
 
-    def first(of: Pass, rank: Callable[[Pass], int]) -> int:
-        return min(rank(one) for one in left if one.model == of.model)
+    def give_up_last(what: str, rank: Callable[[Pass], int]) -> None:
+        names = {one.model for one in left}
+        for last in sorted({rank(one) for one in left}, reverse=True):
+            first = {name: min(rank(one) for one in left if one.model == name) for name in names}
+            give_up(f"{what} {last}", [one for one in left if rank(one) == last > first[one.model]])
 
-    for view in reversed([view for view in views if view != PLAIN]):
-        step(f"view {view}", [one for one in left if one.view == view])
-    for seed in sorted({one.seed for one in left}, reverse=True):
-        step(f"seed {seed}", [one for one in left if one.seed == seed > first(one, lambda other: other.seed)])
-    for rank in sorted({fold_rank(one) for one in left}, reverse=True):
-        step(f"fold {rank}", [one for one in left if fold_rank(one) == rank > first(one, fold_rank)])
-    there = [name for name in models if any(one.model == name for one in left)]
-    for name in there[:-1]:
-        step(f"model {name}", [one for one in left if one.model == name])
+    for view in reversed(views):
+        give_up(f"view {view}", [one for one in left if one.view == view])
+    give_up_last("seed", lambda one: one.seed)
+    give_up_last("fold", fold_rank)
+    for name in [name for name in models if any(one.model == name for one in left)][:-1]:
+        give_up(f"model {name}", [one for one in left if one.model == name])
     return steps
 
 
@@ -90,11 +84,11 @@ class Budget:
         self.recent.append(batch)
 
     def is_measured(self) -> bool:
-        """Whether a prediction can be relied upon: from the second batch on, or when the first took very long."""
+        """Whether a prediction is reliable: from the second batch on, or when the first took very long."""
         return self.batches > 1 or sum(b.seconds for b in self.recent) > WARM_UP_SHARE * self.seconds
 
     def predicted(self, parts: Iterable[Hashable], eegs: int) -> float:
-        """Seconds in all when `eegs` more are answered with these parts.
+        """Seconds in all when `eegs` more go through these parts.
 
         Devices work side by side and something is always lost between parts: the ratio of the wall's clock to the sum
         of the parts is measured too, and taken to stay.

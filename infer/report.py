@@ -11,7 +11,7 @@ import numpy as np
 
 from common.files import write_via
 from common.schema import PATTERNS, TEST_TABLE
-from infer.samples import Sample
+from infer.recordings import RowRecordings
 
 SHOWN = 5  # entries of each kind that are printed; report.json has all
 FEWEST_TO_COMPARE = 30  # EEGs whose mean is compared with the prior
@@ -40,43 +40,47 @@ class SubmissionReport:
     memory_mb: dict[str, float] = field(default_factory=dict)  # the largest that was used: ram, and each GPU's
     failure: str | None = None
 
-    def warn(self, surprise: str) -> None:
-        """Once for each surprise, at once on the screen and again at the end."""
-        if surprise not in self.warnings:
-            self.warnings.append(surprise)
-            print(f"WARNING: {surprise}", file=sys.stderr, flush=True)
+    def warn(self, warning: str) -> None:
+        """Each warning once, at once on the screen and again at the end."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+            print(f"WARNING: {warning}", file=sys.stderr, flush=True)
 
-    def note_sample(self, sample: Sample, answers: dict[str, np.ndarray], late: str = "") -> None:
-        """Count and name whatever was unusual about one EEG. answers: (6,) of each model that was to be asked; late:
-        why some were not, where nothing was wrong with the recordings."""
-        eeg_id = str(sample.eeg_id)
-        self.repaired += [{"eeg_id": eeg_id, "what": what} for what in sample.repaired]
-        if sample.rebuilt:
-            self.rebuilt_spectrograms.append({"eeg_id": eeg_id, "why": sample.rebuilt})
-        silent = [name for name, answer in answers.items() if not np.isfinite(answer).all()]
+    def note_row(self, row: RowRecordings, answers: dict[str, np.ndarray], late: str = "") -> None:
+        """Count and name whatever was unusual about one EEG.
+
+        answers: (6,) of each model that was to be asked; late: why some were not, where the recordings are sound.
+        """
+        eeg_id = str(row.eeg_id)
+        self.repaired += [{"eeg_id": eeg_id, "what": what} for what in row.repaired]
+        if row.rebuilt:
+            self.rebuilt_spectrograms.append({"eeg_id": eeg_id, "why": row.rebuilt})
+        silent = ", ".join(name for name, answer in answers.items() if not np.isfinite(answer).all())
         if not answers:
             self.fallbacks.append({"eeg_id": eeg_id, "answer": "prior", "why": "no model left"})
         elif silent:
-            answer = "prior" if len(silent) == len(answers) else f"blend without {', '.join(silent)}"
-            why = "; ".join(sample.unreadable) or late or f"{', '.join(silent)} gave no finite answer"
+            answer = "prior" if silent == ", ".join(answers) else f"blend without {silent}"
+            why = "; ".join(row.unreadable) or late or f"{silent} gave no finite answer"
             self.fallbacks.append({"eeg_id": eeg_id, "answer": answer, "why": why})
 
-    def note_answers(self, answers: np.ndarray, prior: tuple[float, ...]) -> None:
-        """Class means of the EEGs (eegs, 6) that models answered, and whether they are far from the training prior."""
+    def note_means(self, predicted: np.ndarray, prior: tuple[float, ...]) -> None:
+        """Class means of what models predicted (eegs, 6), and whether they are far from the training prior."""
         self.prior = {pattern: round(share, 6) for pattern, share in zip(PATTERNS, prior, strict=True)}
-        if not len(answers):
+        if not len(predicted):
             return
-        means = answers.mean(axis=0)
+        means = predicted.mean(axis=0)
         self.class_means = {pattern: round(float(mean), 6) for pattern, mean in zip(PATTERNS, means, strict=True)}
-        errors = answers.std(axis=0) / np.sqrt(len(answers))
-        away = np.abs(means - prior)
-        far = [k for k in range(len(PATTERNS)) if away[k] > max(SHIFT, SHIFT_ERRORS * errors[k])]
-        if far and len(answers) >= FEWEST_TO_COMPARE:
-            named = ", ".join(f"{PATTERNS[k]} {means[k]:.2f} instead of {prior[k]:.2f}" for k in far)
-            self.warn(f"predictions are shifted against the training prior: {named}")
+        errors = predicted.std(axis=0) / np.sqrt(len(predicted))
+        far = [
+            f"{pattern} {mean:.2f} instead of {share:.2f}"
+            for pattern, mean, share, error in zip(PATTERNS, means, prior, errors, strict=True)
+            if abs(mean - share) > max(SHIFT, SHIFT_ERRORS * error)
+        ]
+        if far and len(predicted) >= FEWEST_TO_COMPARE:
+            self.warn(f"predictions are shifted against the training prior: {', '.join(far)}")
 
     def lines(self) -> list[str]:
-        """The report in a few lines; every kind of surprise is counted, the first few are named."""
+        """The report in a few lines; every kind of finding is counted, the first few are named."""
         total = self.seconds.get("total", 0.0)
         summary = [f"{self.rows} rows, {self.eegs} EEGs in {total:.1f} s on {', '.join(self.devices) or 'no device'}"]
         summary += [f"model {name}: weight {m['weight']:.3f}, {m['nets']} nets" for name, m in self.models.items()]
@@ -96,7 +100,7 @@ class SubmissionReport:
         if self.class_means:
             compared = (f"{name} {mean:.3f} ({self.prior[name]:.3f})" for name, mean in self.class_means.items())
             summary.append("class means (training prior): " + ", ".join(compared))
-        summary += [f"WARNING: {surprise}" for surprise in self.warnings]
+        summary += [f"WARNING: {warning}" for warning in self.warnings]
         summary += [f"FAILED: {self.failure}; what was answered until then stands"] if self.failure else []
         return summary
 

@@ -17,20 +17,20 @@ from common.schema import SUBMISSION_COLUMNS, VOTES
 from common.views import PLAIN
 from common.weights import MANIFEST_FILE, ModelFolds, WeightsError, load_weights, named
 from infer.budget import Budget
-from infer.ensemble import Ensemble, members_of
-from infer.in_time import in_time
+from infer.ensemble import Ensemble, loaded_folds
+from infer.recordings import RowRecordings, read_row
 from infer.report import SubmissionReport
-from infer.rows import rows_to_answer
-from infer.run import Run
-from infer.samples import Sample, read_sample
+from infer.runner import Runner
+from infer.test_table import rows_to_answer
+from infer.timeout import with_timeout
 
-LOADING_SECONDS = 1200.0  # a weights folder that takes longer is out: reading a gigabyte takes half a minute
+LOADING_SECONDS = 1200.0  # a weights folder that takes longer is left out: reading a gigabyte takes half a minute
 
 
-def load_in_time(folder: Path, forgiving: bool) -> ModelFolds:
+def load_model(folder: Path, forgiving: bool) -> ModelFolds:
     """On the CPU. Raises WeightsError, also where the disk hangs."""
     try:
-        return in_time(lambda: load_weights(folder, torch.device("cpu"), forgiving), LOADING_SECONDS)
+        return with_timeout(lambda: load_weights(folder, torch.device("cpu"), forgiving), LOADING_SECONDS)
     except TimeoutError as error:
         raise WeightsError(f"{folder.name}: not loaded within {LOADING_SECONDS:g} s") from error
 
@@ -39,38 +39,46 @@ def load_models(
     folders: list[Path], blend: Blend, forgiving: bool, report: SubmissionReport
 ) -> tuple[list[ModelFolds], dict[str, float]]:
     """The models the blend wants, on the CPU, and their weights. Raises WeightsError or BlendError when strict."""
-    folds: list[ModelFolds] = []
+    models: list[ModelFolds] = []
     for folder in folders:
         try:
-            loaded = load_in_time(folder, forgiving)
+            loaded = load_model(folder, forgiving)
         except Exception as error:  # a damaged folder, an unknown backbone, a disk error: this model is out, by name
             if not forgiving:
                 raise
             report.dropped.append(named(folder.name, error))
             continue
         report.dropped += loaded.dropped
-        if forgiving and any(model.experiment.name == loaded.experiment.name for model in folds):
-            report.dropped.append(f"{folder.name}: a second copy of {loaded.experiment.name}")
-        else:
-            folds.append(loaded)
-            report.manifests[loaded.experiment.name] = sha256_of(folder / MANIFEST_FILE)
-    weights, problems = model_weights(blend, [model.experiment.name for model in folds], forgiving)
+        name = loaded.experiment.name
+        if forgiving and any(model.experiment.name == name for model in models):
+            report.dropped.append(f"{folder.name}: a second copy of {name}")
+            continue
+        models.append(loaded)
+        report.manifests[name] = sha256_of(folder / MANIFEST_FILE)
+    weights, problems = model_weights(blend, [model.experiment.name for model in models], forgiving)
     report.dropped += problems
-    folds = [model for model in folds if model.experiment.name in weights]
-    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "nets": len(m.models)} for m in folds}
-    return folds, weights
+    models = [model for model in models if model.experiment.name in weights]
+    report.models = {m.experiment.name: {"weight": weights[m.experiment.name], "nets": len(m.models)} for m in models}
+    return models, weights
 
 
-def describe(device: torch.device) -> str:
-    if device.type == "cpu":
-        return "cpu"
-    precision = "float16" if good_at_half(device) else "float32"
-    return f"{device} ({torch.cuda.get_device_name(device)}, {precision})"
+def usable_devices(report: SubmissionReport) -> list[torch.device]:
+    devices, unusable = find_devices()
+    for reason in unusable:
+        report.warn(f"{reason}{'' if devices[0].type == 'cuda' else '; the CPU is used'}")
+    for device in devices:
+        precision = "float16" if good_at_half(device) else "float32"
+        on_gpu = device.type == "cuda"
+        report.devices.append(f"{device} ({torch.cuda.get_device_name(device)}, {precision})" if on_gpu else "cpu")
+    return devices
 
 
-def write_submission(path: Path, table: pl.DataFrame, answers: dict[int, np.ndarray]) -> None:
-    """One row per row of test.csv, in its order, with all digits (5 decimals fail the sum test)."""
-    values = np.array([answers[eeg_id] for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
+def write_submission(path: Path, table: pl.DataFrame, predicted: dict[int, np.ndarray], prior: np.ndarray) -> None:
+    """One row per row of test.csv, in its order; the prior where nothing was predicted.
+
+    With all digits, as rows of 5 decimals do not sum to 1 closely enough.
+    """
+    values = np.array([predicted.get(eeg_id, prior) for eeg_id in table["eeg_id"]]).reshape(-1, len(VOTES))
     columns = [table["eeg_id"], *(pl.Series(vote, values[:, k]) for k, vote in enumerate(VOTES))]
     text = pl.DataFrame(columns).select(SUBMISSION_COLUMNS).write_csv()
 
@@ -99,57 +107,48 @@ def submit(
     without its spectrogram, an EEG model without its EEG are left out of that row's blend, and a row
     no model can answer gets the blend's prior; each is named and counted in the report. Forgiving
     (the hidden re-run) also leaves out damaged folds and missing models, by name. When the time of the blend file
-    runs short, views, seeds, folds and models are left out, by name.
+    runs short, TTA views, seeds, folds and models are left out, by name.
 
     report: filled in as things happen, for who must know them also where this raises. early: `out` is there, with
-    the prior in every row, before the first model runs, and is replaced as answers arrive. clock: in seconds.
+    the prior in every row, before the first model runs, and is replaced as predictions arrive. clock: in seconds.
     """
     report = report or SubmissionReport()
     budget = Budget(blend.hours * 3600, clock)
-    rows = rows_to_answer(competition, forgiving)
-    table, report.ids_of = rows.table, rows.ids_of
-    if rows.surprise:
-        report.warn(rows.surprise)
-    pairs = table.unique("eeg_id", keep="first", maintain_order=True)
-    spectrogram_of = dict(zip(pairs["eeg_id"].to_list(), pairs["spectrogram_id"].to_list(), strict=True))
+    rows, prior = rows_to_answer(competition, forgiving), np.array(blend.prior)
+    if rows.warning:
+        report.warn(rows.warning)
+    pairs = rows.table.unique("eeg_id", keep="first", maintain_order=True)
+    spectrogram_of = dict(pairs.select("eeg_id", "spectrogram_id").iter_rows())
     ids = list(spectrogram_of)
-    report.rows, report.eegs, report.views = table.height, len(ids), [str(view) for view in (PLAIN, *blend.views)]
-    answers = dict.fromkeys(ids, np.array(blend.prior))
+    report.rows, report.eegs, report.ids_of = rows.table.height, len(ids), rows.ids_of
+    report.views = [str(view) for view in (PLAIN, *blend.views)]
     if early and forgiving:
-        write_submission(out, table, answers)  # already now: loading weights may fail in ways not foreseen
-    devices, surprises = find_devices()
-    for surprise in surprises:
-        report.warn(f"{surprise}{'' if devices[0].type == 'cuda' else '; the CPU is used'}")
-    report.devices = [describe(device) for device in devices]
-    folds, shares = load_models(weights, blend, forgiving, report)
-    ensemble = Ensemble(members_of(folds), devices, report.warn, forgiving, clock)
-    run = Run(ensemble, shares, blend, budget, report, forgiving)
-    run.costs["loading"] = budget.elapsed()
-    wanted = any(needs_spectrogram(model.experiment.input) for model in folds)
+        write_submission(out, rows.table, {}, prior)  # already now: loading weights may fail in ways not foreseen
+    devices = usable_devices(report)
+    models, shares = load_models(weights, blend, forgiving, report)
+    runner = Runner(Ensemble(loaded_folds(models), devices, budget, report.warn, forgiving), shares, blend, report)
+    runner.costs["loading"] = budget.elapsed()
+    wanted = any(needs_spectrogram(model.experiment.input) for model in models)
 
-    def read(eeg_id: int) -> Sample:
+    def read(eeg_id: int) -> RowRecordings:
         try:
-            return read_sample(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
+            return read_row(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
         except Exception as error:  # one recording's, in a way that nobody foresaw
             if not forgiving:
                 raise
-            return Sample(eeg_id, None, None, unreadable=(named("recordings", error),))
+            return RowRecordings(eeg_id, unreadable=[named("recordings", error)])
 
-    def progress() -> None:
-        answers.update(run.answered)
-        if early:
-            try:
-                write_submission(out, table, answers)
-            except OSError as error:
-                if not forgiving:
-                    raise
-                report.warn(f"answers could not be written, those before stand: {error.strerror}")
+    def save() -> None:
+        if not early:
+            return
+        try:
+            write_submission(out, rows.table, runner.predicted, prior)
+        except OSError as error:
+            if not forgiving:
+                raise
+            report.warn(f"answers could not be written, those before stand: {error.strerror}")
 
-    progress()
-    run.go_through(ids, read, progress)
-    if run.waiting and not budget.is_over():
-        report.warn(f"{len(run.waiting)} EEGs were not read in time and are read once more")
-        run.go_through(list(run.waiting), read, progress)
-    run.finish(ids)
-    write_submission(out, table, answers)
+    save()
+    runner.run(ids, read, save)
+    write_submission(out, rows.table, runner.predicted, prior)
     return report

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 
 from common.errors import KitError
-from common.metric import kl_divergence, refusals
+from common.metric import kl_divergence, refusals, vote_shares
 from common.schema import SUBMISSION_COLUMNS, VOTES
-from infer.rows import read_test_table
+from infer.test_table import read_test_table
 
 
 class SubmissionError(KitError):
@@ -70,6 +70,5 @@ def score(submission: Path, solution: Path) -> tuple[float, int]:
     if frame.height == 0:
         raise SubmissionError(f"{submission.name} has no rows to score")
     frame, truth = frame.sort("eeg_id", maintain_order=True), truth.sort("eeg_id", maintain_order=True)
-    votes = truth.select(VOTES).to_numpy()
-    target = votes / votes.sum(axis=1, keepdims=True)
+    target = vote_shares(truth.select(VOTES).to_numpy())
     return float(kl_divergence(target, frame.select(VOTES).to_numpy()).mean()), frame.height

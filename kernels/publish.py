@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from common.errors import KitError
-from infer.rows import CompetitionError, read_test_table
+from infer.test_table import CompetitionError, read_test_table
 from publishing.bundle import Refused, default_datasets, prepare_upload, read_bundle
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import Kaggle, KaggleError, log_in

@@ -182,6 +182,15 @@ def road(tmp_path_factory):
     return Road(folder)
 
 
+@pytest.fixture(scope="session")
+def plain(road, tmp_path_factory):
+    """The submission for the untouched test set, and its report."""
+    from infer.submit import submit
+
+    out = tmp_path_factory.mktemp("plain") / "submission.csv"
+    return out, submit(road.competition, road.datasets, road.blend, out)
+
+
 @pytest.fixture
 def competition(road, tmp_path):
     """A copy of the simulated test set that a test may break."""

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-import infer.nets
+import infer.net
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 TORCH_2_10 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -49,23 +49,20 @@ class Model:
 
 
 class Gpu:
-    """Plays a card whose memory holds so many windows; half precision is off by `error`."""
+    """Plays a card whose memory holds so many windows; half precision is off by `error`.
 
-    def __init__(self, monkeypatch, holds, error=0.0, bytes_each=100, free=10_000):
-        self.holds, self.error, self.sizes, self.peak, self.each = holds, error, [], 0, bytes_each
+    calls: device, windows and precision of each prediction.
+    """
+
+    def __init__(self, monkeypatch, holds, error=0.0):
+        self.holds, self.error, self.calls = holds, error, []
         plug_in(monkeypatch, "Tesla T4")
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: setattr(self, "peak", 0))
-        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
-        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
-        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.peak)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-        monkeypatch.setattr(infer.nets, "predict", self.predict)
+        monkeypatch.setattr(infer.net, "predict", self.predict)
 
     def predict(self, model, inputs, half=False):
         assert model.device.type == inputs.device.type
-        self.sizes.append((inputs.device.type, len(inputs), half))
+        self.calls.append((inputs.device.type, len(inputs), half))
         if inputs.device.type == "cuda" and len(inputs) > self.holds:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        self.peak = max(self.peak, self.each * len(inputs))
         return np.repeat(np.array(inputs.rows, dtype=float)[:, None], 6, axis=1) + (self.error if half else 0.0)

@@ -2,56 +2,51 @@
 
 import hashlib
 import importlib
-import io
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import PROJECT, report_of, votes
+from conftest import PROJECT, command, report_of, votes
 
 import common.weights
 import infer.ensemble
 import infer.kernel
-import infer.run
-import infer.samples
+import infer.runner
 import infer.submit
 from common.blend import combine
+from common.weights import WeightsError
 from infer.ensemble import Ensemble
+from infer.recordings import read_row
 from infer.report import SubmissionReport
-from infer.samples import read_sample
 from infer.submit import submit
 from infer.validate import validate
-
-SLUG = infer.kernel.COMPETITION
 
 
 def ids(road):
     return pl.read_csv(road.competition / "test.csv")["eeg_id"].to_list()
 
 
-def test_datasets_of_both_layouts_are_found_at_once(road, kaggle, tmp_path, capsys):
+def test_datasets_of_both_layouts_are_found_at_once(road, plain, kaggle, capsys):
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
-    submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv")
-    assert (kaggle / "working" / "submission.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+    assert (kaggle / "working" / "submission.csv").read_bytes() == plain[0].read_bytes()
     assert "submission.csv is right: 9 rows" in capsys.readouterr().out
     assert report_of(kaggle)["failure"] is None
 
 
 def test_the_prior_is_there_before_the_first_model_runs_and_answers_replace_it(road, tmp_path, monkeypatch):
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 2)
-    out, seen, real = tmp_path / "out.csv", [], Ensemble.answer
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 2)
+    out, seen, real = tmp_path / "out.csv", [], Ensemble.predict_batch
 
-    def answer(*given):
+    def predict_batch(*given):
         assert validate(out, road.competition) == 9
         seen.append(votes(out))
         return real(*given)
 
-    monkeypatch.setattr(Ensemble, "answer", answer)
+    monkeypatch.setattr(Ensemble, "predict_batch", predict_batch)
     submit(road.competition, road.datasets, road.blend, out, early=True)
     assert len(seen) == 5
     for turn, done in enumerate([0, 1, 3, 5, 7]):
@@ -62,7 +57,7 @@ def test_the_prior_is_there_before_the_first_model_runs_and_answers_replace_it(r
 
 
 def test_the_command_writes_nothing_before_the_end(road, tmp_path, monkeypatch):
-    monkeypatch.setattr(Ensemble, "answer", lambda *given: 1 / 0)
+    monkeypatch.setattr(Ensemble, "predict_batch", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv")
     assert list(tmp_path.iterdir()) == []
@@ -70,7 +65,7 @@ def test_the_command_writes_nothing_before_the_end(road, tmp_path, monkeypatch):
 
 FAILURES = {
     "while loading": ("infer.submit", "load_models"),
-    "while predicting": ("infer.run", "combine"),
+    "while predicting": ("infer.runner", "combine"),
     "while validating": ("infer.kernel", "validate"),
     "while looking for devices": ("infer.submit", "find_devices"),
 }
@@ -78,24 +73,47 @@ FAILURES = {
 
 @pytest.mark.parametrize("where", FAILURES)
 def test_whatever_fails_in_the_hidden_run_the_answer_stands(road, kaggle, hidden, monkeypatch, capsys, where):
+    class PanicError(BaseException):
+        """As polars has it: no Exception."""
+
+    error = PanicError if where == "while predicting" else RuntimeError
+
     def fail(*_):
-        raise RuntimeError("nobody thought of this")
+        raise error("nobody thought of this")
 
     module, name = FAILURES[where]
     monkeypatch.setattr(sys.modules[module], name, fail)
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
     assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
-    assert report_of(kaggle)["failure"] == "RuntimeError: nobody thought of this"
+    assert report_of(kaggle)["failure"] == f"{error.__name__}: nobody thought of this"
     said = capsys.readouterr()
-    assert "FAILED: RuntimeError: nobody thought of this; what was answered" in said.out
+    assert f"FAILED: {error.__name__}: nobody thought of this; what was answered" in said.out
     assert "Traceback" in said.err and name in said.err
-    monkeypatch.delenv("KAGGLE_IS_COMPETITION_RERUN")
-    with pytest.raises(RuntimeError, match="nobody thought"):  # in public it costs nothing to stop
+    if where == "while loading":
+        monkeypatch.delenv("KAGGLE_IS_COMPETITION_RERUN")
+        with pytest.raises(RuntimeError, match="nobody thought"):  # in public it costs nothing to stop
+            infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+
+
+def test_a_damaged_fold_stops_the_public_run_and_is_left_out_of_the_hidden_one(road, kaggle, weights, monkeypatch):
+    damaged = weights / "hms-tiny-wave" / "fold1.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    mount = kaggle / "input" / "datasets" / "owner" / "hms-tiny-wave"
+    mount.unlink()
+    mount.symlink_to(damaged.parent)
+    with pytest.raises(WeightsError, match=r"hms-tiny-wave/fold1\.safetensors"):
         infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert list((kaggle / "working").iterdir()) == []
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
+    report = report_of(kaggle)
+    assert [fold.split(" ")[0] for fold in report["dropped"]] == ["hms-tiny-wave/fold1.safetensors"]
+    assert report["failure"] is None and report["models"]["tiny-wave"] == {"weight": 0.4, "nets": 1}
 
 
 def test_a_failure_after_some_answers_keeps_them(road, kaggle, hidden, monkeypatch):
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 2)
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 2)
     calls = []
 
     def fail_later(*given):
@@ -104,43 +122,41 @@ def test_a_failure_after_some_answers_keeps_them(road, kaggle, hidden, monkeypat
             raise RuntimeError("late")
         return combine(*given)
 
-    monkeypatch.setattr(infer.run, "combine", fail_later)
+    monkeypatch.setattr(infer.runner, "combine", fail_later)
     infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
     prior = np.isclose(votes(kaggle / "working" / "submission.csv"), road.blend.prior, rtol=0, atol=1e-12).all(axis=1)
     assert prior.tolist() == [False] * 5 + [True] * 4
 
 
-HANGING = """
-import sys, time
-from pathlib import Path
-import infer.kernel, infer.run
-infer.kernel.GRACE = 1.0 / 3600
-if sys.argv[3:]:
-    infer.kernel.write_report = lambda *given: 1 / 0
-infer.run.combine = lambda *given: time.sleep(600)
-infer.kernel.run_kernel(Path(sys.argv[1]), Path(sys.argv[2]).read_text())
-print("not reached")
-"""
+@pytest.mark.parametrize("written", [True, False])
+def test_a_run_that_hangs_is_ended_with_exit_code_0(road, kaggle, hidden, monkeypatch, capsys, written):
+    """The time is over while the first batch is blended."""
+    timers, exits = [], []
 
+    class Timer:
+        def __init__(self, seconds, end):
+            self.seconds, self.end = seconds, end
+            timers.append(self)
 
-@pytest.mark.parametrize("more", [(), ("no report",)])
-def test_a_run_that_hangs_is_ended_with_exit_code_0(road, kaggle, tmp_path, more):
-    blend = tmp_path / "blend.json"
-    blend.write_text(road.blend.model_copy(update={"hours": 6 / 3600}).model_dump_json(exclude_none=True))
-    done = subprocess.run(
-        [sys.executable, "-c", HANGING, str(kaggle), str(blend), *more],
-        cwd=PROJECT,
-        env=os.environ | {"KAGGLE_IS_COMPETITION_RERUN": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "FAILED: still not done after" in done.stdout and "not reached" not in done.stdout
+        def start(self):
+            pass
+
+        cancel = start
+
+    def ended(code):
+        exits.append((code, report_of(kaggle)["failure"] if written else None, capsys.readouterr().out))
+
+    monkeypatch.setattr(infer.kernel.threading, "Timer", Timer)
+    monkeypatch.setattr(os, "_exit", ended)
+    if not written:
+        monkeypatch.setattr(infer.kernel, "write_report", lambda *given: 1 / 0)
+    monkeypatch.setattr(infer.runner, "combine", lambda *given: timers[0].end() or 1 / 0)
+    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
+    why = f"still not done after {road.blend.hours + infer.kernel.GRACE:.3g} h, ended"
+    ((code, failure, said),) = exits
+    assert timers[0].seconds == (road.blend.hours + infer.kernel.GRACE) * 3600 < 9 * 3600 and timers[0].daemon
+    assert code == 0 and failure == (why if written else None) and f"FAILED: {why}" in said
     assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
-    if not more:
-        assert report_of(kaggle)["failure"].startswith("still not done after")
 
 
 @pytest.mark.parametrize("unwritable", [False, True])
@@ -153,61 +169,19 @@ def test_a_report_that_cannot_be_written_ends_nothing(road, kaggle, hidden, unwr
     assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
 
 
-def test_a_log_that_nobody_reads_ends_nothing(road, kaggle, hidden, monkeypatch):
-    """Whoever collected the output is gone: each print raises, and each line of the progress bar."""
-
-    class Gone(io.StringIO):
-        def write(self, text):
-            raise BrokenPipeError(32, "Broken pipe")
-
-    monkeypatch.setattr(sys, "stdout", Gone())
-    monkeypatch.setattr(sys, "stderr", Gone())
-    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
-    assert validate(kaggle / "working" / "submission.csv", road.competition) == 9
-    assert report_of(kaggle)["failure"] is None and report_of(kaggle)["fallbacks"] == []
-
-
-def test_a_panic_of_polars_ends_nothing(road, kaggle, hidden, monkeypatch):
-    class PanicError(BaseException):
-        """As polars has it: no Exception."""
-
-    def panic(*_):
-        raise PanicError("index out of bounds")
-
-    monkeypatch.setattr(infer.run, "combine", panic)
-    infer.kernel.run_kernel(kaggle, road.blend_file.read_text())
-    assert report_of(kaggle)["failure"] == "PanicError: index out of bounds"
-    monkeypatch.setattr(infer.samples, "read_eeg", panic)
-    eeg_id = pl.read_csv(road.competition / "test.csv")["eeg_id"][0]
-    assert read_sample(road.competition, eeg_id, 0, False).unreadable[0].endswith("PanicError: index out of bounds")
-
-
-DECODING = """
-import io, os, sys, threading, time
-import numpy, polars
+READER_THAT_HANGS = """
+import threading
 def run_kernel(root, blend):
-    file = io.BytesIO()
-    polars.DataFrame({str(k): numpy.random.rand(20000) for k in range(20)}).write_parquet(file)
-    def decode():
-        while True:
-            polars.read_parquet(file.getvalue())
-    for _ in range(3):
-        threading.Thread(target=decode, daemon=True).start()
-    time.sleep(0.5)
+    threading.Thread(target=threading.Event().wait).start()
     print("answered")
 BLEND = ""
 """
 
 
-def test_readers_that_still_decode_at_the_end_do_not_abort_the_script(tmp_path):
-    """Python's own end makes polars' threads abort; the built script's last lines leave without it."""
+def test_the_kernel_does_not_wait_for_readers_at_its_end():
     sys.path.insert(0, str(PROJECT / "kernels"))
-    last_lines = importlib.import_module("build").RUN
-    for lines, codes in ((last_lines, {0}), (last_lines.split('    if "ipy')[0], {0, -6, 134})):
-        (tmp_path / "kernel.py").write_text(DECODING + lines)
-        done = subprocess.run([sys.executable, tmp_path / "kernel.py"], capture_output=True, timeout=60, check=False)
-        assert done.returncode in codes and done.stdout == b"answered\n"
-    assert "os._exit(0)" in (PROJECT / "kernels" / "hms-inference" / "kernel.py").read_text().split("# %% run")[1]
+    done = command("-c", READER_THAT_HANGS + importlib.import_module("build").RUN)
+    assert (done.returncode, done.stdout) == (0, "answered\n")
 
 
 def test_a_model_of_an_unknown_backbone_is_out_alone(road, weights, tmp_path):
@@ -237,31 +211,32 @@ def test_a_disk_error_in_one_fold_costs_that_fold(road, tmp_path, monkeypatch):
     assert report.dropped == ["hms-tiny-wave/fold1.safetensors: OSError: [Errno 5] Input/output error"]
 
 
-def test_an_input_that_cannot_be_made_of_one_eeg_costs_that_eeg(road, tmp_path, monkeypatch):
-    submit(road.competition, road.datasets, road.blend, tmp_path / "clean.csv")
-    real, odd = infer.ensemble.build_input, []
+def test_an_input_that_cannot_be_made_costs_its_batch_only_the_models_that_want_it(road, plain, tmp_path, monkeypatch):
+    odd = torch.from_numpy(read_row(road.competition, ids(road)[4], 0, False).eeg)
+    real = infer.ensemble.build_input
 
     def build(windows, config):
-        values = windows.eeg if windows.eeg is not None else windows.spectrogram
-        odd[:] = odd or [values[-1].clone()]  # the last of the first batch
-        if config.kind == "bipolar-sequence" and any(one.shape == odd[0].shape and one.equal(odd[0]) for one in values):
+        if config.kind == "bipolar-sequence" and any(one.equal(odd) for one in windows.eeg):
             raise ValueError("nobody thought of this EEG")
         return real(windows, config)
 
-    monkeypatch.setattr(infer.run, "BATCH_SIZE", 8)
-    odd[:] = [torch.from_numpy(read_sample(road.competition, ids(road)[4], 0, False).eeg)]
+    monkeypatch.setattr(infer.runner, "BATCH_SIZE", 2)
     monkeypatch.setattr(infer.ensemble, "build_input", build)
     with pytest.raises(ValueError, match="nobody thought"):
         submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv")
     report = submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
-    assert [entry["eeg_id"] for entry in report.fallbacks] == [str(ids(road)[4])]
-    clean, found = votes(tmp_path / "clean.csv"), votes(tmp_path / "out.csv")
-    np.testing.assert_array_equal(np.delete(found, 4, axis=0), np.delete(clean, 4, axis=0))
+    assert [(entry["eeg_id"], entry["answer"]) for entry in report.fallbacks] == [
+        (str(eeg_id), "blend without tiny-wave")
+        for eeg_id in ids(road)[3:5]  # batches of 1, 2, 2, 2, 2
+    ]
+    assert "nobody thought of this EEG" in report.warnings[0]
+    clean, found = votes(plain[0]), votes(tmp_path / "out.csv")
+    np.testing.assert_array_equal(np.delete(found, [3, 4], axis=0), np.delete(clean, [3, 4], axis=0))
 
 
 def test_a_recording_that_cannot_be_rebuilt_costs_its_row(road, tmp_path, monkeypatch):
-    real, broken = infer.submit.read_sample, ids(road)[2]
-    monkeypatch.setattr(infer.submit, "read_sample", lambda *given: 1 // (given[1] != broken) and real(*given))
+    real, broken = infer.submit.read_row, ids(road)[2]
+    monkeypatch.setattr(infer.submit, "read_row", lambda *given: 1 // (given[1] != broken) and real(*given))
     report = submit(road.competition, road.datasets, road.blend, tmp_path / "out.csv", forgiving=True)
     assert [(entry["eeg_id"], entry["answer"]) for entry in report.fallbacks] == [(str(broken), "prior")]
     with pytest.raises(ZeroDivisionError):
@@ -290,22 +265,15 @@ def test_a_full_disk_keeps_the_answers_before(road, tmp_path, monkeypatch):
 
 def test_a_shift_of_the_class_means_is_a_warning():
     prior = (0.05, 0.18, 0.20, 0.13, 0.12, 0.32)
-    rng = np.random.default_rng(0)
-    like_training = rng.dirichlet(np.array(prior) * 3, size=400)
-    report = SubmissionReport()
-    report.note_answers(like_training, prior)
-    assert report.warnings == [] and report.class_means["other"] == pytest.approx(0.32, abs=0.05)
+    like_training = np.random.default_rng(0).dirichlet(np.array(prior) * 3, size=400)
     shifted = like_training.copy()
     shifted[:, [0, 5]] = shifted[:, [5, 0]]  # seizures everywhere
-    report.note_answers(shifted, prior)
-    assert len(report.warnings) == 1
-    assert "seizure 0.3" in report.warnings[0] and "instead of 0.05" in report.warnings[0]
-    assert "other 0.05 instead of 0.32" in report.warnings[0]
-    assert "lpd" not in report.warnings[0]
-    assert "class means (training prior): seizure 0.3" in "\n".join(report.lines())
-
-
-def test_few_eegs_are_not_compared_with_the_prior():
-    report = SubmissionReport()
-    report.note_answers(np.tile([1.0, 0, 0, 0, 0, 0], (5, 1)), (0.05, 0.18, 0.20, 0.13, 0.12, 0.32))
-    assert report.warnings == [] and report.class_means["seizure"] == 1.0
+    sound, few, report = SubmissionReport(), SubmissionReport(), SubmissionReport()
+    sound.note_means(like_training, prior)
+    assert sound.warnings == [] and sound.class_means["other"] == pytest.approx(0.32, abs=0.05)
+    few.note_means(np.tile([1.0, 0, 0, 0, 0, 0], (5, 1)), prior)  # too few to be compared with the prior
+    assert few.warnings == [] and few.class_means["seizure"] == 1.0
+    report.note_means(shifted, prior)
+    (warning,) = report.warnings
+    assert "seizure 0.3" in warning and "instead of 0.05" in warning and "other 0.05 instead of 0.32" in warning
+    assert "lpd" not in warning and "class means (training prior): seizure 0.3" in "\n".join(report.lines())

@@ -52,7 +52,7 @@ def test_store_holds_what_the_files_hold(made):
 def test_public_inference_is_the_same_thing(tmp_path, monkeypatch):
     competition, weights, theirs, ours = (tmp_path / n for n in ("competition", submit_case.NAME, "a.csv", "b.csv"))
     samples.write_test_set(competition, eegs=2)
-    submit_case.write_weights(weights, folds=2)
+    submit_case.write_nets(weights, folds=2)
     monkeypatch.setattr("sys.argv", ["reference_submit.py", *map(str, (competition, weights, theirs))])
     reference_submit.main()
     submit(competition, [weights], load_blend(submit_case.write_blend(tmp_path / "blend.json")), ours)
@@ -61,6 +61,7 @@ def test_public_inference_is_the_same_thing(tmp_path, monkeypatch):
     assert abs(answers[0] - answers[1]).max() > 1e-3  # nets that see nothing would agree with anything
 
 
+@pytest.mark.slow
 def test_the_kernels_cost_is_its_own(tmp_path):
     report = kernel_cost.measure(tmp_path, eegs=3, folds=1)
     assert report["ok"] and report["submission_rows"] == 3

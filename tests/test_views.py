@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import infer.ensemble
-import infer.nets
+import infer.net
 from common.blend import BlendError, parse_blend
 from common.inputs.base import Windows
 from common.predict import seen_as
@@ -124,10 +124,10 @@ def test_a_view_changes_the_answer_to_the_mean_of_both(road, tmp_path, view):
 
 def test_none_is_left_out_unsaid(road, tmp_path, monkeypatch):
     """Every net looks once at every view of every EEG, and the report has the cost of each."""
-    looked, real = [], infer.nets.predict
+    looked, real = [], infer.net.predict
     shown, build = [], infer.ensemble.build_input
     monkeypatch.setattr(
-        infer.nets, "predict", lambda net, inputs, half=False: looked.append(len(inputs)) or real(net, inputs)
+        infer.net, "predict", lambda net, inputs, half=False: looked.append(len(inputs)) or real(net, inputs)
     )
     monkeypatch.setattr(infer.ensemble, "build_input", lambda *given: shown.append(1) or build(*given))
     views = (MIRROR, LATER, EARLIER)

@@ -7,7 +7,6 @@ EEGs, in the sandbox. Seconds of inputs and models are those of the threads that
 """
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -16,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from samples import write_test_set
+from samples import write_test_set, write_weights
+from torch import nn
 
 from common.blend import Blend
-from common.files import sha256_of
 from common.inputs.config import BipolarSequence, EegMelImage
 from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
 from common.models.wavenet import WaveNetConfig
-from common.schema import PATTERNS, REGIONS
-from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
+from common.schema import PATTERNS
 from train.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,29 +34,9 @@ MODELS = (
 COLUMNS = ("total", "loading", "reading", "inputs", "models", "ram")
 
 
-def write_random_weights(folder: Path, experiment: Experiment, folds: int) -> Path:
-    """A weights folder as `python -m train export` writes it, of nets that were never trained."""
-    folder.mkdir(parents=True)
-    config = folder / CONFIG_FILE
-    config.write_text(experiment.model_dump_json())
-    entries = []
-    for fold in range(folds):
-        torch.manual_seed(fold)
-        file = folder / f"fold{fold}.safetensors"
-        save_file(build_model(experiment).state_dict(), file)
-        facts = dict(file=file.name, sha256=sha256_of(file), bytes=file.stat().st_size, fold=fold, train_rows=1)
-        entries.append(FoldEntry(**facts))
-    manifest = Manifest(
-        name=experiment.name,
-        config_sha256=hashlib.sha256(config.read_bytes()).hexdigest(),
-        checkpoint="last",
-        initialised="random",
-        folds=tuple(entries),
-        versions={},
-        regions=REGIONS,
-    )
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
-    return folder
+def untrained(experiment: Experiment, fold: int) -> nn.Module:
+    torch.manual_seed(fold)
+    return build_model(experiment)
 
 
 def run(*words: str | Path) -> None:
@@ -73,7 +50,7 @@ def measure(folder: Path, eegs: int, folds: int) -> dict[str, Any]:
     datasets = [folder / f"hms-{experiment.name}" for experiment in MODELS]
     if not datasets[0].is_dir():
         for dataset, experiment in zip(datasets, MODELS, strict=True):
-            write_random_weights(dataset, experiment, folds)
+            write_weights(dataset, experiment, (untrained(experiment, fold) for fold in range(folds)))
         shares = {experiment.name: 1 / len(MODELS) for experiment in MODELS}
         blend = Blend(models=shares, prior=(1 / len(PATTERNS),) * len(PATTERNS))
         (folder / "blend.json").write_text(blend.model_dump_json(exclude_none=True))

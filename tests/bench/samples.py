@@ -1,20 +1,20 @@
-"""What the bench works on: simulated EEG, written as the competition's files are (pyarrow, snappy)."""
+"""What the bench works on: simulated EEG, written as the competition's files are (pyarrow, snappy), and weights."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from safetensors.torch import save_file
+from torch import nn
 
-from common.schema import (
-    SFREQ,
-    SPECTROGRAM_COLUMNS,
-    TEST_EEGS,
-    TEST_SPECTROGRAMS,
-    TEST_TABLE,
-    WINDOW_SAMPLES,
-)
+from common.files import sha256_of
+from common.schema import REGIONS, SFREQ, SPECTROGRAM_COLUMNS, TEST_EEGS, TEST_SPECTROGRAMS, TEST_TABLE, WINDOW_SAMPLES
 from common.signal.spectrogram import competition_spectrogram
+from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
+from train.experiment import Experiment
 from train.simulate.artefacts import draw_artefacts
 from train.simulate.background import draw_background
 from train.simulate.eeg import simulate_eeg
@@ -84,3 +84,27 @@ def write_test_set(competition: Path, eegs: int) -> None:
             file = competition / TEST_SPECTROGRAMS / f"{rows[-1]['spectrogram_id']}.parquet"
             write_spectrogram(file, spectrogram, hidden=True)
     pl.DataFrame(rows).write_csv(competition / TEST_TABLE)
+
+
+def write_weights(folder: Path, experiment: Experiment, nets: Iterable[nn.Module]) -> None:
+    """A weights folder as `python -m train export` writes it, with a fold of each net."""
+    folder.mkdir(parents=True)
+    config = experiment.model_dump_json()
+    (folder / CONFIG_FILE).write_text(config)
+    entries = []
+    for fold, net in enumerate(nets):
+        file = folder / f"fold{fold}.safetensors"
+        save_file(net.state_dict(), file)
+        entries.append(
+            FoldEntry(file=file.name, sha256=sha256_of(file), bytes=file.stat().st_size, fold=fold, train_rows=1)
+        )
+    manifest = Manifest(
+        name=experiment.name,
+        config_sha256=hashlib.sha256(config.encode()).hexdigest(),
+        checkpoint="last",
+        initialised="random",
+        folds=tuple(entries),
+        versions={},
+        regions=REGIONS,
+    )
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())

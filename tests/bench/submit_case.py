@@ -1,6 +1,5 @@
 """The row P8: the whole command `python -m infer submit` against the public inference notebook."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -12,18 +11,15 @@ import numpy as np
 import polars as pl
 import torch
 from measure import Work, seconds
-from safetensors.torch import save_file
-from samples import cut_windows, simulate_recording, write_test_set
+from samples import cut_windows, simulate_recording, write_test_set, write_weights
 
 from common.blend import Blend
-from common.files import sha256_of
 from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.inputs.config import EegMelImage
 from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
-from common.schema import PATTERNS, REGIONS, VOTES
-from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
+from common.schema import PATTERNS, VOTES
 from train.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,24 +57,11 @@ def random_net(experiment: Experiment, images: torch.Tensor, seed: int) -> torch
     return net
 
 
-def write_weights(folder: Path, folds: int) -> None:
-    """A weights folder as `python -m train export` writes it."""
-    folder.mkdir(parents=True)
+def write_nets(folder: Path, folds: int) -> None:
     experiment = Experiment(name=NAME, input=EegMelImage(), model=SpectrogramCnnConfig(pretrained=False))
-    (folder / CONFIG_FILE).write_text(experiment.model_dump_json())
     windows = torch.from_numpy(cut_windows(simulate_recording(0))[:4])
     images = build_input(Windows(windows, None), experiment.input)
-    entries = []
-    for fold in range(folds):
-        file = folder / f"fold{fold}.safetensors"
-        save_file(random_net(experiment, images, fold).state_dict(), file)
-        entry = dict(file=file.name, sha256=sha256_of(file), bytes=file.stat().st_size, fold=fold)
-        entries.append(FoldEntry(**entry, train_rows=1, validation_rows=1, last_kl=1.0, best_kl=1.0))
-    config_sha256 = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
-    facts = dict(
-        name=NAME, config_sha256=config_sha256, checkpoint="last", initialised="random", versions={}, regions=REGIONS
-    )
-    (folder / MANIFEST_FILE).write_text(Manifest(**facts, folds=tuple(entries)).model_dump_json())
+    write_weights(folder, experiment, (random_net(experiment, images, fold) for fold in range(folds)))
 
 
 def write_blend(path: Path) -> Path:
@@ -109,7 +92,7 @@ def time_submit(folder: Path, eegs: int = EEGS, sampled: int = SAMPLED, folds: i
     """Both commands on one simulated test set; the reference on the first `sampled` EEGs, scaled to all."""
     competition, weights, blend = folder / "competition", folder / NAME, write_blend(folder / "blend.json")
     write_test_set(competition, eegs)
-    write_weights(weights, folds)
+    write_nets(weights, folds)
     reference_out, ours_out = folder / "reference.csv", folder / "submission.csv"
     for start in (REFERENCE_START, SUBMIT_START):
         run("-c", start)  # libraries compiled to bytecode and in the page cache, as on any second start
