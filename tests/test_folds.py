@@ -8,9 +8,10 @@ import pytest
 import sklearn
 from sklearn.model_selection import StratifiedGroupKFold
 
+from common.command_line import parse
 from common.errors import KitError
 from common.schema import CONSENSUS, VOTES
-from train.__main__ import parser
+from train.cli import app
 from train.folds import (
     FoldError,
     check_folds,
@@ -194,8 +195,7 @@ def write_train_table(folder, n=60):
 def test_the_command_writes_a_table_that_training_can_read(tmp_path, capsys, flag, make):
     competition, out = write_train_table(tmp_path), tmp_path / "new" / "folds.csv"
     words = ["folds", "--competition", str(competition), "--out", str(out), "--folds", "3", *flag]
-    arguments = parser().parse_args(words)
-    arguments.run(arguments)
+    parse(app, words)()
     rows = label_rows(competition)
     fold = make(rows, 3)
     np.testing.assert_array_equal(folds_from_table(rows, read_fold_table(out)), fold)
@@ -208,8 +208,6 @@ def test_the_command_writes_a_table_that_training_can_read(tmp_path, capsys, fla
 
 
 def test_the_command_refuses_one_fold(tmp_path):
-    arguments = parser().parse_args(
-        ["folds", "--competition", str(write_train_table(tmp_path)), "--out", "x", "--folds", "1"]
-    )
+    asked = parse(app, ["folds", "--competition", str(write_train_table(tmp_path)), "--out", "x", "--folds", "1"])
     with pytest.raises(KitError, match="at least 2"):
-        arguments.run(arguments)
+        asked()

@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from scipy.special import rel_entr
 from training_stage import image, stage, write_competition
 
+from common.command_line import parse
 from common.features import Windows, build_input
 from common.models.build import build_model
 from common.montage import mirror_spectrogram, shift_time
 from common.predict import predict
 from common.schema import PATTERNS, VOTES
 from common.views import PLAIN, View
-from train.__main__ import parser
+from train.cli import app
 from train.out_of_fold import read_out_of_fold
 from train.run import RunOptions, run_experiment
 from train.run_folder import RunError
@@ -40,8 +41,7 @@ def run(competition, tmp_path_factory):
 
 
 def views(*words):
-    arguments = parser().parse_args(["views", *map(str, words)])
-    arguments.run(arguments)
+    parse(app, ["tta", *map(str, words)])()
 
 
 def test_each_view_is_predicted_by_the_models_that_never_saw_the_row(run, competition):
