@@ -10,7 +10,7 @@ from scipy.special import rel_entr
 from common.blend import load_blend
 from common.config import load_experiment
 from common.schema import PATTERNS, VOTES
-from train.experiments import FLOOR_HEADS, HEADS, LOCAL_HEADS, as_markdown, as_text, other_runs, table_of
+from train.experiments.table import FLOOR_HEADS, HEADS, LOCAL_HEADS, as_markdown, as_text, other_runs, table_of
 from train.published import as_published
 from train.run_folder import RunError
 

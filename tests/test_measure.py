@@ -14,12 +14,22 @@ from torch import nn
 from common.config import Experiment, load_experiment
 from common.schema import VOTES
 from common.training import RowSelection
-from train import cost, loop, measure
+from train import loop
 from train.__main__ import parser
-from train.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of, training_hours, validation_hours
+from train.experiments import cost, measure
+from train.experiments.cost import (
+    Cost,
+    as_markdown,
+    as_text,
+    as_values,
+    measure_costs,
+    rows_of,
+    training_hours,
+    validation_hours,
+)
+from train.experiments.measure import MeasureError, Measurement, SavedBytes, StepTime, measure_experiment
 from train.labels import label_rows
 from train.loop import TrainingError
-from train.measure import MeasureError, Measurement, SavedBytes, StepTime, measure_experiment
 
 CPU = torch.device("cpu")
 SMALL = """

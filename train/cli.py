@@ -206,7 +206,7 @@ def experiments(
 
     Example: python -m train experiments --runs runs
     """
-    from train.experiments import as_markdown, as_text, other_runs, table_of
+    from train.experiments.table import as_markdown, as_text, other_runs, table_of
 
     table = table_of(runs, truth)
     print(as_markdown(table) if markdown else as_text(table))
@@ -279,7 +279,7 @@ def measure(
 
     Example: python -m train measure train/configs/kaggle-b2.toml train/configs/kaggle-ast.toml --steps 20
     """
-    from train.cost import MeasureError, as_markdown, as_text, as_values, measure_costs
+    from train.experiments.cost import MeasureError, as_markdown, as_text, as_values, measure_costs
 
     costs, failed = measure_costs(configs, steps, batch_size)
     if costs:

@@ -11,7 +11,7 @@ import polars as pl
 from common.config import Experiment
 from common.schema import VOTES
 from train.evaluate import LABELS
-from train.experiment_words import published_words, recipe_words
+from train.experiments.words import published_words, recipe_words
 from train.report_charts import curves
 from train.report_read import Material
 from train.run_folder import FOLD, LAST, LOG, ROWS, Member, RunError, finished_members, read_facts, read_table

@@ -12,7 +12,7 @@ from common.config import Experiment
 from common.features import Windows, build_input
 from common.inputs import BipolarSequence, Crop, EegMelImage, EegSpectra, Stft
 from common.models.build import build_model
-from train.measure import measure_experiment
+from train.experiments.measure import measure_experiment
 
 BATCH, WARM_UP, REPEATS = 32, 5, 20
 INPUTS = {

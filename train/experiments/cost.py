@@ -17,8 +17,8 @@ from common.memory import keep_freed_memory
 from common.predict import pick_device
 from common.schema import PATTERNS
 from common.training import RowSelection, Training
+from train.experiments.measure import MeasureError, Measurement, measure_experiment
 from train.labels import ROW_KEYS, select_rows
-from train.measure import MeasureError, Measurement, measure_experiment
 
 # Label rows of the competition by their number of votes N, and how many of them are unanimous, as counted in its
 # train.csv (106,667 of the 106,800 windows; 20,183 rows).

@@ -12,12 +12,12 @@ from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, VOTES
 from common.training import Published, Training
 from train.evaluate import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
-from train.experiment_words import published_words, recipe_words
+from train.experiments.words import published_words, recipe_words
 from train.labels import select_rows
 from train.published import SUFFIX, as_published
 from train.run_folder import ROWS, RunError, finished_members, probability_columns, read_oof, read_run, read_table
 
-CONFIGS, BLENDS = Path(__file__).parent / "configs", Path(__file__).parent / "blends"
+CONFIGS, BLENDS = Path(__file__).parents[1] / "configs", Path(__file__).parents[1] / "blends"
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
 MANY = f">= {MANY_VOTES} votes"
 LOCAL_HEADS = ["folds", "epoch", "KL", "prior", f"KL, {MANY}", f"prior, {MANY}", "KL, last stage's rows"]
