@@ -1,9 +1,9 @@
 """What configs cost: the arithmetic from steps to hours, and the measuring of small ones."""
 
-import dataclasses
 import json
 import os
-import time
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,23 +11,15 @@ import torch
 from eeg_samples import real
 from torch import nn
 
+from common.command_line import parse
 from common.config import Experiment, load_experiment
 from common.schema import VOTES
 from common.training import RowSelection
 from train import loop
-from train.__main__ import parser
+from train.cli import app
 from train.experiments import cost, measure
-from train.experiments.cost import (
-    Cost,
-    as_markdown,
-    as_text,
-    as_values,
-    measure_costs,
-    rows_of,
-    training_hours,
-    validation_hours,
-)
-from train.experiments.measure import MeasureError, Measurement, SavedBytes, StepTime, measure_experiment
+from train.experiments.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of
+from train.experiments.measure import MeasureError, Measurement, StepTime, kept_bytes, measure_experiment
 from train.labels import label_rows
 from train.loop import TrainingError
 
@@ -62,7 +54,7 @@ def two_stages(**training):
 
 def fake(*seconds, rows=8, predict_seconds=0.0):
     """Measured: a stage's step of `rows` rows takes so many seconds."""
-    times = tuple(StepTime((stage,), rows, s, 0.25) for stage, s in enumerate(seconds))
+    times = tuple(StepTime(rows, s, 0.25, 1e6) for s in seconds)
     return Measurement("a clock", 7, 4_000_000, 3 * 10**9, 5 * 10**9, times, predict_seconds)
 
 
@@ -118,17 +110,15 @@ def test_table_of_votes_is_that_of_the_real_table():
 
 
 def test_hours_by_hand():
-    """12,394 rows, 2 epochs, four fifths in each of five folds: 8 rows in .5 s; then 7,789 rows, 3 epochs, 8 in 2 s."""
-    hours = training_hours(two_stages().training, fake(0.5, 2.0))
-    assert hours == pytest.approx([5 * 2 * 12_394 * 4 / 5 / 8 * 0.5 / 3600, 5 * 3 * 7_789 * 4 / 5 / 8 * 2.0 / 3600])
-    assert hours == pytest.approx([1.7214, 6.4908], abs=1e-4)
+    """12,394 rows, 2 epochs, four fifths in each of five folds: 8 rows in .5 s; then 7,789 rows, 3 epochs, 8 in 2 s.
 
-
-def test_held_out_rows_are_predicted_after_each_epoch_and_twice_in_the_end():
-    training = two_stages().training
-    assert validation_hours(training, 0.01) == pytest.approx((2 + 3 + 2) * 20_183 * 0.01 / 3600)
-    published = two_stages(selection="as-published").training
-    assert validation_hours(published, 0.01) == pytest.approx((4 * (2 + 3) + 2) * 20_183 * 0.01 / 3600)
+    The held-out rows are predicted after each of the 5 epochs, and twice in the end.
+    """
+    found = Cost(two_stages(), fake(0.5, 2.0, predict_seconds=0.01))
+    by_hand = [5 * 2 * 12_394 * 4 / 5 / 8 * 0.5 / 3600, 5 * 3 * 7_789 * 4 / 5 / 8 * 2.0 / 3600]
+    assert found.stage_hours == pytest.approx(by_hand) and by_hand == pytest.approx([1.7214, 6.4908], abs=1e-4)
+    assert found.validation_hours == pytest.approx((2 + 3 + 2) * 20_183 * 0.01 / 3600)
+    assert found.hours == pytest.approx(sum(by_hand) + found.validation_hours)
 
 
 def test_fewer_folds_train_on_fewer_rows():
@@ -136,12 +126,6 @@ def test_fewer_folds_train_on_fewer_rows():
     whole = Cost(experiment, fake(1.0, 1.0, predict_seconds=0.1))
     rows = 2 * 12_394 + 3 * 7_789  # each fold on one half, two folds
     assert whole.hours == pytest.approx((rows / 8 + 7 * 20_183 * 0.1) / 3600)
-
-
-def test_stages_of_one_kind_share_their_step():
-    shared = dataclasses.replace(fake(), times=(StepTime((0, 1), 4, 1.0, 0.5),))
-    hours = training_hours(two_stages().training, shared)
-    assert hours[0] / hours[1] == pytest.approx(2 * 12_394 / (3 * 7_789))
 
 
 def test_table_shows_the_longest_stage_and_labels_the_hours():
@@ -161,7 +145,6 @@ def test_table_shows_the_longest_stage_and_labels_the_hours():
 
 
 def test_measured_numbers_fit_each_other(measured):
-    assert [step.stages for step in measured.times] == [(0,), (1,)]  # a mosaic costs time, so they are two kinds
     assert [step.rows for step in measured.times] == [4, 2 * 3]
     for step in measured.times:
         assert step.seconds > 0 and 0 < step.outside < 1
@@ -171,54 +154,52 @@ def test_measured_numbers_fit_each_other(measured):
     assert measured.peak_bytes > measured.step_bytes > 20 * measured.parameters
 
 
-def test_engine_takes_the_steps_that_are_measured(small, monkeypatch):
+def test_engine_takes_the_steps_that_are_measured(small, measured, monkeypatch):
     taken, seen = [], []
     step, batch = measure.Optimisation.step, loop.train_batch
     monkeypatch.setattr(measure.Optimisation, "step", lambda tools: (taken.append(tools), step(tools)))
     monkeypatch.setattr(loop, "train_batch", lambda *given: (seen.append(given[1].size), batch(*given))[1])
-    measured = measure_experiment(load_experiment(small), 2, 5, CPU)
-    assert len(taken) == (1 + 2) + (1 + 2)  # of each kind one that counts activations, and two measured
+    other = measure_experiment(load_experiment(small), 2, 5, CPU)
+    assert len(taken) == (1 + 2) + (1 + 2)  # of each stage one that counts activations, and two measured
     assert seen == [5] * (3 + 1 + 2 * 3)  # the other batch size; three batches a step in the second stage
-    assert [step.rows for step in measured.times] == [5, 15]
+    assert [step.rows for step in other.times] == [5, 15]
+    # The step's bytes are those of the config's own batch, but for what does not grow with the batch.
+    assert other.step_bytes == pytest.approx(measured.step_bytes, rel=0.05)
 
 
 @pytest.mark.parametrize("slowed, outside", [("build_input", True), ("row_loss", False)])
 def test_time_before_the_net_is_outside_it(slowed, outside, monkeypatch):
-    function = getattr(loop, slowed)
+    function, now = getattr(loop, slowed), [0.0]
 
     def slow(*given):
-        time.sleep(0.5)
+        now[0] += 0.5
         return function(*given)
 
     net = {"kind": "spectrogram-cnn", "backbone": "test_efficientnet", "pretrained": False}
     experiment = Experiment(name="one-stage", model=net, training={"stages": [{"batch_size": 2}]})
     monkeypatch.setattr(loop, slowed, slow)
-    [step] = measure_experiment(experiment, 1, None, CPU).times
-    assert step.seconds > 0.5
-    assert (step.outside * step.seconds > 0.5) == outside == ((1 - step.outside) * step.seconds < 0.5)
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(measure, "time_prediction", lambda *_: 0.1)
+    [step] = measure_experiment(experiment, 2, None, CPU).times
+    assert (step.seconds, step.outside) == (0.5, float(outside))
 
 
-def test_stages_of_the_same_work_are_measured_once():
-    experiment = two_stages()
-    assert measure.step_kinds(experiment) == [(0,), (1,)]
-    assert measure.step_kinds(measure.with_batch_size(experiment, 4)) == [(0, 1)]
+def test_stages_of_the_same_work_are_measured_once(small, monkeypatch):
+    timed = []
+    monkeypatch.setattr(measure, "time_steps", lambda fit, stage, _: (timed.append(stage), StepTime(1, 1, 0, 0))[1])
+    monkeypatch.setattr(measure, "time_prediction", lambda *_: 0.1)
+    experiment = load_experiment(small)
+    assert len(measure_experiment(experiment, 1, None, CPU).times) == 2 and timed == [0, 1]
+    alike = experiment.training.model_copy(update={"stages": experiment.training.stages[:1] * 3})
+    alike = experiment.model_copy(update={"training": alike})
+    assert len(measure_experiment(alike, 1, None, CPU).times) == 3 and timed == [0, 1, 0]
 
 
 def test_bytes_kept_for_the_backward_pass():
     """Linear layers keep their inputs, a ReLU its output, which is the next one's input; weights are not counted."""
     net = nn.Sequential(nn.Linear(10, 300), nn.ReLU(), nn.Linear(300, 7))
-    saved = SavedBytes(net)
-    with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
-        net(torch.randn(5, 10)).sum().backward()
-    assert saved.bytes == 4 * 5 * (10 + 300)
+    assert kept_bytes(net, lambda: net(torch.randn(5, 10)).sum().backward()) == 4 * 5 * (10 + 300)
     assert all(weights.grad is not None for weights in net.parameters())
-
-
-def test_step_bytes_are_those_of_the_configs_own_batch(small):
-    """A smaller measured batch gives the same answer, but for what does not grow with the batch."""
-    experiment = load_experiment(small)
-    own, other = (measure_experiment(experiment, 1, batch, CPU).step_bytes for batch in (None, 16))
-    assert own == pytest.approx(other, rel=0.05)
 
 
 def test_noise_is_of_what_the_input_sees():
@@ -288,15 +269,14 @@ def test_a_config_that_cannot_be_is_named_before_anything_is_measured(small, mon
 
 
 def run_command(*words):
-    arguments = parser().parse_args(["measure", *map(str, words)])
-    arguments.run(arguments)
+    parse(app, ["measure", *map(str, words)])()
 
 
 def test_command(small, tmp_path, capsys):
     written = tmp_path / "new" / "costs.json"
     run_command(small, "--steps", 1, "--batch-size", 2, "--json", written)
     told = capsys.readouterr()
-    assert told.err.startswith("[1/1] small: stage 0: ")
+    assert re.fullmatch(r"\[1/1\] small: [\d.e-]+ h\n", told.err)
     heads, line = told.out.splitlines()[:2]
     assert heads.startswith("config") and line.startswith("small")
     assert "extrapolated from 1 step on a CPU" in told.out

@@ -1,7 +1,7 @@
-"""What a config's training costs on this machine: the engine's own steps on made-up windows, timed.
+"""Seconds a step and memory of a config's training on this machine.
 
-No competition is needed. The raw windows are noise that lies on the device, as `run --store-on-gpu` would leave
-real ones; what a disk adds is not seen, and weights start from random.
+The engine's own steps are timed on noise that lies on the device, as `run --store-on-gpu` would leave real windows: no
+competition is needed, and what a disk adds is not seen.
 """
 
 import time
@@ -27,12 +27,9 @@ from train.optimisation import Optimisation, make_optimisation, pick_precision
 from train.sampling import Sampler, Samples
 from train.team import Team
 
-NOISE_WINDOWS = 64  # different ones, used again and again
-MICROVOLTS = 50.0  # their deviation
-VOTES_EACH = 12
+NOISE_WINDOWS, MICROVOLTS, VOTES_EACH = 64, 50.0, 12  # windows that are used again and again, their deviation, votes
 MORE_WARM_UP = {"cuda": 4, "cpu": 0}  # steps behind the first, which counts activations; a GPU tries algorithms out
-KEPT_BYTES = 16  # of a parameter in float32: itself, its gradient and AdamW's two means
-AVERAGED_BYTES = 4  # more where weights are averaged
+KEPT_BYTES, AVERAGED_BYTES = 16, 4  # of a float32 parameter: itself, gradient, AdamW's two means; its average
 
 
 class MeasureError(KitError):
@@ -41,12 +38,12 @@ class MeasureError(KitError):
 
 @dataclass(frozen=True)
 class StepTime:
-    """A step of the optimiser in the stages that take such steps; `outside`: share of its time before the net."""
+    """A step of the optimiser in one stage."""
 
-    stages: tuple[int, ...]
     rows: int
     seconds: float
-    outside: float  # windows, targets, augmentation and model input
+    outside: float  # share of the time that windows, targets, augmentation and model input take
+    row_bytes: float  # what the backward pass keeps of a row
 
     @property
     def rows_per_second(self) -> float:
@@ -58,38 +55,31 @@ class Measurement:
     """Of one config on one device, in a process of its own."""
 
     device: str
-    steps: int  # measured, of each kind
+    steps: int  # measured, of each stage
     parameters: int
     peak_bytes: int  # GPU: allocated by torch; CPU: resident, the interpreter and torch included
     step_bytes: int  # at least, of a step with the config's own batch: weights and what backward needs of activations
-    times: tuple[StepTime, ...]
+    times: tuple[StepTime, ...]  # of each stage
     predict_seconds: float  # of a held-out row
-
-    def time_of(self, stage: int) -> StepTime:
-        return next(time for time in self.times if stage in time.stages)
 
 
 class Clock:
     """Moments on the device's own time. A GPU works behind the program: it is asked later, never waited for."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.marks: list[Any] = []
+        self.on_gpu, self.marks = device.type == "cuda", []
 
     def mark(self, *_: Any) -> None:
-        if self.device.type == "cuda":
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self.marks.append(event)
-        else:
-            self.marks.append(time.perf_counter())
+        self.marks.append(torch.cuda.Event(enable_timing=True) if self.on_gpu else time.perf_counter())
+        if self.on_gpu:
+            self.marks[-1].record()
 
     def seconds(self) -> list[float]:
         """From each mark to the next."""
         pairs = zip(self.marks, self.marks[1:], strict=False)
-        if self.device.type != "cuda":
+        if not self.on_gpu:
             return [after - before for before, after in pairs]
-        torch.cuda.synchronize(self.device)
+        torch.cuda.synchronize()
         return [before.elapsed_time(after) / 1e3 for before, after in pairs]
 
 
@@ -108,51 +98,30 @@ class NoiseWindows:
         self.spectrogram = draw(*panels).exp() if needs_spectrogram(config) else None
         self.before_batch: Callable[[], None] = lambda: None
 
-    def batches(
-        self, rows: np.ndarray, batch_size: int, device: torch.device, *_: np.ndarray | None
-    ) -> Iterator[tuple[np.ndarray, Windows]]:
+    def batches(self, rows: np.ndarray, batch_size: int, *_: Any) -> Iterator[tuple[np.ndarray, Windows]]:
         for first in range(0, len(rows), batch_size):
             part = rows[first : first + batch_size]
             self.before_batch()
-            kinds = (self.eeg, self.spectrogram)
-            yield part, Windows(*(None if k is None else k[torch.as_tensor(part)].to(device) for k in kinds))
+            yield part, Windows(*(kind if kind is None else kind[part] for kind in (self.eeg, self.spectrogram)))
 
 
-# ---- one config
-
-
-def with_batch_size(experiment: Experiment, batch_size: int | None) -> Experiment:
-    """The experiment with all its stages' batches of that size, None for their own."""
-    if batch_size is None:
-        return experiment
-    stages = [stage.model_copy(update={"batch_size": batch_size}) for stage in experiment.training.stages]
-    training = experiment.training.model_copy(update={"stages": tuple(stages)})
-    return experiment.model_copy(update={"training": training})
+def with_batch_size(experiment: Experiment, batch_size: int) -> Experiment:
+    stages = tuple(stage.model_copy(update={"batch_size": batch_size}) for stage in experiment.training.stages)
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update={"stages": stages})})
 
 
 def prepare(experiment: Experiment, device: torch.device) -> Fit:
     """A model about to be trained, as train.run begins one, but from random weights and on noise."""
-    windows = NoiseWindows(experiment.input, device)
-    rows = np.arange(NOISE_WINDOWS)
+    windows, rows = NoiseWindows(experiment.input, device), np.arange(NOISE_WINDOWS)
     votes = np.random.default_rng(0).multinomial(VOTES_EACH, np.full(6, 1 / 6), NOISE_WINDOWS)
     sampler = Sampler(pl.DataFrame({"eeg_starts": [[0]] * NOISE_WINDOWS}))
     data = FoldData(windows, sampler, votes, rows, rows, pseudo=np.full((NOISE_WINDOWS, 6), 1 / 6))
     torch.manual_seed(0)
-    model = build_model(experiment)
+    model = build_model(experiment).to(device).to(memory_format=torch.channels_last)
     constants = training_constants(experiment, data)
     seen = experiment.model_copy(update={"input": with_constants(experiment.input, constants)})
-    model = model.to(device).to(memory_format=torch.channels_last)
     precision = pick_precision(experiment.training.precision, device)
     return Fit(seen, data, model, Path(), 0, experiment.name, Team(0, 1, device), precision)
-
-
-def step_kinds(experiment: Experiment) -> list[tuple[int, ...]]:
-    """Stages whose steps do the same work, together."""
-    kinds: dict[str, list[int]] = {}
-    for number, stage in enumerate(experiment.training.stages):
-        work = stage.model_dump_json(include={"augment", "batch_size", "accumulate", "clip_norm", "ema"})
-        kinds.setdefault(work, []).append(number)
-    return [tuple(stages) for stages in kinds.values()]
 
 
 def train_on(fit: Fit, stage: int, n_rows: int, tools: Optimisation) -> None:
@@ -162,36 +131,25 @@ def train_on(fit: Fit, stage: int, n_rows: int, tools: Optimisation) -> None:
         pass
 
 
-class SavedBytes:
-    """Bytes that autograd keeps for the backward pass, without the net's own weights and each memory once."""
+def kept_bytes(model: nn.Module, train: Callable[[], None]) -> int:
+    """Bytes that autograd keeps for the backward pass of `train`: without the net's weights, each memory once."""
+    sizes = {tensor.untyped_storage().data_ptr(): 0 for tensor in (*model.parameters(), *model.buffers())}
 
-    def __init__(self, model: nn.Module) -> None:
-        self.known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-        self.bytes = 0
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        memory = tensor.untyped_storage()
-        if memory.data_ptr() not in self.known:
-            self.known.add(memory.data_ptr())
-            self.bytes += memory.nbytes()
+    def keep(tensor: Tensor) -> Tensor:
+        sizes.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes())
         return tensor.detach()  # itself would refer to the graph that it is kept by
 
-
-def activation_bytes(fit: Fit, number: int, tools: Optimisation) -> float:
-    """Bytes a row of one batch, which is trained on."""
-    saved, rows = SavedBytes(fit.model), fit.stages[number].batch_size
-    with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
-        train_on(fit, number, rows, tools)
-    return saved.bytes / rows
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        train()
+    return sum(sizes.values())
 
 
-def time_steps(fit: Fit, kind: tuple[int, ...], steps: int) -> tuple[StepTime, float]:
-    """A kind of step, and the bytes of activations that a row of it takes. Raises TrainingError."""
-    number, device, windows = kind[0], fit.team.device, fit.data.windows
-    rows = fit.stages[number].batch_size * fit.stages[number].accumulate
-    warm_up = MORE_WARM_UP[device.type]
-    tools = make_optimisation(fit.model, fit.stages[number], 1 + warm_up + steps, fit.precision)
-    activations = activation_bytes(fit, number, tools)
+def time_steps(fit: Fit, number: int, steps: int) -> StepTime:
+    """A step of a stage. Raises TrainingError."""
+    stage, device, windows = fit.stages[number], fit.team.device, fit.data.windows
+    rows, warm_up = stage.batch_size * stage.accumulate, MORE_WARM_UP[device.type]
+    tools = make_optimisation(fit.model, stage, 1 + warm_up + steps, fit.precision)
+    kept = kept_bytes(fit.model, lambda: train_on(fit, number, stage.batch_size, tools))
     train_on(fit, number, warm_up * rows, tools)
     clock = Clock(device)
     windows.before_batch = clock.mark
@@ -201,14 +159,13 @@ def time_steps(fit: Fit, kind: tuple[int, ...], steps: int) -> tuple[StepTime, f
     entering.remove()
     windows.before_batch = lambda: None
     seconds = clock.seconds()  # of each batch: before the net, then the rest
-    return StepTime(kind, rows, sum(seconds) / steps, sum(seconds[::2]) / sum(seconds)), activations
+    return StepTime(rows, sum(seconds) / steps, sum(seconds[::2]) / sum(seconds), kept / stage.batch_size)
 
 
 def time_prediction(fit: Fit, steps: int) -> float:
     """Seconds a held-out row."""
     batch = min(VALIDATION_BATCH, fit.stages[0].batch_size)
-    rows = np.arange(batch * steps) % NOISE_WINDOWS
-    clock = Clock(fit.team.device)
+    rows, clock = np.arange(batch * steps) % NOISE_WINDOWS, Clock(fit.team.device)
     predict_rows(fit.model, fit.data, rows[:batch], fit.experiment, fit.team)
     clock.mark()
     predict_rows(fit.model, fit.data, rows, fit.experiment, fit.team)
@@ -216,31 +173,34 @@ def time_prediction(fit: Fit, steps: int) -> float:
     return clock.seconds()[0] / len(rows)
 
 
-def peak_bytes(device: torch.device) -> int:
-    """Most memory this process has had: on a GPU what torch allocated there, else what was resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def peak_resident() -> int:
+    """Bytes. Not what `resource` counts, which starts from the peak of the process that started this one."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"a CPU with {threads} thread{'s' * (threads > 1)}"
-
-
 def measure_experiment(experiment: Experiment, steps: int, batch_size: int | None, device: torch.device) -> Measurement:
-    """Raises ConfigError when the net cannot be built, and TrainingError as training would."""
-    fit = prepare(with_batch_size(experiment, batch_size), device)
+    """Stages whose steps do the same work are measured once.
+
+    Raises ConfigError when the net cannot be built, and TrainingError as training would.
+    """
+    fit = prepare(with_batch_size(experiment, batch_size) if batch_size else experiment, device)
+    works = [s.model_dump_json(include={"augment", "batch_size", "accumulate", "clip_norm", "ema"}) for s in fit.stages]
+    known = {work: time_steps(fit, works.index(work), steps) for work in dict.fromkeys(works)}
+    times = tuple(known[work] for work in works)
     parameters = sum(weights.numel() for weights in fit.model.parameters())
-    times, step_bytes = [], 0
-    for kind in step_kinds(fit.experiment):
-        timed, activations = time_steps(fit, kind, steps)
-        times.append(timed)
-        for stage in (experiment.training.stages[number] for number in kind):
-            kept = KEPT_BYTES + (AVERAGED_BYTES if stage.ema else 0)
-            step_bytes = max(step_bytes, round(kept * parameters + activations * stage.batch_size))
-    predicting = time_prediction(fit, steps)
-    return Measurement(device_name(device), steps, parameters, peak_bytes(device), step_bytes, tuple(times), predicting)
+    step_bytes = [
+        (KEPT_BYTES + AVERAGED_BYTES * bool(stage.ema)) * parameters + taken.row_bytes * stage.batch_size
+        for stage, taken in zip(experiment.training.stages, times, strict=True)
+    ]
+    predict_seconds = time_prediction(fit, steps)
+    on_gpu, threads = device.type == "cuda", torch.get_num_threads()
+    return Measurement(
+        device=torch.cuda.get_device_name() if on_gpu else f"a CPU with {threads} thread{'s' * (threads > 1)}",
+        steps=steps,
+        parameters=parameters,
+        peak_bytes=torch.cuda.max_memory_allocated() if on_gpu else peak_resident(),
+        step_bytes=round(max(step_bytes)),
+        times=times,
+        predict_seconds=predict_seconds,
+    )
