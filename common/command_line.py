@@ -112,8 +112,8 @@ def parse(app: App, words: Sequence[str]) -> Callable[[], Any]:
     return partial(command, *bound.args, **bound.kwargs)
 
 
-def run(app: App, words: Sequence[str]) -> int:
-    """Do what the words ask for; the exit code."""
+def run(app: App, words: Sequence[str], hint: str = "") -> int:
+    """Do what the words ask for; the exit code. hint: what to do after an interruption."""
     asked = parse(app, words)
     keep_freed_memory()
     try:
@@ -121,4 +121,7 @@ def run(app: App, words: Sequence[str]) -> int:
     except (KitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"interrupted{hint}", file=sys.stderr)
+        return 130
     return 0

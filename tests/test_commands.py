@@ -182,21 +182,12 @@ def test_run_without_a_competition(say, config, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("wrong", "texts"),
-    [
-        ('bakbone = "b0"\n', ("tiny.toml", "model.spectrogram-cnn.bakbone", "did you mean 'backbone'?")),
-        ("backbone = \n", ("tiny.toml", "line 5")),
-        ("[train]\nfolds = 2\n", ("tiny.toml", "train: unknown key; did you mean 'training'?")),
-        ("[training]\nfolds = 1\n", ("tiny.toml", "training.folds", "greater than or equal to 2")),
-        ('[input]\nkind = "bipolar-sequence"\n', ("tiny.toml", "goes with model wave-net or")),
-    ],
-    ids=["key", "syntax", "table", "value", "pair"],
-)
-def test_run_with_a_mistake_in_the_config(say, road, config, tmp_path, wrong, texts):
-    config.write_text(config.read_text() + wrong)
-    outcome = say("train", "run", config, "--competition", road.competition, "--out", tmp_path / "runs")
-    assert_error(outcome, *texts)
+def test_run_with_a_mistake_in_the_config(say, config, tmp_path):
+    right = config.read_text()
+    for wrong, text in (('bakbone = "b0"\n', "did you mean 'backbone'?"), ("backbone = \n", "line 5")):
+        config.write_text(right + wrong)
+        outcome = say("train", "run", config, "--competition", tmp_path, "--out", tmp_path / "runs")
+        assert_error(outcome, "tiny.toml", text)
     assert not (tmp_path / "runs").exists()
 
 
@@ -206,8 +197,8 @@ def test_run_with_an_unknown_backbone(say, road, config, tmp_path):
     assert_error(outcome, "timm has no model named 'test_convnxt'", "test_convnext")
 
 
-def test_run_with_an_unknown_config(say, road, tmp_path):
-    outcome = say("train", "run", tmp_path / "no.toml", "--competition", road.competition, "--out", tmp_path)
+def test_run_with_an_unknown_config(say, tmp_path):
+    outcome = say("train", "run", tmp_path / "no.toml", "--competition", tmp_path, "--out", tmp_path)
     assert_error(outcome, "no.toml", "No such file")
 
 
@@ -236,23 +227,6 @@ def test_a_run_that_is_not_finished(say, road, tmp_path, verb, state):
     out = {"evaluate": (), "export": ("--out", tmp_path / "w"), "blend": ("--out", tmp_path / "b.json")}[verb]
     assert_error(say("train", verb, run, *out), "tiny-wave", "run")
     assert not (tmp_path / "w").exists() and not (tmp_path / "b.json").exists()
-
-
-def test_blend_of_the_same_run_twice(say, road, tmp_path):
-    outcome = say("train", "blend", road.runs[0], road.runs[0], "--out", tmp_path / "b.json")
-    assert_error(outcome, "the same model twice: tiny-image")
-
-
-def test_evaluate_shows_runs_beside_prior_and_uniform(say, road):
-    code, shown, _ = say("train", "evaluate", *road.runs)
-    assert code == 0
-    assert all(text in shown for text in ("tiny-image (last epoch)", "tiny-wave (last epoch)", "prior", "uniform"))
-
-
-def test_simulate_into_a_folder_with_other_things(say, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    assert_error(say("train", "simulate", tmp_path, "--patients", "6", "--seed", "0"), "is no simulation")
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_simulate_too_few_patients(say, tmp_path):

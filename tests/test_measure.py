@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,8 +19,8 @@ from common.training import RowSelection
 from train import loop
 from train.cli import app
 from train.experiments import cost, measure
-from train.experiments.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of
-from train.experiments.measure import MeasureError, Measurement, StepTime, kept_bytes, measure_experiment
+from train.experiments.cost import Cost, MeasureError, as_markdown, as_text, as_values, measure_costs, rows_of
+from train.experiments.measure import Measurement, StepTime, kept_bytes, measure_experiment
 from train.labels import label_rows
 from train.loop import TrainingError
 
@@ -58,6 +59,10 @@ def fake(*seconds, rows=8, predict_seconds=0.0):
     return Measurement("a clock", 7, 4_000_000, 3 * 10**9, 5 * 10**9, times, predict_seconds)
 
 
+def run_command(*words):
+    parse(app, ["measure", *map(str, words)])()
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("configs") / "small.toml"
@@ -92,11 +97,7 @@ def test_table_of_votes_holds_what_is_known():
 )
 def test_numbers_of_rows(selection, rows):
     assert rows_of(selection, "votes") == pytest.approx(rows)
-
-
-def test_other_kinds_of_rows_keep_the_shares():
-    assert rows_of(RowSelection(), "eeg") == pytest.approx(17_089)
-    assert rows_of(RowSelection(min_votes=10), "window") == pytest.approx(106_800 * 6_350 / 20_183)
+    assert rows_of(selection, "window") == pytest.approx(106_800 * rows / 20_183)
 
 
 def test_table_of_votes_is_that_of_the_real_table():
@@ -109,23 +110,16 @@ def test_table_of_votes_is_that_of_the_real_table():
 # ---- hours
 
 
-def test_hours_by_hand():
-    """12,394 rows, 2 epochs, four fifths in each of five folds: 8 rows in .5 s; then 7,789 rows, 3 epochs, 8 in 2 s.
+@pytest.mark.parametrize(("folds", "share"), [(5, 4), (2, 1)])
+def test_hours_by_hand(folds, share):
+    """12,394 rows, 2 epochs, 8 rows in .5 s; then 7,789 rows, 3 epochs, 8 rows in 2 s: each row in all folds but one.
 
     The held-out rows are predicted after each of the 5 epochs, and twice in the end.
     """
-    found = Cost(two_stages(), fake(0.5, 2.0, predict_seconds=0.01))
-    by_hand = [5 * 2 * 12_394 * 4 / 5 / 8 * 0.5 / 3600, 5 * 3 * 7_789 * 4 / 5 / 8 * 2.0 / 3600]
-    assert found.stage_hours == pytest.approx(by_hand) and by_hand == pytest.approx([1.7214, 6.4908], abs=1e-4)
+    found = Cost(two_stages(folds=folds), fake(0.5, 2.0, predict_seconds=0.01))
+    assert found.stage_hours == pytest.approx([share * 2 * 12_394 / 8 * 0.5 / 3600, share * 3 * 7_789 / 8 * 2 / 3600])
     assert found.validation_hours == pytest.approx((2 + 3 + 2) * 20_183 * 0.01 / 3600)
-    assert found.hours == pytest.approx(sum(by_hand) + found.validation_hours)
-
-
-def test_fewer_folds_train_on_fewer_rows():
-    experiment = two_stages(folds=2)
-    whole = Cost(experiment, fake(1.0, 1.0, predict_seconds=0.1))
-    rows = 2 * 12_394 + 3 * 7_789  # each fold on one half, two folds
-    assert whole.hours == pytest.approx((rows / 8 + 7 * 20_183 * 0.1) / 3600)
+    assert found.hours == pytest.approx(sum(found.stage_hours) + found.validation_hours)
 
 
 def test_table_shows_the_longest_stage_and_labels_the_hours():
@@ -204,57 +198,46 @@ def test_bytes_kept_for_the_backward_pass():
 
 def test_noise_is_of_what_the_input_sees():
     sequence = Experiment(name="waves", input={"kind": "bipolar-sequence"}, model={"kind": "wave-net"})
-    for experiment, image in ((Experiment(name="image"), True), (sequence, False)):
-        windows = measure.NoiseWindows(experiment.input, CPU)
-        assert (windows.eeg is None, windows.spectrogram is None) == (image, not image)
-        rows = np.arange(70) % measure.NOISE_WINDOWS
-        found = list(windows.batches(rows, 32, CPU))
-        assert [len(part) for part, _ in found] == [32, 32, 6]
-        kind = found[2][1].spectrogram if image else found[2][1].eeg
-        first = found[0][1].spectrogram if image else found[0][1].eeg
-        assert torch.equal(kind, first[:6])  # the rows start again
+    for experiment, seen, unseen in ((Experiment(name="x"), "spectrogram", "eeg"), (sequence, "eeg", "spectrogram")):
+        noise = measure.NoiseWindows(experiment.input, CPU)
+        found = list(noise.batches(np.arange(70) % measure.NOISE_WINDOWS, 32, CPU))
+        assert [len(part) for part, _ in found] == [32, 32, 6] and getattr(noise, unseen) is None
+        assert torch.equal(getattr(found[2][1], seen), getattr(found[0][1], seen)[:6])  # the rows start again
 
 
 # ---- failures
 
 
-def test_a_config_that_dies_is_named_and_the_others_go_on(small, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TrainingError("stage 0: a batch of 4 does not fit"), "stage 0: a batch of 4 does not fit"),
+        (RuntimeError("can't allocate memory\nmore"), "can't allocate memory: give a smaller --batch-size"),
+        (RuntimeError("another fault\nmore"), "another fault"),
+        (BrokenProcessPool(), "its process was ended, most likely for want of memory: give a smaller --batch-size"),
+    ],
+)
+def test_a_config_that_dies_is_named_and_the_others_go_on(small, error, told, monkeypatch, capsys):
     other = small.with_name("other.toml")
     other.write_text(SMALL)
 
-    def die_on_other(function, path, *arguments):
+    def die_on_other(path, *_):
         if path == other:
-            raise TrainingError("stage 0: a batch of 4 does not fit in the memory of cuda")
+            raise error
         return fake(1.0, 1.0)
 
     monkeypatch.setattr(cost, "in_own_process", die_on_other)
-    costs, failed = measure_costs([small, other, small], 1, None)
-    assert [c.experiment.name for c in costs] == ["small", "small"] and failed == ["other"]
-    told = capsys.readouterr().err.splitlines()
-    assert told[1] == "[2/3] other: not measured: stage 0: a batch of 4 does not fit in the memory of cuda"
+    with pytest.raises(MeasureError, match=r"^1 of 3 configs were not measured: other$"):
+        run_command(small, other, small, "--markdown")
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[1] == f"[2/3] other: not measured: {told}"
+    assert [line.split(" | ")[0] for line in printed.out.splitlines()[2:4]] == ["| small"] * 2
 
 
-def test_out_of_memory_in_a_step_says_what_training_says(small, monkeypatch):
-    def too_much(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(loop, "train_batch", too_much)
-    with pytest.raises(TrainingError, match=r"a batch of 4 does not fit .* set batch_size = 2"):
-        cost.measure_file(small, 1, None)
-
-
-def test_out_of_memory_elsewhere_is_told_too(small, monkeypatch):
-    def too_much(*_):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore lines")
-
-    monkeypatch.setattr(measure, "predict_rows", too_much)
-    with pytest.raises(MeasureError, match=r"can't allocate memory: give a smaller --batch-size$"):
-        cost.measure_file(small, 1, None)
-
-
-def test_an_ended_process_is_told():
-    with pytest.raises(MeasureError, match="want of memory: give a smaller --batch-size"):
-        cost.in_own_process(os._exit, 137)
+def test_an_ended_process_is_told(monkeypatch):
+    monkeypatch.setattr(cost, "measure_file", os._exit)
+    with pytest.raises(BrokenProcessPool):
+        cost.in_own_process(137)
 
 
 def test_a_config_that_cannot_be_is_named_before_anything_is_measured(small, monkeypatch):
@@ -268,10 +251,6 @@ def test_a_config_that_cannot_be_is_named_before_anything_is_measured(small, mon
 # ---- the command
 
 
-def run_command(*words):
-    parse(app, ["measure", *map(str, words)])()
-
-
 def test_command(small, tmp_path, capsys):
     written = tmp_path / "new" / "costs.json"
     run_command(small, "--steps", 1, "--batch-size", 2, "--json", written)
@@ -283,16 +262,3 @@ def test_command(small, tmp_path, capsys):
     values = json.loads(written.read_text())
     assert list(values) == ["small"] and values["small"]["hours"] > 0
     assert [step["rows"] for step in values["small"]["times"]] == [2, 6]
-
-
-def test_command_fails_behind_the_table_of_what_could_be_measured(small, monkeypatch, capsys):
-    monkeypatch.setattr(cost, "in_own_process", lambda function, path, *_: function(path))
-    unknown = small.with_name("unknown.toml")
-    unknown.write_text(SMALL.replace("test_efficientnet", "no_such_net"))
-    really = cost.measure_file
-    monkeypatch.setattr(cost, "measure_file", lambda path: fake(1.0, 1.0) if path == small else really(path, 1, 2))
-    with pytest.raises(MeasureError, match=r"^1 of 2 configs were not measured: unknown$"):
-        run_command(unknown, small, "--markdown")
-    told = capsys.readouterr()
-    assert "[1/2] unknown: not measured: " in told.err and "no_such_net" in told.err
-    assert told.out.splitlines()[2].startswith("| small | 4 M |")

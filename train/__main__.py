@@ -21,11 +21,7 @@ def main() -> int:
     # beside one other busy program a step of a small net takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, lambda number, _: end(number, hint))
-    try:
-        return run(app, words)
-    except KeyboardInterrupt:
-        print("interrupted" + hint, file=sys.stderr)
-        return 130
+    return run(app, words, hint)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from common.memory import keep_freed_memory
 from common.predict import pick_device
 from common.schema import PATTERNS
 from common.training import RowSelection
-from train.experiments.measure import MeasureError, Measurement, measure_experiment
+from train.experiments.measure import Measurement, measure_experiment
 from train.labels import ROW_KEYS, select_rows
 from train.tables import markdown_table, text_table
 
@@ -36,6 +35,10 @@ HEADS = [
     *("config", "parameters", "rows a step", "s a step", "rows/s", "outside the net", "peak"),
     *("own step, at least", "hours", "published CV", "read on"),
 ]
+
+
+class MeasureError(KitError):
+    """Configs that could not be measured."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +80,25 @@ def rows_of(selection: RowSelection, labels: str) -> float:
 
 
 def measure_file(path: Path, steps: int, batch_size: int | None) -> Measurement:
-    """Raises ConfigError, TrainingError, and MeasureError when memory does not suffice outside of training's steps."""
+    """What a process does for one config. Raises ConfigError, TrainingError, and RuntimeError for want of memory."""
     keep_freed_memory()  # as every command
-    try:
-        return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
-    except RuntimeError as error:
-        if "memory" not in str(error):
-            raise
-        raise MeasureError(f"{str(error).splitlines()[0]}: give a smaller --batch-size") from error
+    return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
 
 
-def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments) where nothing ran before, so that its peak is its own. Raises MeasureError when it dies."""
+def in_own_process(*arguments: Any) -> Measurement:
+    """measure_file(*arguments) where nothing ran before, so that its peak is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            died = "its process was ended, most likely for want of memory: give a smaller --batch-size"
-            raise MeasureError(died) from error
+        return pool.submit(measure_file, *arguments).result()
+
+
+def reason(error: Exception) -> str:
+    """Why a config could not be measured."""
+    if isinstance(error, KitError):
+        return str(error)
+    text = str(error).splitlines()[0]
+    ended = isinstance(error, BrokenProcessPool)
+    text = "its process was ended, most likely for want of memory" if ended else text
+    return f"{text}: give a smaller --batch-size" if "memory" in text else text
 
 
 def measure_costs(paths: list[Path], steps: int, batch_size: int | None) -> tuple[list[Cost], list[str]]:
@@ -106,11 +110,11 @@ def measure_costs(paths: list[Path], steps: int, batch_size: int | None) -> tupl
     costs, failed = [], []
     for number, (path, experiment) in enumerate(zip(paths, experiments, strict=True), start=1):
         try:
-            costs.append(Cost(experiment, in_own_process(measure_file, path, steps, batch_size)))
+            costs.append(Cost(experiment, in_own_process(path, steps, batch_size)))
             outcome = f"{hours_words(costs[-1].hours)} h"
-        except KitError as error:
+        except (KitError, RuntimeError) as error:  # of torch, and of a process that was ended
             failed.append(experiment.name)
-            outcome = f"not measured: {error}"
+            outcome = f"not measured: {reason(error)}"
         print(f"[{number}/{len(paths)}] {experiment.name}: {outcome}", file=sys.stderr, flush=True)
     return costs, failed
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from common.config import Experiment
-from common.errors import KitError
 from common.features import Windows, with_constants
 from common.inputs import needs_eeg, needs_spectrogram
 from common.models.build import build_model
@@ -30,10 +29,6 @@ from train.team import Team
 NOISE_WINDOWS, MICROVOLTS, VOTES_EACH = 64, 50.0, 12  # windows that are used again and again, their deviation, votes
 MORE_WARM_UP = {"cuda": 4, "cpu": 0}  # steps behind the first, which counts activations; a GPU tries algorithms out
 KEPT_BYTES, AVERAGED_BYTES = 16, 4  # of a float32 parameter: itself, gradient, AdamW's two means; its average
-
-
-class MeasureError(KitError):
-    """A config that could not be measured. The message says why."""
 
 
 @dataclass(frozen=True)
