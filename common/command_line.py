@@ -42,6 +42,9 @@ Count = Annotated[int, Parameter(converter=whole_number, validator=at_least_one)
 # ---- help
 
 
+NO_DEFAULTS = ("None", "False", "()")  # which nobody needs to read
+
+
 class PlainHelp:
     """Writes help as lines of plain text; the library's own is made for terminals."""
 
@@ -58,6 +61,7 @@ class PlainHelp:
         for label, entry in zip(labels, panel.entries, strict=True):
             notes = [f"[{', '.join(entry.choices)}]"] if entry.choices else []
             notes += ["[required]"] if entry.required else []
+            notes += [f"[default: {entry.default}]"] if str(entry.default) not in NO_DEFAULTS else []
             self.say(" ".join([label.ljust(column - 1), plain(entry.description), *notes]), "  ", " " * column)
         print()
 
@@ -84,7 +88,7 @@ def plain(text: Any) -> str:
 
 def application(name: str, purpose: str) -> App:
     """A program whose verbs are added by `@app.command`."""
-    every = Parameter(negative=(), consume_multiple=1, json_list=False, json_dict=False, show_default=False)
+    every = Parameter(negative=(), consume_multiple=1, json_list=False, json_dict=False)
     return App(
         name=name,
         help=purpose,

@@ -19,7 +19,7 @@ def submit(
     *,
     competition: Competition,
     weights: Annotated[list[Path], Help("folders that `python -m train export` wrote, or a folder of such folders")],
-    blend: Annotated[Path, Help("blend file (default: infer/blend.json, as in the kernel)")] = DEFAULT_BLEND,
+    blend: Annotated[Path, Help("blend file, if not the kernel's")] = DEFAULT_BLEND,
     out: Annotated[Path, Help("the submission to write")],
     report: Annotated[Path | None, Help("a JSON file: also what happened")] = None,
 ) -> None:

@@ -1,6 +1,7 @@
 """A new experiment is one new file: all checks pass with it; it can be trained, exported and put into a kernel."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def tree(tmp_path):
 
 def python(tree, *words):
     """In the copy, with the copy's modules."""
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=tree, capture_output=True, text=True)
+    words, env = [sys.executable, *map(str, words)], os.environ | {"PYTHONPATH": str(tree)}
+    done = subprocess.run(words, cwd=tree, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

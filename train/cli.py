@@ -48,7 +48,7 @@ Store = Annotated[Path | None, Help("where the stored recordings are, or are put
 Runs = Annotated[list[Path], Help("run folders")]
 Truth = Annotated[Path | None, Help("a simulation's truth/train_probabilities.csv: adds the floor")]
 Json = Annotated[Path | None, Help("also write every number there")]
-Folds = Annotated[int | Path, Parameter(converter=folds_of, n_tokens=1, help="how many, or a table (default: 5)")]
+Folds = Annotated[int | Path, Parameter(converter=folds_of, n_tokens=1, help="how many, or a table of them")]
 Spread = Literal["batches", "folds"]
 Views = Annotated[tuple[str, ...], Parameter(name=("--tta", "--views"), validator=check_views)]
 OneOf = Parameter(group=Group("One of", validator=validators.mutually_exclusive))
@@ -150,7 +150,7 @@ def folds(
     competition: Competition,
     out: Annotated[Path, Help("the table to write, e.g. folds.csv")],
     published: Annotated[bool, Help("the seed repository's folds, hardly stratified")] = False,
-    folds: Annotated[Whole, Help("how many, from 2 (default: 5)")] = 5,
+    folds: Annotated[Whole, Help("how many, from 2")] = 5,
 ) -> None:
     """Write a table of the folds, patient by patient.
 
@@ -175,7 +175,7 @@ def show(
     config: Annotated[tuple[Path, ...], Help("TOML files (default: those of --runs, or all of train/configs)")] = (),
     runs: Annotated[tuple[Path, ...], Help("run folders: adds their out-of-fold predictions")] = (),
     augmented: Annotated[bool, Help("also what training makes of the window, beside others of its class")] = False,
-    out: Annotated[Path, Help("where the pictures go (default: shown)")] = Path("shown"),
+    out: Annotated[Path, Help("where the pictures go")] = Path("shown"),
 ) -> None:
     """Draw EEGs and what models see of them.
 
@@ -223,14 +223,14 @@ def run(
     out: Annotated[Path, Help("where run folders go")],
     store: Store = None,
     store_on_gpu: Annotated[bool, Help("copy the recordings to the GPU whole: no reading while training")] = False,
-    folds: Annotated[str, Help("all (default); some, as 0,1; full: a model of all rows; pairs: for --pseudo")] = "all",
-    seeds: Annotated[Count, Help("models of each (default: 1)")] = 1,
+    folds: Annotated[str, Help("all; some, as 0,1; full: one model of all rows; pairs: models for --pseudo")] = "all",
+    seeds: Annotated[Count, Help("models of each")] = 1,
     fold_table: Annotated[Path | None, Help("patient_id, fold (csv or parquet): other folds")] = None,
     as_published: Annotated[bool, Help("bring back the faults of the published run")] = False,
     pseudo: Annotated[Path | None, Help("another run, whose models of --folds pairs make pseudo labels")] = None,
     resume: Annotated[bool, Help("continue OUT/<config name>, or add folds and seeds to it")] = False,
     tensorboard: Annotated[bool, Help("also write TensorBoard's files to the run folder")] = False,
-    spread: Annotated[Spread, Help("under torchrun: share each batch (default), or the models")] = "batches",
+    spread: Annotated[Spread, Help("under torchrun: share each batch, or share out the models")] = "batches",
     pretrained: Annotated[Path | None, Help("backbone weights (safetensors, state dict) instead of timm's hub")] = None,
 ) -> None:
     """Train the folds of one experiment.
@@ -267,7 +267,7 @@ def measure(
     configs: Annotated[list[Path], Help("TOML files, e.g. from train/configs")],
     /,
     *,
-    steps: Annotated[Count, Help("measured of each kind (default: 5)")] = 5,
+    steps: Annotated[Count, Help("measured of each kind")] = 5,
     batch_size: Annotated[Count | None, Help("instead of the configs' own, to save memory or time")] = None,
     json: Json = None,
     markdown: Annotated[bool, Help("as a table of markdown, as in docs/real-data.md")] = False,
