@@ -1,116 +1,85 @@
 """python -m infer VERB: from a competition folder and weights to a submission, checked and scored."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from common.errors import KitError
-from common.memory import keep_freed_memory
-from infer.validate import SubmissionError, score, validate
+from common.command_line import Help, application, run
+
+app = application("python -m infer", "From a competition folder and weights to a submission, checked and scored.")
 
 DEFAULT_BLEND = Path(__file__).parent / "blend.json"
+Competition = Annotated[Path, Help("folder with test.csv")]
+Submission = Annotated[Path, Help("the submission.csv")]
 
 
-def run_submit(arguments: argparse.Namespace) -> None:
+@app.command
+def submit(
+    *,
+    competition: Competition,
+    weights: Annotated[list[Path], Help("folders that `python -m train export` wrote, or a folder of such folders")],
+    blend: Annotated[Path, Help("blend file, if not the kernel's")] = DEFAULT_BLEND,
+    out: Annotated[Path, Help("the submission to write")],
+    report: Annotated[Path | None, Help("a JSON file: also what happened")] = None,
+) -> None:
+    """Predict the test set of a competition folder.
+
+    Predicts every row of test.csv from test_eegs and test_spectrograms. Recordings that cannot be read get a named
+    fallback; a missing spectrogram is rebuilt from its EEG.
+
+    Example: python -m infer submit --competition demo/competition --weights demo/weights --out submission.csv
+    """
     from common.blend import load_blend  # here, not above: torch takes seconds the other verbs need not wait for
     from common.weights import find_weights
     from infer.report import write_report
-    from infer.submit import submit
+    from infer.submit import submit as predict
+    from infer.validate import SubmissionError
+    from infer.validate import validate as check
 
-    folders = find_weights(arguments.weights)
-    for target in filter(None, (arguments.out, arguments.report)):  # found out now, not after the prediction
+    folders = find_weights(weights)
+    for target in filter(None, (out, report)):  # found out now, not after the prediction
         target.parent.mkdir(parents=True, exist_ok=True)
         if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
             raise SubmissionError(f"{target} cannot be written: it is no file, or its folder is read-only")
-    report = submit(arguments.competition, folders, load_blend(arguments.blend), arguments.out)
-    print("\n".join(report.lines()))
-    if arguments.report:
-        write_report(arguments.report, report)
-    rows = validate(arguments.out, arguments.competition)
-    print(f"wrote {arguments.out}: {rows} rows, valid")
+    done = predict(competition, folders, load_blend(blend), out)
+    print("\n".join(done.lines()))
+    if report:
+        write_report(report, done)
+    print(f"wrote {out}: {check(out, competition)} rows, valid")
 
 
-def run_validate(arguments: argparse.Namespace) -> None:
-    print(f"{arguments.submission}: {validate(arguments.submission, arguments.competition)} rows, valid")
+@app.command
+def validate(submission: Submission, /, *, competition: Competition) -> None:
+    """Say whether the competition would accept a submission.
+
+    Holds it against test.csv: columns, ids as often as test.csv has them, finite values in 0 ... 1, rows that sum to 1.
+    Exit code 0 when it is right, 1 with every reason when it is not.
+
+    Example: python -m infer validate submission.csv --competition demo/competition
+    """
+    from infer.validate import validate as check
+
+    print(f"{submission}: {check(submission, competition)} rows, valid")
 
 
-def run_score(arguments: argparse.Namespace) -> None:
-    kl, rows = score(arguments.submission, arguments.solution)
+@app.command
+def score(submission: Submission, solution: Annotated[Path, Help("the solution.csv")], /) -> None:
+    """Score a submission against known answers.
+
+    Mean KL divergence as the competition computes it. The solution holds eeg_id and six columns of vote shares or
+    counts; a simulated competition has one in truth/solution.csv.
+
+    Example: python -m infer score submission.csv demo/competition/truth/solution.csv
+    """
+    from infer.validate import score as mean_kl
+
+    kl, rows = mean_kl(submission, solution)
     print(f"KL {kl:.6f} over {rows} rows")
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m infer", description=__doc__)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    verb = verbs.add_parser(
-        "submit",
-        help="predict the test set of a competition folder",
-        description=(
-            "Predict every row of DIR/test.csv from DIR/test_eegs and DIR/test_spectrograms. Recordings that "
-            "cannot be read get a named fallback; a missing spectrogram is rebuilt from its EEG. Example: "
-            "python -m infer submit --competition demo/competition --weights demo/weights --out submission.csv"
-        ),
-    )
-    verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with test.csv")
-    verb.add_argument(
-        "--weights",
-        type=Path,
-        required=True,
-        nargs="+",
-        action="extend",
-        metavar="DIR",
-        help="folders written by `python -m train export`, or a folder of such folders",
-    )
-    verb.add_argument(
-        "--blend",
-        type=Path,
-        default=DEFAULT_BLEND,
-        metavar="FILE",
-        help="blend file of `python -m train blend`; default: infer/blend.json, as in the kernel",
-    )
-    verb.add_argument("--out", type=Path, required=True, metavar="CSV", help="the submission to write")
-    verb.add_argument("--report", type=Path, metavar="JSON", help="also write what happened as JSON")
-    verb.set_defaults(run=run_submit)
-
-    verb = verbs.add_parser(
-        "validate",
-        help="would the competition accept this submission?",
-        description=(
-            "Hold a submission against test.csv: columns, ids as often as test.csv has them, finite values in "
-            "0 ... 1, rows that sum to 1. Exit code 0 when it is right, 1 with every reason when it is not. "
-            "Example: python -m infer validate submission.csv --competition demo/competition"
-        ),
-    )
-    verb.add_argument("submission", type=Path, help="the submission.csv")
-    verb.add_argument("--competition", type=Path, required=True, metavar="DIR", help="folder with test.csv")
-    verb.set_defaults(run=run_validate)
-
-    verb = verbs.add_parser(
-        "score",
-        help="score a submission against known answers",
-        description=(
-            "Mean KL divergence as the competition computes it. The solution holds eeg_id and six columns of vote "
-            "shares or counts; a simulated competition has one in DIR/truth/solution.csv. Example: "
-            "python -m infer score submission.csv demo/competition/truth/solution.csv"
-        ),
-    )
-    verb.add_argument("submission", type=Path, help="the submission.csv")
-    verb.add_argument("solution", type=Path, help="the solution.csv")
-    verb.set_defaults(run=run_score)
-    return top
-
-
 def main() -> int:
-    arguments = parser().parse_args()
-    keep_freed_memory()
-    try:
-        arguments.run(arguments)
-    except (KitError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(app, sys.argv[1:])
 
 
 if __name__ == "__main__":

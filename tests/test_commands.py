@@ -1,10 +1,10 @@
-"""The commands as a user meets them: help, examples that work, errors in one line without a traceback."""
+"""The commands as a user meets them: help, examples that work, errors in one or two lines without a traceback."""
 
-import argparse
 import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,70 +12,139 @@ from conftest import PROJECT, command
 
 import infer.__main__
 import train.__main__
+from common.command_line import parse
 
 MAINS = {"train": train.__main__, "infer": infer.__main__}
 VERBS = [
     *(("train", verb) for verb in ("simulate", "store", "doctor", "folds", "show", "experiments", "run", "measure")),
-    *(("train", verb) for verb in ("evaluate", "blend", "views", "report", "export")),
+    *(("train", verb) for verb in ("evaluate", "blend", "tta", "report", "export")),
     *(("infer", verb) for verb in ("submit", "validate", "score")),
 ]
-EXAMPLE = re.compile(r"Example: python -m (\w+) (.+)$")
 
 
-def parsers(room):
-    """Verb -> its parser."""
-    top = MAINS[room].parser()
-    return next(a.choices for a in top._actions if isinstance(a, argparse._SubParsersAction))
+def asked(room, *words):
+    """What the words ask for, by the names of the verb's parameters."""
+    return parse(MAINS[room].app, words).keywords
 
 
-def test_these_are_all_verbs():
-    assert [(room, verb) for room in MAINS for verb in parsers(room)] == VERBS
+def help_of(capsys, room, *verb):
+    parse(MAINS[room].app, [*verb, "--help"])()
+    return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("room", "verb"), VERBS)
-def test_help_says_what_to_give(room, verb, capsys):
-    with pytest.raises(SystemExit) as end:
-        MAINS[room].parser().parse_args([verb, "--help"])
-    assert end.value.code == 0
-    shown = capsys.readouterr().out
-    assert f"usage: python -m {room} {verb}" in shown and len(parsers(room)[verb].description) > 60
-    for action in parsers(room)[verb]._actions:
-        assert action.help, f"{action.dest} is not explained"
-
-
-@pytest.mark.parametrize(("room", "verb"), VERBS)
-def test_the_example_in_the_help_can_be_typed(room, verb, tmp_path, monkeypatch):
-    (tmp_path / "data" / "hms").mkdir(parents=True)  # what some verbs look for at once
-    monkeypatch.chdir(tmp_path)
-    found = EXAMPLE.search(parsers(room)[verb].description)
-    if verb in ("simulate", "run", "blend", "submit"):  # the others take little more than folders
-        assert found
-    if found:
-        assert found[1] == room and found[2].startswith(verb + " ")
-        MAINS[room].parser().parse_args(shlex.split(found[2]))
+# ---- help
 
 
 @pytest.mark.parametrize("room", MAINS)
 def test_help_of_a_room_lists_its_verbs(room, capsys):
-    with pytest.raises(SystemExit) as end:
-        MAINS[room].parser().parse_args(["--help"])
-    shown = capsys.readouterr().out
-    assert end.value.code == 0 and all(re.search(rf"(?m)^ +{verb}\s+\w", shown) for verb in parsers(room))
+    shown = help_of(capsys, room)
+    listed = re.findall(r"(?m)^  ([a-z]+)  +[A-Z].+\.$", shown)
+    assert [(room, verb) for verb in listed] == [pair for pair in VERBS if pair[0] == room]
+
+
+@pytest.mark.parametrize(("room", "verb"), VERBS)
+def test_help_says_what_to_give_and_its_example_can_be_typed(room, verb, capsys, tmp_path, monkeypatch):
+    (tmp_path / "data" / "hms").mkdir(parents=True)  # what some verbs look for at once
+    monkeypatch.chdir(tmp_path)
+    shown = help_of(capsys, room, verb)
+    assert shown.startswith(f"usage: python -m {room} {verb} ")
+    assert shown.isascii() and "\x1b" not in shown and max(map(len, shown.splitlines())) <= 120
+    example = re.search(rf"(?m)^Example: python -m {room} ({verb} .+)$", shown)
+    parse(MAINS[room].app, shlex.split(example[1]))
+    options = re.findall(r"(?m)^  (-.+|[A-Z_]+  .+)$", shown)
+    assert options and all(re.search(r"\S  +\S", line) for line in options), "an option is not explained"
+
+
+def test_no_help_waits_for_torch():
+    probe = (
+        "import sys, train.cli, infer.__main__; from common.command_line import parse; "
+        f"rooms = dict(train=train.cli, infer=infer.__main__); "
+        f"[parse(rooms[room].app, [verb, '--help'])() for room, verb in {VERBS}]; "
+        "print({'torch', 'numpy', 'polars', 'pydantic'} & {*sys.modules})"
+    )
+    done = command("-c", probe)
+    assert done.stdout.endswith("\nset()\n"), done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("program", "shown"),
     [
-        (("-m", "train", "--help"), ("simulate", "evaluate", "export")),
-        (("kernels/build.py", "--help"), ("examples:", "python kernels/build.py --check")),
-        (("kernels/sandbox.py", "--help"), ("example:", "--datasets demo/weights/hms-")),
+        ("build", ("examples:", "python kernels/build.py --check")),
+        ("sandbox", ("example:", "--datasets demo/weights/hms-")),
     ],
-    ids=lambda value: value[0].removeprefix("kernels/") if "--help" in value else "",
 )
-def test_help_of_the_programs(words, shown):
-    done = command(*words)
+def test_help_of_the_programs(program, shown):
+    done = command(f"kernels/{program}.py", "--help")
     assert done.returncode == 0 and done.stderr == ""
     assert all(text in done.stdout for text in shown)
+
+
+# ---- what is typed
+
+
+ODD = ["[a]", '["b", "c"]', '{"d": 1}', "# e", "%f", "--g", "-h", "für i", "~", "$j", "k=l", "C:\\m"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_paths_arrive_as_they_are(name):
+    found = asked("train", "export", f"--out={name}", "--", name, "x")
+    assert found["out"] == Path(name)
+    assert parse(train.__main__.app, ["export", f"--out={name}", "--", name, "x"]).args == ([Path(name), Path("x")],)
+
+
+def test_options_of_several_words():
+    given = ["submit", "--competition", "C", "--out", "o.csv"]
+    for words in ("--weights A B", "--weights A --weights B"):
+        assert asked("infer", *given, *words.split())["weights"] == [Path("A"), Path("B")]
+    blend = ["blend", "r", "s", "--out", "o"]
+    for words in ("--tta mirror -4 +2", "--views mirror -4 +2", "--views mirror --tta -4 +2"):
+        assert asked("train", *blend, *words.split())["tta"] == ("mirror", "-4", "+2")
+    show = parse(train.__main__.app, ["show", "--runs", "A", "B", "--competition", "C", "1", "2"])
+    assert show.args == ([1, 2],) and show.keywords["runs"] == (Path("A"), Path("B"))
+
+
+def test_tta_answers_to_its_former_name():
+    words = ["runs/a", "--competition", "C", "--views", "mirror"]
+    new, old = (parse(train.__main__.app, [verb, *words]) for verb in ("tta", "views"))
+    assert (new.func, new.args, new.keywords) == (old.func, old.args, old.keywords)
+
+
+def test_the_default_blend_is_the_one_of_the_kernel():
+    assert infer.__main__.DEFAULT_BLEND == PROJECT / "infer" / "blend.json" and infer.__main__.DEFAULT_BLEND.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("train", "A verb is missing: one of simulate, store,"),
+        ("infer", "A verb is missing: one of submit, validate, score."),
+        ("train exprot", 'Did you mean "export"?'),
+        ("infer run", 'Unknown command "run"'),
+        ("infer submit", "--competition requires an argument"),
+        ("infer score a.csv", "SOLUTION requires an argument"),
+        ("infer score a.csv b.csv c.csv", "c.csv"),
+        ("train export a --uot w", "Did you mean --out?"),
+        ("train export a --out", "--out requires an argument"),
+        ("train export a --out b --out c", "--out specified multiple times"),
+        ("train blend a --out b --views", "requires at least 1"),
+        ("train blend a --out b --views 3", "3 is no view: mirror, +4, mirror-4"),
+        ("train simulate d --patients 3.5 --seed 1", "3.5 is not a whole number"),
+        ("train show 2.5 --competition d", "2.5"),
+        ("train run a --competition d --out r --seeds 0", "0 is not a whole number from 1"),
+        ("train run a --competition d --out r --spread x", 'Choose from: "batches", "folds"'),
+        ("train folds --competition d --out r --no-published", "Unknown option"),
+    ],
+)
+def test_wrong_usage(words, text, capsys):
+    room, *rest = words.split()
+    with pytest.raises(SystemExit) as end:
+        parse(MAINS[room].app, rest)
+    error, usage = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and error.startswith("error: ") and text in error
+    assert usage.startswith(f"usage: python -m {room}") and usage.endswith("--help")
+
+
+# ---- what goes wrong
 
 
 @pytest.fixture
@@ -113,21 +182,12 @@ def test_run_without_a_competition(say, config, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("wrong", "texts"),
-    [
-        ('bakbone = "b0"\n', ("tiny.toml", "model.spectrogram-cnn.bakbone", "did you mean 'backbone'?")),
-        ("backbone = \n", ("tiny.toml", "line 5")),
-        ("[train]\nfolds = 2\n", ("tiny.toml", "train: unknown key; did you mean 'training'?")),
-        ("[training]\nfolds = 1\n", ("tiny.toml", "training.folds", "greater than or equal to 2")),
-        ('[input]\nkind = "bipolar-sequence"\n', ("tiny.toml", "goes with model wave-net or")),
-    ],
-    ids=["key", "syntax", "table", "value", "pair"],
-)
-def test_run_with_a_mistake_in_the_config(say, road, config, tmp_path, wrong, texts):
-    config.write_text(config.read_text() + wrong)
-    outcome = say("train", "run", config, "--competition", road.competition, "--out", tmp_path / "runs")
-    assert_error(outcome, *texts)
+def test_run_with_a_mistake_in_the_config(say, config, tmp_path):
+    right = config.read_text()
+    for wrong, text in (('bakbone = "b0"\n', "did you mean 'backbone'?"), ("backbone = \n", "line 5")):
+        config.write_text(right + wrong)
+        outcome = say("train", "run", config, "--competition", tmp_path, "--out", tmp_path / "runs")
+        assert_error(outcome, "tiny.toml", text)
     assert not (tmp_path / "runs").exists()
 
 
@@ -137,8 +197,8 @@ def test_run_with_an_unknown_backbone(say, road, config, tmp_path):
     assert_error(outcome, "timm has no model named 'test_convnxt'", "test_convnext")
 
 
-def test_run_with_an_unknown_config(say, road, tmp_path):
-    outcome = say("train", "run", tmp_path / "no.toml", "--competition", road.competition, "--out", tmp_path)
+def test_run_with_an_unknown_config(say, tmp_path):
+    outcome = say("train", "run", tmp_path / "no.toml", "--competition", tmp_path, "--out", tmp_path)
     assert_error(outcome, "no.toml", "No such file")
 
 
@@ -167,23 +227,6 @@ def test_a_run_that_is_not_finished(say, road, tmp_path, verb, state):
     out = {"evaluate": (), "export": ("--out", tmp_path / "w"), "blend": ("--out", tmp_path / "b.json")}[verb]
     assert_error(say("train", verb, run, *out), "tiny-wave", "run")
     assert not (tmp_path / "w").exists() and not (tmp_path / "b.json").exists()
-
-
-def test_blend_of_the_same_run_twice(say, road, tmp_path):
-    outcome = say("train", "blend", road.runs[0], road.runs[0], "--out", tmp_path / "b.json")
-    assert_error(outcome, "the same model twice: tiny-image")
-
-
-def test_evaluate_shows_runs_beside_prior_and_uniform(say, road):
-    code, shown, _ = say("train", "evaluate", *road.runs)
-    assert code == 0
-    assert all(text in shown for text in ("tiny-image (last epoch)", "tiny-wave (last epoch)", "prior", "uniform"))
-
-
-def test_simulate_into_a_folder_with_other_things(say, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    assert_error(say("train", "simulate", tmp_path, "--patients", "6", "--seed", "0"), "is no simulation")
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_simulate_too_few_patients(say, tmp_path):
@@ -225,36 +268,18 @@ def test_validate_and_score_exit_with_every_reason(say, road, tmp_path):
     assert (code, shown) == (0, f"KL 0.000000 over {pl.read_csv(solution).height} rows\n")
 
 
-@pytest.mark.parametrize("room", MAINS)
-@pytest.mark.parametrize("words", [(), ("fly",), ("submit",), ("run",), ("score", "a.csv")], ids=str)
-def test_wrong_usage(say, capsys, room, words):
-    with pytest.raises(SystemExit) as end:
-        say(room, *words)
-    assert end.value.code == 2
-    assert len(re.findall(r"error: ", capsys.readouterr().err)) == 1
-
-
 def test_an_error_of_a_real_process_has_no_traceback(tmp_path):
     done = command("-m", "infer", "validate", tmp_path / "no.csv", "--competition", tmp_path)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: no.csv: not a readable csv") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", ["--weights A B", "--weights A --weights B"])
-def test_weights_in_one_option_or_in_several(words):
-    given = ["submit", "--competition", "C", "--out", "o.csv", *words.split()]
-    assert [str(path) for path in infer.__main__.parser().parse_args(given).weights] == ["A", "B"]
-
-
-def test_the_default_blend_is_the_one_of_the_kernel():
-    arguments = infer.__main__.parser().parse_args(["submit", "--competition", "C", "--weights", "W", "--out", "o"])
-    assert arguments.blend == PROJECT / "infer" / "blend.json" and arguments.blend.is_file()
-
-
 def test_train_says_how_threads_wait_before_torch_is_loaded():
     probe = (
-        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); from train import __main__, verbs; "
-        "verbs.run_folds = lambda _: print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY']); "
-        "sys.argv = ['train', 'folds', '--competition', 'x', '--out', 'y']; __main__.main()"
+        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); "
+        "import train.simulate.files; from train import __main__; "
+        "said = lambda *_: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules); "
+        "train.simulate.files.simulate_competition = said; "
+        "sys.argv = ['train', 'simulate', 'x', '--patients', '4', '--seed', '0']; __main__.main()"
     )
-    assert command("-c", probe).stdout == "False passive\n"
+    assert command("-c", probe).stdout == "passive False\n"

@@ -8,16 +8,10 @@ import pytest
 import sklearn
 from sklearn.model_selection import StratifiedGroupKFold
 
+from common.command_line import parse
 from common.schema import CONSENSUS, VOTES
-from train.__main__ import parser
-from train.data.folds import (
-    FoldError,
-    check_folds,
-    fold_table,
-    folds_from_table,
-    make_folds,
-    read_fold_table,
-)
+from train.cli import app
+from train.data.folds import FoldError, check_folds, fold_table, folds_from_table, make_folds, read_fold_table
 from train.data.labels import label_rows
 from train.data.published_folds import published_folds
 
@@ -193,8 +187,7 @@ def write_train_table(folder, n=60):
 def test_the_command_writes_a_table_that_training_can_read(tmp_path, capsys, flag, make):
     competition, out = write_train_table(tmp_path), tmp_path / "new" / "folds.csv"
     words = ["folds", "--competition", str(competition), "--out", str(out), "--folds", "3", *flag]
-    arguments = parser().parse_args(words)
-    arguments.run(arguments)
+    parse(app, words)()
     rows = label_rows(competition)
     fold = make(rows, 3)
     np.testing.assert_array_equal(folds_from_table(rows, read_fold_table(out)), fold)

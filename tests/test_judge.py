@@ -12,12 +12,13 @@ from run_samples import make_rows, write_run
 from scipy.special import rel_entr
 
 from common.blend import load_blend
+from common.command_line import parse
 from common.metric import vote_shares
 from common.schema import VOTES
 from common.views import View
-from train.__main__ import parser
 from train.blend import fit_blend
 from train.candidates import nested_kl
+from train.cli import app
 from train.judge import calibration_curve, calibration_error, disagreement, error_correlation, judge
 from train.judge_text import as_text
 from train.out_of_fold import BlendInputError, read_out_of_fold
@@ -28,8 +29,7 @@ OOF = ROOT.parent / "shared" / "data" / "oof"
 
 def blend(*words):
     """The command, in this process: torch takes seconds to load."""
-    arguments = parser().parse_args(["blend", *map(str, words)])
-    arguments.run(arguments)
+    parse(app, ["blend", *map(str, words)])()
 
 
 # ---- calibration, correlation, disagreement
@@ -169,7 +169,7 @@ def test_the_command_writes_what_the_kernel_is_to_do(tmp_path, capsys):
     assert (tmp_path / "again.json").read_bytes() == out.read_bytes()
     for text in ("upside-down", "+3", "+22", "mirror4"):
         with pytest.raises(SystemExit):
-            parser().parse_args(["blend", "runs/a", "--out", "x", "--views", text])
+            parse(app, ["blend", "runs/a", "--out", "x", "--views", text])
         assert f"{text} is no view: mirror, +4, mirror-4" in capsys.readouterr().err
     for words, message in (
         (["--views", "mirror", "mirror"], "views are mirror, mirror"),

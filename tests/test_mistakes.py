@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 from sandbox_stage import SANDBOX, Stage, need_namespaces
 
+from common.command_line import parse
 from common.errors import KitError
 from common.records import RecordingError
-from infer.__main__ import parser as infer_parser
+from infer.__main__ import app
 from infer.validate import SubmissionError, score
 from train.data.labels import label_rows
 from train.data.windows import TrainingWindows
@@ -58,9 +59,8 @@ def test_exporting_again_keeps_the_owner(road, tmp_path):
 
 def test_a_submission_that_cannot_be_written_is_not_predicted(road, tmp_path):
     words = ["submit", "--competition", str(road.competition), "--weights", str(road.weights), "--out", str(tmp_path)]
-    arguments = infer_parser().parse_args(words)
     with pytest.raises(SubmissionError, match="it is no file"):
-        arguments.run(arguments)
+        parse(app, words)()
 
 
 @pytest.mark.parametrize("vote", ["inf", "-3", ""])

@@ -20,9 +20,10 @@ from training_stage import (
     write_config,
 )
 
+from common.command_line import parse
 from common.errors import KitError
 from common.strict import ConfigError
-from train.__main__ import parser
+from train.cli import app
 from train.engine import fold_model, loop
 from train.engine.optim import ModelOptimizer
 from train.engine.run import RunOptions, run_experiment
@@ -85,7 +86,7 @@ def test_refused_before_data_is_read_or_anything_written(only_labels, tmp_path, 
 
 def test_refused_where_it_is_written(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        parser().parse_args(["run", "c.toml", "--competition", "d", "--out", "r", "--seeds", "0"])
+        parse(app, ["run", "c.toml", "--competition", "d", "--out", "r", "--seeds", "0"])
     assert "0 is not a whole number from 1" in capsys.readouterr().err
     (tmp_path / "mixed-up.toml").write_text('input = {kind = "kaggle-image"}\nmodel = {kind = "wave-net"}\n')
     with pytest.raises(ConfigError, match="input 'kaggle-image' goes with model spectrogram-cnn"):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from scipy.special import rel_entr
 from training_stage import image, stage, write_competition
 
+from common.command_line import parse
 from common.inputs.base import Windows
 from common.inputs.build import build_input
 from common.models.build import build_model
@@ -18,7 +19,7 @@ from common.predict import predict
 from common.schema import PATTERNS, VOTES
 from common.signal.montage import mirror_spectrogram, shift_time
 from common.views import PLAIN, View
-from train.__main__ import parser
+from train.cli import app
 from train.data.windows import TrainingWindows
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import RunError
@@ -41,8 +42,7 @@ def run(competition, tmp_path_factory):
 
 
 def views(*words):
-    arguments = parser().parse_args(["views", *map(str, words)])
-    arguments.run(arguments)
+    parse(app, ["tta", *map(str, words)])()
 
 
 def test_each_view_is_predicted_by_the_models_that_never_saw_the_row(run, competition):

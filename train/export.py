@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common.files import sha256_of, write_text
+from common.files import sha256_of, write_text, write_via
 from common.recipe import as_json
 from common.schema import REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
@@ -23,18 +23,29 @@ from train.engine.run_folder import (
 from train.evaluate import kl_columns
 
 METADATA = "dataset-metadata.json"
-DATASETS_META = Path(__file__).parent.parent / "datasets_meta"
+DATASETS_META, CONFIGS = Path(__file__).parents[1] / "datasets_meta", Path(__file__).parent / "configs"
 
 
 def dataset_slug(name: str) -> str:
     return f"hms-{name}"
 
 
-def default_metadata(slug: str) -> str:
-    """dataset-metadata.json for a dataset that has no entry in datasets_meta/. Title: 6-50 characters."""
+def metadata_of(name: str) -> str:
+    """dataset-metadata.json of an experiment's weights, from datasets_meta/: its only home.
+
+    A missing one is made, and put there when the experiment is one of train/configs. Title: 6-50 characters.
+    """
+    slug = dataset_slug(name)
+    home = DATASETS_META / slug / METADATA
+    if home.is_file():
+        return home.read_text(encoding="utf-8")
     title = slug.replace("-", " ").title()
-    meta = {"id": f"OWNER/{slug}", "title": title, "licenses": [{"name": "CC0-1.0"}]}
-    return json.dumps(meta, indent=1) + "\n"
+    text = json.dumps({"id": f"OWNER/{slug}", "title": title, "licenses": [{"name": "CC0-1.0"}]}, indent=1) + "\n"
+    if DATASETS_META.is_dir() and (CONFIGS / f"{name}.toml").is_file():
+        home.parent.mkdir(exist_ok=True)
+        write_via(home, lambda path: path.write_text(text, encoding="utf-8"))
+        print(f"wrote datasets_meta/{slug}/{METADATA}: change the dataset's title or licence there")
+    return text
 
 
 def owner_of(file: Path) -> str:
@@ -106,11 +117,8 @@ def export(run: Path, out: Path) -> Path:
     )
     (temporary / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     owner = owner_of(folder / METADATA)
-    written = DATASETS_META / slug / METADATA
-    metadata = written.read_text(encoding="utf-8") if written.is_file() else default_metadata(slug)
-    if not written.is_file():
-        print(f"datasets_meta/{slug}/{METADATA} does not exist: wrote a default one; put it there to change it")
-    (temporary / METADATA).write_text(metadata.replace("OWNER/", f"{owner}/", 1), encoding="utf-8")
+    metadata = metadata_of(experiment.name).replace("OWNER/", f"{owner}/", 1)
+    (temporary / METADATA).write_text(metadata, encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(temporary, folder)

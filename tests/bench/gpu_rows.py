@@ -15,7 +15,7 @@ from common.inputs.transforms import Stft
 from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
 from train.experiment import Experiment
-from train.measure import measure_experiment
+from train.experiments.measure import measure_experiment
 
 BATCH, WARM_UP, REPEATS = 32, 5, 20
 INPUTS = {

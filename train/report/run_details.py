@@ -10,7 +10,7 @@ import polars as pl
 from train.engine.run_folder import LAST, LOG, FoldModel, RunError, finished_models, read_facts
 from train.evaluate import LABELS
 from train.experiment import Experiment
-from train.experiment_words import published_words, recipe_words
+from train.experiments.words import published_words, recipe_words
 from train.report.charts import curves
 
 LEDGER_COLUMNS = ("time", "nested_cv", "public_score", "private_score", "message", "status")

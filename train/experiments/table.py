@@ -14,9 +14,10 @@ from train.engine.published import SUFFIX, as_published
 from train.engine.run_folder import ROWS, RunError, finished_models, probability_columns, read_oof, read_run, read_table
 from train.evaluate import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
 from train.experiment import Experiment, Training, load_experiment
-from train.experiment_words import published_words, recipe_words
+from train.experiments.words import published_words, recipe_words
+from train.tables import markdown_table, text_table
 
-CONFIGS, BLENDS = Path(__file__).parent / "configs", Path(__file__).parent / "blends"
+CONFIGS, BLENDS = Path(__file__).parents[1] / "configs", Path(__file__).parents[1] / "blends"
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
 MANY = f">= {MANY_VOTES} votes"
 LOCAL_HEADS = ["folds", "epoch", "KL", "prior", f"KL, {MANY}", f"prior, {MANY}", "KL, last stage's rows"]
@@ -165,13 +166,11 @@ def as_text(table: list[list[str]]) -> str:
     """Aligned columns; a source is named at its first line. Behind them the ensembles."""
     sources = ["", *(line[0] for line in table)]
     shown = [["" if line[0] == before else line[0], *line[1:]] for before, line in zip(sources, table, strict=False)]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in shown]
-    return "\n".join([*lines, FOOTNOTE, "", *ensemble_lines()])
+    return "\n".join([text_table(shown), FOOTNOTE, "", *ensemble_lines()])
 
 
 def as_markdown(table: list[list[str]]) -> str:
     """The same, for docs/experiments.md."""
-    head, *lines = ([cell.replace("*", "\\*") for cell in line] for line in table)
-    rows = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
-    return "\n".join([*rows, "", FOOTNOTE.replace("*", "\\*"), "", *(f"- {line}" for line in ensemble_lines())])
+    escaped = [[cell.replace("*", "\\*") for cell in line] for line in table]
+    rows = [markdown_table(escaped), "", FOOTNOTE.replace("*", "\\*"), ""]
+    return "\n".join([*rows, *(f"- {line}" for line in ensemble_lines())])

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import sys
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -17,9 +16,9 @@ from common.predict import pick_device
 from common.schema import PATTERNS
 from train.data.labels import ROW_KEYS, select_rows
 from train.data.row_selection import RowSelection
-from train.engine.published import SELECTIONS
-from train.experiment import Experiment, Training, load_experiment
-from train.measure import MeasureError, Measurement, measure_experiment
+from train.experiment import Experiment, load_experiment
+from train.experiments.measure import Measurement, measure_experiment
+from train.tables import markdown_table, text_table
 
 # Label rows of the competition by their number of votes N, and how many of them are unanimous, as counted in its
 # train.csv (106,667 of the 106,800 windows; 20,183 rows).
@@ -36,88 +35,70 @@ HEADS = [
     *("config", "parameters", "rows a step", "s a step", "rows/s", "outside the net", "peak"),
     *("own step, at least", "hours", "published CV", "read on"),
 ]
-GIGA = 1e9
+
+
+class MeasureError(KitError):
+    """Configs that could not be measured."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A config, what was measured of it, and the hours of its folds that follow."""
+    """A config, what was measured of it, and the hours that follow, of all folds together."""
 
     experiment: Experiment
     measured: Measurement
 
     @property
     def stage_hours(self) -> list[float]:
-        """Of training, all folds together."""
-        return training_hours(self.experiment.training, self.measured)
+        """Of training each stage: a fold trains on the rows of all the others."""
+        training, times = self.experiment.training, self.measured.times
+        rows = [stage.epochs * (training.folds - 1) * rows_of(stage.rows, training.labels) for stage in training.stages]
+        return [n / step.rows_per_second / 3600 for n, step in zip(rows, times, strict=True)]
 
     @property
     def validation_hours(self) -> float:
-        return validation_hours(self.experiment.training, self.measured.predict_seconds)
+        """Of predicting held-out rows, which are all label rows once over the folds."""
+        training = self.experiment.training
+        passes = sum(stage.epochs for stage in training.stages) + LAST_LOOKS
+        rows = SAMPLES_BY["votes" if ROW_KEYS[training.labels] == ROW_KEYS["votes"] else training.labels]
+        return passes * rows * self.measured.predict_seconds / 3600
 
     @property
     def hours(self) -> float:
         return sum(self.stage_hours) + self.validation_hours
 
 
-# ---- arithmetic
-
-
-def typical_votes() -> np.ndarray:
-    """Vote counts (20183, 6) with the numbers of LABEL_ROWS: one class has all votes, or all but one."""
-    rows = []
-    for n, (number, unanimous) in LABEL_ROWS.items():
-        others = [0] * (len(PATTERNS) - 2)
-        rows += [[n, 0, *others]] * unanimous + [[n - 1, 1, *others]] * (number - unanimous)
-    return np.array(rows)
-
-
 def rows_of(selection: RowSelection, labels: str) -> float:
     """Samples of the competition that an epoch of a stage takes before any fold is held out."""
-    return float(select_rows(typical_votes(), selection).mean()) * SAMPLES_BY[labels]
+    votes, others = [], [0] * (len(PATTERNS) - 2)  # one class has all votes, or all but one
+    for n, (number, unanimous) in LABEL_ROWS.items():
+        votes += [[n, 0, *others]] * unanimous + [[n - 1, 1, *others]] * (number - unanimous)
+    return float(select_rows(np.array(votes), selection).mean()) * SAMPLES_BY[labels]
 
 
-def training_hours(training: Training, measured: Measurement) -> list[float]:
-    """Hours of each stage over all folds, of which each trains on all rows but its own."""
-    hours = []
-    for number, stage in enumerate(training.stages):
-        rows = stage.epochs * (training.folds - 1) * rows_of(stage.rows, training.labels)
-        hours.append(rows / measured.time_of(number).rows_per_second / 3600)
-    return hours
-
-
-def validation_hours(training: Training, predict_seconds: float) -> float:
-    """Hours of predicting held-out rows, which are all label rows once over the folds."""
-    looks = SELECTIONS[training.selection].passes
-    passes = looks * sum(stage.epochs for stage in training.stages) + LAST_LOOKS
-    rows = SAMPLES_BY["votes" if ROW_KEYS[training.labels] == ROW_KEYS["votes"] else training.labels]
-    return passes * rows * predict_seconds / 3600
-
-
-# ---- measuring
+# ---- measuring several
 
 
 def measure_file(path: Path, steps: int, batch_size: int | None) -> Measurement:
-    """Raises ConfigError, TrainingError, and MeasureError when memory does not suffice outside of training's steps."""
+    """What a process does for one config. Raises ConfigError, TrainingError, and RuntimeError for want of memory."""
     keep_freed_memory()  # as every command
-    try:
-        return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
-    except RuntimeError as error:
-        if "memory" not in str(error):
-            raise
-        raise MeasureError(f"{str(error).splitlines()[0]}: give a smaller --batch-size") from error
+    return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
 
 
-def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments) where nothing ran before, so that its peak is its own. Raises MeasureError when it dies."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise MeasureError(
-                "its process was ended, most likely for want of memory: give a smaller --batch-size"
-            ) from error
+def in_own_process(*arguments: Any) -> Measurement:
+    """measure_file(*arguments) where nothing ran before, so that its peak is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure_file, *arguments).result()
+
+
+def reason(error: Exception) -> str:
+    """Why a config could not be measured."""
+    if isinstance(error, KitError):
+        return str(error)
+    text = str(error).splitlines()[0]
+    ended = isinstance(error, BrokenProcessPool)
+    text = "its process was ended, most likely for want of memory" if ended else text
+    return f"{text}: give a smaller --batch-size" if "memory" in text else text
 
 
 def measure_costs(paths: list[Path], steps: int, batch_size: int | None) -> tuple[list[Cost], list[str]]:
@@ -128,28 +109,17 @@ def measure_costs(paths: list[Path], steps: int, batch_size: int | None) -> tupl
     experiments = [load_experiment(path) for path in paths]
     costs, failed = [], []
     for number, (path, experiment) in enumerate(zip(paths, experiments, strict=True), start=1):
-        title = f"[{number}/{len(paths)}] {experiment.name}"
         try:
-            costs.append(Cost(experiment, in_own_process(measure_file, path, steps, batch_size)))
-        except KitError as error:
+            costs.append(Cost(experiment, in_own_process(path, steps, batch_size)))
+            outcome = f"{hours_words(costs[-1].hours)} h"
+        except (KitError, RuntimeError) as error:  # of torch, and of a process that was ended
             failed.append(experiment.name)
-            print(f"{title}: not measured: {error}", file=sys.stderr, flush=True)
-        else:
-            print(f"{title}: {progress_words(costs[-1])}", file=sys.stderr, flush=True)
+            outcome = f"not measured: {reason(error)}"
+        print(f"[{number}/{len(paths)}] {experiment.name}: {outcome}", file=sys.stderr, flush=True)
     return costs, failed
 
 
 # ---- words
-
-
-def progress_words(cost: Cost) -> str:
-    """Each kind of step, and the hours."""
-    steps = [
-        f"{'stages' if len(time.stages) > 1 else 'stage'} {', '.join(map(str, time.stages))}: "
-        f"{time.rows_per_second:.3g} rows/s"
-        for time in cost.measured.times
-    ]
-    return f"{'; '.join(steps)}; {hours_words(cost.hours)} h"
 
 
 def hours_words(hours: float) -> str:
@@ -159,7 +129,7 @@ def hours_words(hours: float) -> str:
 def cells(cost: Cost) -> list[str]:
     """A line of the table. The step shown is one of the stage that takes longest."""
     measured, published = cost.measured, cost.experiment.published
-    step = measured.time_of(int(np.argmax(cost.stage_hours)))
+    step = measured.times[int(np.argmax(cost.stage_hours))]
     known = published is not None and published.cv is not None
     return [
         cost.experiment.name,
@@ -168,8 +138,8 @@ def cells(cost: Cost) -> list[str]:
         f"{step.seconds:.3g}",
         f"{step.rows_per_second:.3g}",
         f"{step.outside:.0%}",
-        f"{measured.peak_bytes / GIGA:.1f} GB",
-        f"{measured.step_bytes / GIGA:.1f} GB",
+        f"{measured.peak_bytes / 1e9:.1f} GB",
+        f"{measured.step_bytes / 1e9:.1f} GB",
         hours_words(cost.hours),
         f"{published.cv:.4f}" if known else "-",
         published.rows if known else "-",
@@ -191,15 +161,11 @@ def notes(costs: list[Cost]) -> list[str]:
 
 
 def as_text(costs: list[Cost]) -> str:
-    table = [HEADS, *map(cells, costs)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    return "\n".join([*lines, "", *notes(costs)])
+    return "\n".join([text_table([HEADS, *map(cells, costs)]), "", *notes(costs)])
 
 
 def as_markdown(costs: list[Cost]) -> str:
-    rows = [f"| {' | '.join(line)} |" for line in (HEADS, ["---"] * len(HEADS), *map(cells, costs))]
-    return "\n".join([*rows, "", *(f"- {note}" for note in notes(costs))])
+    return "\n".join([markdown_table([HEADS, *map(cells, costs)]), "", *(f"- {note}" for note in notes(costs))])
 
 
 def as_values(costs: list[Cost]) -> dict[str, Any]:
