@@ -52,7 +52,7 @@ def test_weights_reach_the_optimum(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_weights_reach_the_optimum_among_near_twins_and_sharp_models(seed):
-    """Where Newton's steps cut off at the bounds go astray, and where all models deny what was voted."""
+    """Where the objective is almost flat, and where all models deny what was voted."""
     rng = np.random.default_rng(seed)
     truth = dirichlet(seed, 150)
     target = vote_shares(rng.multinomial(10, truth))
