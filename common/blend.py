@@ -13,7 +13,7 @@ from common.errors import KitError
 from common.inputs import Strict
 from common.schema import PATTERNS
 from common.training import Published
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Logit = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, products of them are no numbers any more

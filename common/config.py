@@ -38,7 +38,7 @@ from common.training import (
     Training,
     XYMask,
 )
-from common.views import View
+from common.tta import View
 
 
 class ConfigError(KitError):

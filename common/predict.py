@@ -10,7 +10,7 @@ from common.cores import on_each_core
 from common.features import Windows
 from common.montage import mirror_eeg, mirror_spectrogram, shift_time
 from common.schema import SFREQ, SPECTROGRAM_STEP_SECONDS
-from common.views import View
+from common.tta import View
 
 HALF_FROM = (7, 0)  # compute capability of the first GPUs (V100, T4) with units for products in half precision
 

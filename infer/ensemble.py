@@ -18,7 +18,7 @@ from common.features import Windows, build_input
 from common.inputs import needs_eeg, needs_spectrogram
 from common.predict import seen_as
 from common.schema import PATTERNS
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 from common.weights import ModelFolds
 from infer.budget import Pass
 from infer.nets import Net

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from common.blend import Blend, combine
 from common.records import FIRST_RECORDINGS, another_rate, read_ahead, refuse_systematic, systematic
 from common.schema import WINDOW_SAMPLES
-from common.views import PLAIN
+from common.tta import PLAIN
 from infer.budget import Batch, Budget, Pass, ladder
 from infer.ensemble import BuiltInput, Ensemble
 from infer.nets import LARGEST_BATCH

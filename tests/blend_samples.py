@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train.out_of_fold import OutOfFold
+from train.blend.out_of_fold import OutOfFold
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
 UNIFORM = (1 / 6,) * 6

@@ -10,9 +10,9 @@ from scipy.special import rel_entr
 
 from common.blend import combine, load_blend, model_weights
 from common.metric import kl_divergence, vote_shares
-from train.blend import compare, fit_blend, order_of_dropping
-from train.candidates import STRENGTHS, WAYS, Fits, Recipe, mix_nested, nested_kl
-from train.fitting import equal_weights, fit_correction, fit_log_linear, fit_weights, optimality_gap
+from train.blend.fit import equal_weights, fit_correction, fit_log_linear, fit_weights, optimality_gap
+from train.blend.methods import STRENGTHS, WAYS, Fits, Recipe, mix_nested, nested_kl
+from train.blend.select import compare, fit_blend, order_of_dropping
 
 WAY = {way.name: way for way in WAYS}
 

@@ -7,7 +7,7 @@ import pytest
 from blend_samples import PATTERNS, PRIOR, UNIFORM, dirichlet
 
 from common.blend import Blend, BlendError, combine, load_blend, model_weights, parse_blend
-from train.candidates import WAYS
+from train.blend.methods import WAYS
 
 WAY = {way.name: way for way in WAYS}
 

@@ -10,7 +10,7 @@ import pytest
 import infer.nets
 import infer.run
 from common.schema import VOTES
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 from infer.budget import Batch, Budget, Pass, ladder
 from infer.submit import submit
 from infer.validate import validate

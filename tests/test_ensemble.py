@@ -21,7 +21,7 @@ def loaded(road):
 
 
 def all_passes(members, *views):
-    from common.views import PLAIN
+    from common.tta import PLAIN
 
     return {member.looks_at(view) for member in members for view in (PLAIN, *views)}
 

@@ -11,10 +11,10 @@ from scipy.special import rel_entr
 
 from common.schema import VOTES
 from train import __main__ as commands
-from train.evaluate import as_values, evaluate
+from train.evaluate.runs import as_values, evaluate
+from train.evaluate.scores import mean_over
+from train.evaluate.text import as_text
 from train.run_folder import RunError
-from train.score_text import as_text
-from train.scores import mean_over
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from run_samples import BEST, LAST, make_rows, oof_of, write_run
 from scipy.special import rel_entr
 
 from common.schema import PATTERNS, VOTES
-from train.evaluate import CHECKPOINTS, FLOOR, PRIOR, evaluate, kl_columns, out_of_fold_prior
+from train.evaluate.runs import CHECKPOINTS, FLOOR, PRIOR, evaluate, kl_columns, out_of_fold_prior
+from train.evaluate.scores import interval, many_votes, one_per_eeg, resampled_means, row_choices
 from train.labels import prior_shares
-from train.scores import interval, many_votes, one_per_eeg, resampled_means, row_choices
 
 
 def plain_scores(oof, columns):

@@ -22,7 +22,7 @@ from common.records import read_eeg
 from common.schema import PATTERNS, VOTES
 from common.weights import load_weights, read_manifest
 from infer.submit import submit
-from train.evaluate import evaluate
+from train.evaluate.runs import evaluate
 from train.export import export
 from train.labels import label_rows
 from train.run import RunOptions, run_experiment

@@ -11,8 +11,8 @@ from blend_samples import PATTERNS, dirichlet
 from run_samples import make_rows, write_run
 
 from common.schema import VOTES
+from train.blend.out_of_fold import BlendInputError, read_out_of_fold
 from train.kit_commit import kit_commit
-from train.out_of_fold import BlendInputError, read_out_of_fold
 
 
 def table(seed=0):

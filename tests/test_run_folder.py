@@ -11,7 +11,7 @@ from run_samples import make_rows, write_run
 from training_stage import image, small, stage, write_competition
 
 from common.training import Augment, CutMix
-from train.evaluate import evaluate
+from train.evaluate.runs import evaluate
 from train.export import export
 from train.labels import LabelError, label_rows
 from train.loop import TrainingError, train_batch

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from common.views import View
+from common.tta import View
 
 
 def at_least_one(text: str) -> int:

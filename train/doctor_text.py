@@ -6,7 +6,7 @@ from train.doctor import FOLDERS, DoctorReport
 from train.doctor_findings import SEVERITIES, Finding
 from train.doctor_numbers import electrode_numbers
 from train.doctor_tables import COMPETITION_CHANGES
-from train.score_text import aligned
+from train.evaluate.text import aligned
 from train.store_index import EEGS
 
 CHANGES = {

@@ -11,7 +11,7 @@ from common.config import Experiment, load_experiment
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, VOTES
 from common.training import Published, Training
-from train.evaluate import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
+from train.evaluate.runs import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
 from train.experiment_words import published_words, recipe_words
 from train.labels import select_rows
 from train.published import SUFFIX, as_published

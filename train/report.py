@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.files import write_via
 from common.schema import MANY_VOTES, PATTERNS
 from train import report_numbers as numbers
+from train.evaluate.scores import RESAMPLES, many_votes
 from train.kit_commit import kit_commit
 from train.labels import vote_totals
 from train.report_charts import Axis, patients_against_prior, ranked_patients, reliability_chart
@@ -20,7 +21,6 @@ from train.report_format import FILTERS, candidate_score
 from train.report_made import fold_sizes, made, read_ledger, training_of
 from train.report_numbers import Score
 from train.report_read import KINDS, TOO_GOOD, Entry, Material, read_material
-from train.scores import RESAMPLES, many_votes
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST_AND_BEST = 20

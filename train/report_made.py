@@ -10,12 +10,12 @@ import polars as pl
 
 from common.config import Experiment
 from common.schema import VOTES
-from train.evaluate import LABELS
+from train.evaluate.runs import LABELS
+from train.evaluate.scores import many_votes
 from train.experiment_words import published_words, recipe_words
 from train.report_charts import curves
 from train.report_read import Material
 from train.run_folder import FOLD, LAST, LOG, ROWS, Member, RunError, finished_members, read_facts, read_table
-from train.scores import many_votes
 
 LEDGER_COLUMNS = ("time", "nested_cv", "public_score", "private_score", "message", "status")
 PANELS = (

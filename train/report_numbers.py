@@ -9,10 +9,10 @@ import numpy as np
 
 from common.metric import vote_shares
 from common.schema import PATTERNS
-from train.judge import VOTE_BINS, calibration_curve, calibration_error
+from train.blend.diagnostics import VOTE_BINS, calibration_curve, calibration_error
+from train.evaluate.scores import interval, one_per_eeg, resampled_means
 from train.labels import vote_totals
 from train.report_read import Entry, Material
-from train.scores import interval, one_per_eeg, resampled_means
 
 SHOWN_PATIENTS = 8  # in the table of the worst
 FEWEST_PATIENTS = 5  # below, resampling them says nothing

@@ -12,12 +12,12 @@ from common.config import Experiment
 from common.files import sha256_of
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
-from train.blend import fit_blend
-from train.evaluate import FLOOR, PRIOR, Evaluation, evaluate, names_of, read_predictions
-from train.judge import judge
-from train.out_of_fold import read_out_of_fold
+from train.blend.diagnostics import judge
+from train.blend.out_of_fold import read_out_of_fold
+from train.blend.select import fit_blend
+from train.evaluate.runs import FLOOR, PRIOR, Evaluation, evaluate, names_of, read_predictions
+from train.evaluate.scores import many_votes
 from train.run_folder import OOF, RunError, read_run, read_table
-from train.scores import many_votes
 
 # What kind of number a score is: its label, what that means, and whether it is honest.
 KINDS = {

@@ -118,9 +118,9 @@ def run_measure(arguments: argparse.Namespace) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from train.evaluate import as_values, evaluate
+    from train.evaluate.runs import as_values, evaluate
+    from train.evaluate.text import as_text
     from train.run_folder import write_json
-    from train.score_text import as_text
 
     evaluation = evaluate(arguments.runs, arguments.truth)
     print(as_text(evaluation))
@@ -132,10 +132,10 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_blend(arguments: argparse.Namespace) -> None:
     from common.files import write_via
-    from train.blend import fit_blend
-    from train.judge import judge
-    from train.judge_text import as_text
-    from train.out_of_fold import read_out_of_fold
+    from train.blend.diagnostics import judge
+    from train.blend.out_of_fold import read_out_of_fold
+    from train.blend.select import fit_blend
+    from train.blend.text import as_text
     from train.run_folder import write_json
 
     oof = read_out_of_fold(arguments.sources, arguments.labels, arguments.group)
@@ -157,10 +157,10 @@ def run_blend(arguments: argparse.Namespace) -> None:
 
 
 def run_views(arguments: argparse.Namespace) -> None:
-    from common.views import PLAIN
+    from common.tta import PLAIN
+    from train.evaluate.tta import as_oof, as_text, predict_views, views_worth
     from train.run_folder import write_json
     from train.stages import write_whole
-    from train.views import as_oof, as_text, predict_views, views_worth
 
     views = (PLAIN, *(view for view in dict.fromkeys(arguments.views) if view != PLAIN))
     run, only_many = arguments.run_folder, arguments.out is None

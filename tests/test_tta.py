@@ -13,7 +13,7 @@ from common.blend import BlendError, parse_blend
 from common.features import Windows
 from common.predict import seen_as
 from common.schema import ELECTRODES, REGIONS, SPECTROGRAM_FIELDS, VOTES
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 from infer.submit import submit
 
 MIRROR, LATER, EARLIER = View(mirror=True), View(shift=4), View(shift=-6)

@@ -5,8 +5,8 @@ import math
 import polars as pl
 
 from common.schema import MANY_VOTES, PATTERNS
-from train.evaluate import CHECKPOINTS, Evaluation
-from train.scores import RESAMPLES
+from train.evaluate.runs import CHECKPOINTS, Evaluation
+from train.evaluate.scores import RESAMPLES
 
 MANY = f">= {MANY_VOTES} votes"
 

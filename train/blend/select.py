@@ -11,11 +11,11 @@ from common.blend import Blend, Bounds, Candidate, LogLinear
 from common.config import explain
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS
-from common.views import View
-from train.candidates import Fits, Recipe, Way, mix_nested, possible_ways
-from train.fitting import equal_weights, optimality_gap
-from train.out_of_fold import BlendInputError, OutOfFold
-from train.scores import interval, resampled_means
+from common.tta import View
+from train.blend.fit import equal_weights, optimality_gap
+from train.blend.methods import Fits, Recipe, Way, mix_nested, possible_ways
+from train.blend.out_of_fold import BlendInputError, OutOfFold
+from train.evaluate.scores import interval, resampled_means
 
 RULE = (
     "Chosen is the simplest (the first in the table) whose nested score is not worse than the best one's by more than "

@@ -7,8 +7,8 @@ import numpy as np
 
 from common.blend import LEAST_LOGGED, LogLinear, combine, mean_and_spread
 from common.metric import kl_divergence, vote_shares
-from train.fitting import N, equal_weights, fit_correction, fit_log_linear, fit_weights, in_use
-from train.out_of_fold import OutOfFold
+from train.blend.fit import N, equal_weights, fit_correction, fit_log_linear, fit_weights, in_use
+from train.blend.out_of_fold import OutOfFold
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # of the regularisation, the strongest first
 FLATTEST = 1e6  # temperature, where no model says more than the biases do

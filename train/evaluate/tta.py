@@ -23,8 +23,10 @@ from common.metric import kl_divergence, vote_shares
 from common.models.build import build_model
 from common.predict import pick_device, predict, seen_as
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from common.views import PLAIN, View
-from train.blend import bounds
+from common.tta import PLAIN, View
+from train.blend.select import bounds
+from train.evaluate.scores import RESAMPLES, many_votes, resampled_means
+from train.evaluate.text import aligned, between, number
 from train.loop import VALIDATION_BATCH
 from train.run_folder import (
     ROWS,
@@ -38,8 +40,6 @@ from train.run_folder import (
     read_run,
     read_table,
 )
-from train.score_text import aligned, between, number
-from train.scores import RESAMPLES, many_votes, resampled_means
 from train.windows import TrainingWindows
 
 SAME = 0.01  # between a probability predicted again and the run's own, on whatever device

@@ -3,7 +3,7 @@
 from typing import Any
 
 from common.blend import Blend, Bounds
-from train.score_text import MANY, aligned, between, number
+from train.evaluate.text import MANY, aligned, between, number
 
 NOT_KNOWN: Bounds = (float("nan"), float("nan"))
 

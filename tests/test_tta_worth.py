@@ -16,12 +16,12 @@ from common.models.build import build_model
 from common.montage import mirror_spectrogram, shift_time
 from common.predict import predict
 from common.schema import PATTERNS, VOTES
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 from train.__main__ import parser
-from train.out_of_fold import read_out_of_fold
+from train.blend.out_of_fold import read_out_of_fold
+from train.evaluate.tta import predict_views
 from train.run import RunOptions, run_experiment
 from train.run_folder import RunError
-from train.views import predict_views
 from train.windows import TrainingWindows
 
 VIEWS = (PLAIN, View(mirror=True), View(shift=4))

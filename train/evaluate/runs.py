@@ -11,9 +11,9 @@ import polars as pl
 from common.config import Experiment
 from common.metric import kl_divergence, refusals, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
+from train.evaluate.scores import interval, many_votes, mean_over, resampled_means, row_choices
 from train.labels import ROW_KEYS, prior_shares
 from train.run_folder import ROWS, RunError, finished_members, probability_columns, read_oof, read_run, read_table
-from train.scores import interval, many_votes, mean_over, resampled_means, row_choices
 
 FLOOR, PRIOR = "floor (the generating probabilities)", "class prior"
 UNIFORM = np.full(len(PATTERNS), 1 / len(PATTERNS))

@@ -26,9 +26,9 @@ import numpy as np
 
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS
-from train.blend import RULE, FittedBlend, bounds
+from train.blend.select import RULE, FittedBlend, bounds
+from train.evaluate.scores import RESAMPLES, resampled_means
 from train.labels import vote_totals
-from train.scores import RESAMPLES, resampled_means
 
 BINS = np.linspace(0, 1, 11)  # of probabilities
 VOTE_BINS = ((1, 4), (5, 9), (10, 12), (13, 15), (16, 19), (20, None))

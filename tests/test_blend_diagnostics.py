@@ -14,13 +14,13 @@ from scipy.special import rel_entr
 from common.blend import load_blend
 from common.metric import vote_shares
 from common.schema import VOTES
-from common.views import View
+from common.tta import View
 from train.__main__ import parser
-from train.blend import fit_blend
-from train.candidates import nested_kl
-from train.judge import calibration_curve, calibration_error, disagreement, error_correlation, judge
-from train.judge_text import as_text
-from train.out_of_fold import BlendInputError, read_out_of_fold
+from train.blend.diagnostics import calibration_curve, calibration_error, disagreement, error_correlation, judge
+from train.blend.methods import nested_kl
+from train.blend.out_of_fold import BlendInputError, read_out_of_fold
+from train.blend.select import fit_blend
+from train.blend.text import as_text
 
 ROOT = Path(__file__).resolve().parents[1]
 OOF = ROOT.parent / "shared" / "data" / "oof"
