@@ -7,9 +7,6 @@ import pytest
 from blend_samples import PATTERNS, PRIOR, UNIFORM, dirichlet
 
 from common.blend import Blend, BlendError, combine, load_blend, model_weights, parse_blend
-from train.blend.methods import WAYS
-
-WAY = {way.name: way for way in WAYS}
 
 
 def test_model_weights_strict_and_forgiving():

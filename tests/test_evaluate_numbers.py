@@ -10,8 +10,8 @@ from run_samples import BEST, LAST, make_rows, oof_of, write_run
 from scipy.special import rel_entr
 
 from common.schema import PATTERNS, VOTES
-from train.evaluate.runs import CHECKPOINTS, FLOOR, PRIOR, evaluate, kl_columns, out_of_fold_prior
-from train.evaluate.scores import interval, many_votes, one_per_eeg, resampled_means, row_choices
+from train.evaluate.runs import CHECKPOINTS, FLOOR, PRIOR, evaluate, row_choices
+from train.evaluate.scores import interval, kl_columns, many_votes, one_per_eeg, out_of_fold_prior, resampled_means
 from train.labels import prior_shares
 
 
@@ -47,7 +47,6 @@ def plain_scores(oof, columns):
         "kl_eeg_many": mean([row for row in best_of_eeg.values() if row["n"] >= 10]),
         "classes": {pattern: (mean(part), len(part)) for pattern, part in classes.items()},
         "folds_many": {f"fold{k}": (mean(part), len(part)) for k, part in folds.items()},
-        "folds_all": {f"fold{k}": (mean(p := [r for r in rows if r["fold"] == k]), len(p)) for k in folds},
         "many": many,
     }
 
@@ -100,7 +99,7 @@ def test_scores_equal_plain_loops(runs):
         line = evaluation.scores.row(k, named=True)
         for column in ("kl_all", "kl_many", "kl_folds", "kl_eeg", "kl_eeg_many"):
             assert line[column] == pytest.approx(expected[column], rel=1e-12), (line["what"], column)
-        for table in ("classes", "folds_many", "folds_all"):
+        for table in ("classes", "folds_many"):
             shown = getattr(evaluation, table).row(k, named=True)
             assert shown.pop("what") == line["what"]
             kl = {part: value for part, (value, _) in expected[table].items()}
@@ -152,11 +151,11 @@ def test_floor_and_prior_equal_scipy(runs, tmp_path):
 
 def test_prior_of_a_fold_never_sees_it():
     votes = np.array([[10, 0, 0, 0, 0, 0], [0, 10, 0, 0, 0, 0], [0, 0, 5, 0, 0, 0], [0, 0, 0, 6, 0, 6]])
-    rows = pl.DataFrame(votes, schema=list(VOTES)).with_columns(fold=pl.Series([0, 1, 1, 2]))
-    prior = out_of_fold_prior(np.array([0, 1, 1, 2]), rows)
+    fold = np.array([0, 1, 1, 2])
+    prior = out_of_fold_prior(votes, fold)
     np.testing.assert_allclose(prior[0], [0, 0.5, 0, 0.25, 0, 0.25])  # the row of 5 votes does not count
     np.testing.assert_allclose(prior[1], [0.5, 0, 0, 0.25, 0, 0.25])
-    np.testing.assert_array_equal(out_of_fold_prior(np.array([1, 1]), rows), prior[1:3])  # one fold finished
+    np.testing.assert_array_equal(out_of_fold_prior(votes, fold, np.array([1, 1])), prior[1:3])  # one fold finished
     np.testing.assert_allclose(prior_shares(votes[2:3], 10), [0, 0, 1, 0, 0, 0])  # unless there is no other
 
 

@@ -71,7 +71,7 @@ def test_the_plain_view_is_the_window_itself():
 @pytest.mark.parametrize(
     ("views", "message"),
     [
-        ([{}], "each must differ from the others and from the plain one"),
+        ([{}], "TTA views are plain: each must differ from the others and from the plain one"),
         ([{"mirror": True}, {"mirror": True}], "views are mirror, mirror"),
         ([{"shift": 3}], r"shift = 3: a spectrogram's columns are 2 s apart"),
         ([{"shift": 30}], "less than or equal to 20"),

@@ -6,8 +6,8 @@ from train.doctor import FOLDERS, DoctorReport
 from train.doctor_findings import SEVERITIES, Finding
 from train.doctor_numbers import electrode_numbers
 from train.doctor_tables import COMPETITION_CHANGES
-from train.evaluate.text import aligned
 from train.store_index import EEGS
+from train.tables import aligned
 
 CHANGES = {
     "consensus_changes": "change their consensus between windows",

@@ -11,11 +11,12 @@ from common.config import Experiment, load_experiment
 from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, VOTES
 from common.training import Published, Training
-from train.evaluate.runs import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
+from train.evaluate.runs import check_same_rows, floor_prediction, prior_of
+from train.evaluate.scores import kl_columns
 from train.experiment_words import published_words, recipe_words
 from train.labels import select_rows
 from train.published import SUFFIX, as_published
-from train.run_folder import ROWS, RunError, finished_members, probability_columns, read_oof, read_run, read_table
+from train.run_folder import RunError, finished_members, probability_columns, read_oof, read_run
 
 CONFIGS, BLENDS = Path(__file__).parent / "configs", Path(__file__).parent / "blends"
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
@@ -88,7 +89,7 @@ def local_cells(
     votes, fold = oof.select(VOTES).to_numpy(), oof["fold"].to_numpy()
     last = select_rows(votes, training.stages[-1].rows)
     kl_last = kl_divergence(vote_shares(votes[last]), prediction[last]).mean() if last.any() else np.nan
-    prior = kl_columns(votes, out_of_fold_prior(fold, read_table(run / ROWS)))
+    prior = kl_columns(votes, prior_of(run, fold))
     floor = kl_columns(votes, floor_prediction(truth, oof, run).probabilities) if truth else ()
     local = kl_columns(votes, prediction)
     scores = [local[0], prior[0], local[1], prior[1], kl_last, *floor]

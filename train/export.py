@@ -8,7 +8,7 @@ from pathlib import Path
 from common.files import sha256_of
 from common.schema import REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
-from train.evaluate.runs import kl_columns
+from train.evaluate.scores import kl_columns
 from train.run_folder import (
     CONFIG,
     OOF,

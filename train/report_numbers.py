@@ -9,8 +9,8 @@ import numpy as np
 
 from common.metric import vote_shares
 from common.schema import PATTERNS
-from train.blend.diagnostics import VOTE_BINS, calibration_curve, calibration_error
-from train.evaluate.scores import interval, one_per_eeg, resampled_means
+from train.blend.diagnostics import calibration_curve, calibration_error
+from train.evaluate.scores import VOTE_BINS, interval, one_per_eeg, resampled_means
 from train.labels import vote_totals
 from train.report_read import Entry, Material
 

@@ -12,7 +12,7 @@ from common.config import Experiment
 from common.files import sha256_of
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
-from train.blend.diagnostics import judge
+from train.blend.diagnostics import diagnose
 from train.blend.out_of_fold import read_out_of_fold
 from train.blend.select import fit_blend
 from train.evaluate.runs import FLOOR, PRIOR, Evaluation, evaluate, names_of, read_predictions
@@ -117,7 +117,7 @@ def fit_again(blend: Blend, file: Path, members: list[Path]) -> tuple[np.ndarray
     """Nested probabilities (rows, 6) by label_id in the chosen way, and what the blend is judged by."""
     oof = read_out_of_fold(members, None, None)
     fitted = fit_blend(oof, blend.views, blend.hours)
-    judged = judge(fitted)
+    judged = diagnose(fitted)
     chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
     again = next(candidate.name for candidate in fitted.blend.candidates if candidate.chosen)
     gaps = [abs(fitted.blend.models[name] - weight) for name, weight in blend.models.items()]

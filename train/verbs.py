@@ -132,7 +132,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_blend(arguments: argparse.Namespace) -> None:
     from common.files import write_via
-    from train.blend.diagnostics import judge
+    from train.blend.diagnostics import diagnose
     from train.blend.out_of_fold import read_out_of_fold
     from train.blend.select import fit_blend
     from train.blend.text import as_text
@@ -140,37 +140,37 @@ def run_blend(arguments: argparse.Namespace) -> None:
 
     oof = read_out_of_fold(arguments.sources, arguments.labels, arguments.group)
     fitted = fit_blend(oof, tuple(arguments.views), arguments.hours)
-    judged = judge(fitted)
-    judged["warnings"] += [
+    found = diagnose(fitted)
+    found["warnings"] += [
         f"{name}: best epoch, chosen on the fold that scores it: all scores of it are optimistic"
         for name in chosen_on_the_fold(arguments.sources)
     ]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     text = fitted.blend.model_dump_json(indent=1, exclude_none=True) + "\n"
     write_via(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
-    print(as_text(judged, fitted.blend))
+    print(as_text(found, fitted.blend))
     print(f"wrote {arguments.out}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.json, judged)
+        write_json(arguments.json, found)
         print(f"wrote {arguments.json}")
 
 
 def run_views(arguments: argparse.Namespace) -> None:
     from common.tta import PLAIN
-    from train.evaluate.tta import as_oof, as_text, predict_views, views_worth
+    from train.evaluate.tta import as_oof, as_text, predict_tta, tta_worth
     from train.run_folder import write_json
     from train.stages import write_whole
 
     views = (PLAIN, *(view for view in dict.fromkeys(arguments.views) if view != PLAIN))
     run, only_many = arguments.run_folder, arguments.out is None
-    rows, said = predict_views(run, views, arguments.competition, arguments.store, only_many)
-    worth = views_worth(run, views, rows, said)
+    rows, predictions = predict_tta(run, views, arguments.competition, arguments.store, only_many)
+    worth = tta_worth(run, views, rows, predictions)
     print(as_text(worth))
     for file, write in ((arguments.json, write_json), (arguments.out, None)):
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write(file, worth) if write else write_whole(file, as_oof(rows, said).write_parquet)
+            write(file, worth) if write else write_whole(file, as_oof(rows, predictions).write_parquet)
             print(f"wrote {file}")
 
 

@@ -1,4 +1,4 @@
-"""Fitting one way to combine on given rows: convex problems, each solved to its optimum.
+"""Fitting weights on given rows: convex problems, each solved to its optimum.
 
 target: (rows, 6) vote shares; predictions, and logs of them: (models, rows, 6).
 """
@@ -77,8 +77,8 @@ def softmax_parts(logits: np.ndarray) -> tuple[float, np.ndarray]:
     return float((highest + np.log(sums)).mean()), powers / sums
 
 
-def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float, start: np.ndarray | None) -> np.ndarray:
-    """Models' factors (not negative) and six biases, (models + 6,), of the logits: factors @ logs + bias.
+def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Models' factors (models,), not negative, and six biases of the logits: factors @ logs + bias.
 
     The ridge holds the factors together, not their sum, which is the sharpness, and the biases near 0. Factors are
     measured against equal ones, so a strength means the same for any number of models.
@@ -97,9 +97,9 @@ def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float, start:
         value = height - x @ observed + x @ ridge @ x / 2
         return value, terms @ predicted.ravel() / rows - observed + ridge @ x
 
-    if start is None:
-        start = np.concatenate([equal_weights(models), np.zeros(N)])
-    return minimise(objective, start, np.arange(models + N) < models)
+    start = np.concatenate([equal_weights(models), np.zeros(N)])
+    found = minimise(objective, start, np.arange(models + N) < models)
+    return found[:models], found[models:]
 
 
 def fit_correction(target: np.ndarray, logits: np.ndarray, summaries: np.ndarray, strength: float) -> np.ndarray:

@@ -1,160 +1,180 @@
-"""The ways to combine models: how each is fitted, and what it predicts for rows it was not fitted on."""
+"""The methods to combine models. A new one is a function that fits it and a line in METHODS.
+
+What a method predicts is done by combine() in common/blend.py, the function that the kernel runs.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from common.blend import LEAST_LOGGED, LogLinear, combine, mean_and_spread
 from common.metric import kl_divergence, vote_shares
-from train.blend.fit import N, equal_weights, fit_correction, fit_log_linear, fit_weights, in_use
+from train.blend.fit import N, equal_weights, fit_correction, fit_log_linear, fit_weights, in_use, optimality_gap
 from train.blend.out_of_fold import OutOfFold
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # of the regularisation, the strongest first
 FLATTEST = 1e6  # temperature, where no model says more than the biases do
+ALL = frozenset[int]()  # no fold is left out
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that the kernel needs to combine models. weights: (models,), summing to 1."""
+class BlendWeights:
+    """All that the kernel needs to combine models. models: their weights (models,), summing to 1."""
 
-    weights: np.ndarray
+    models: np.ndarray
     log_linear: LogLinear | None = None
-    strength: float | None = None
+    strength: float | None = None  # of the regularisation that they were fitted with
+    optimality_gap: float | None = None  # what other weights could still gain at most, in nats
 
-    def mix(self, names: tuple[str, ...], predictions: np.ndarray) -> np.ndarray:
-        """Probabilities (rows, 6) of `predictions` (models, rows, 6), by the function that the kernel runs."""
-        weights = {name: float(weight) for name, weight in zip(names, self.weights, strict=True) if weight > 0}
+    def predict(self, names: tuple[str, ...], predictions: np.ndarray) -> np.ndarray:
+        """Probabilities (rows, 6) from `predictions` (models, rows, 6)."""
+        weights = {name: float(weight) for name, weight in zip(names, self.models, strict=True) if weight > 0}
         given = dict(zip(names, predictions, strict=True))
         return combine(given, weights, (1 / N,) * N, predictions.shape[1], self.log_linear)
 
-    def without(self, left_out: int) -> "Recipe":
+    def without(self, left_out: int) -> "BlendWeights":
         """As the kernel goes on when it leaves a model out: the others share its weight."""
-        weights = self.weights.copy()
-        weights[left_out] = 0.0
-        return Recipe(weights / weights.sum() if weights.any() else weights, self.log_linear, self.strength)
+        models = self.models.copy()
+        models[left_out] = 0.0
+        return replace(self, models=models / models.sum() if models.any() else models)
 
 
-# ---- ways, and their fits without some of the folds
-
-
-@dataclass
-class Fits:
-    """Every fit on the many-vote rows of all folds but some, made once and kept for whoever asks again."""
-
-    oof: OutOfFold
-    kept: dict[tuple, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        oof = self.oof
-        self.fold, self.target = oof.fold[oof.many], vote_shares(oof.votes[oof.many])
-        self.predictions = oof.predictions[:, oof.many]
-        self.logs = np.log(np.maximum(self.predictions, LEAST_LOGGED))
-        self.folds = [int(k) for k in np.unique(self.fold)]
-
-    def once(self, key: tuple, fit: Callable[[], np.ndarray]) -> np.ndarray:
-        if key not in self.kept:
-            self.kept[key] = fit()
-        return self.kept[key]
-
-    def rows(self, without: frozenset[int]) -> np.ndarray:
-        return ~np.isin(self.fold, list(without))
-
-    def mean(self, without: frozenset[int], strength: float | None) -> Recipe:
-        return Recipe(equal_weights(len(self.predictions)))
-
-    def geometric(self, without: frozenset[int], strength: float | None) -> Recipe:
-        return Recipe(equal_weights(len(self.predictions)), LogLinear())
-
-    def convex(self, without: frozenset[int], strength: float | None) -> Recipe:
-        rows = self.rows(without)
-        return Recipe(self.once((without,), lambda: fit_weights(self.target[rows], self.predictions[:, rows])))
-
-    def factors(self, without: frozenset[int], strength: float) -> np.ndarray:
-        """From those of the next stronger regularisation, which are near."""
-        rows, place = self.rows(without), STRENGTHS.index(strength)
-        start = self.factors(without, STRENGTHS[place - 1]) if place else None
-        fit = lambda: fit_log_linear(self.target[rows], self.logs[:, rows], strength, start)  # noqa: E731
-        return self.once((without, strength), fit)
-
-    def log_linear(self, without: frozenset[int], strength: float) -> Recipe:
-        factors, bias = np.split(self.factors(without, strength), [len(self.predictions)])
-        if factors.sum() < 1 / FLATTEST:
-            factors = equal_weights(len(factors)) / FLATTEST
-        shape = LogLinear(temperature=float(1 / factors.sum()), bias=tuple(bias.tolist()))
-        return Recipe(in_use(factors), shape, strength)
-
-    def stacker(self, without: frozenset[int], strength: float) -> Recipe:
-        """The log-linear way, corrected where models disagree and by which patterns they name together."""
-        base, rows = self.log_linear(without, strength), self.rows(without)
-        shape, predictions = base.log_linear, self.predictions[:, rows]
-
-        def fit() -> np.ndarray:
-            logits = np.tensordot(base.weights, self.logs[:, rows], axes=1) / shape.temperature + np.array(shape.bias)
-            mean, square = (np.tensordot(base.weights, values, axes=1) for values in (predictions, predictions**2))
-            return fit_correction(self.target[rows], logits, mean_and_spread(mean, square), strength)
-
-        correction = tuple(map(tuple, self.once((without, strength, "correction"), fit).tolist()))
-        return Recipe(base.weights, shape.model_copy(update={"correction": correction}), strength)
+# ---- the rows to fit on
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to combine. strengths: of regularisation, to choose from; none for ways that have none."""
+class Rows:
+    """Rows of some folds, and what was fitted on them: methods and folds ask for the same fits again.
+
+    target: (rows, 6) vote shares; predictions, and logs of them: (models, rows, 6).
+    """
+
+    target: np.ndarray
+    predictions: np.ndarray
+    logs: np.ndarray
+    fitted: dict[tuple[str, float | None], BlendWeights] = field(default_factory=dict)
+
+
+class FoldRows:
+    """The many-vote rows of out-of-fold predictions, to fit on without some of their folds."""
+
+    def __init__(self, oof: OutOfFold) -> None:
+        self.names, self.all_folds = oof.names, np.unique(oof.fold).tolist()
+        self.fold, self.target = oof.fold[oof.many], vote_shares(oof.votes[oof.many])
+        self.folds, self.predictions = np.unique(self.fold).tolist(), oof.predictions[:, oof.many]
+        self.parts: dict[frozenset[int], Rows] = {}
+
+    def without(self, folds: frozenset[int]) -> Rows:
+        if folds not in self.parts:
+            here = ~np.isin(self.fold, list(folds))
+            predictions = self.predictions[:, here]
+            self.parts[folds] = Rows(self.target[here], predictions, np.log(np.maximum(predictions, LEAST_LOGGED)))
+        return self.parts[folds]
+
+
+# ---- methods
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to combine models. fit: from rows and a strength of regularisation, one of `strengths`, if any."""
 
     name: str
-    fit: Callable[[Fits, frozenset[int], float | None], Recipe]
-    fitted: bool = True
+    description: str
+    fit: Callable[[Rows, float | None], BlendWeights]
     strengths: tuple[float, ...] = ()
+    needs_folds: bool = True  # fitted, so it is scored on folds that it was not fitted on
 
-    def recipe(self, fits: Fits, without: frozenset[int] = frozenset()) -> Recipe:
-        """Fitted on all folds but `without`, the strength chosen by cross-validation among those folds alone."""
-        inside = [k for k in fits.folds if k not in without]
+    def fit_once(self, rows: Rows, strength: float | None) -> BlendWeights:
+        if (self.name, strength) not in rows.fitted:
+            rows.fitted[self.name, strength] = self.fit(rows, strength)
+        return rows.fitted[self.name, strength]
+
+    def fit_without(self, rows: FoldRows, folds: frozenset[int] = ALL) -> BlendWeights:
+        """Fitted on all folds but these, the strength chosen by cross-validation among the folds fitted on."""
+        inside = [k for k in rows.folds if k not in folds]
         if len(self.strengths) < 2 or len(inside) < 2:  # with one fold there is nothing to choose by
-            return self.fit(fits, without, self.strengths[0] if self.strengths else None)
+            return self.fit_once(rows.without(folds), self.strengths[0] if self.strengths else None)
 
         def score(strength: float) -> float:
-            parts = [self.score_fold(fits, without | {k}, k, strength) for k in inside]
-            return float(np.concatenate(parts).mean())
+            return float(np.concatenate([self.score_fold(rows, folds, k, strength) for k in inside]).mean())
 
-        return self.fit(fits, without, min(self.strengths, key=score))
+        return self.fit_once(rows.without(folds), min(self.strengths, key=score))
 
-    def score_fold(self, fits: Fits, without: frozenset[int], k: int, strength: float) -> np.ndarray:
-        """KL of the rows of fold k, fitted without it."""
-        here = fits.fold == k
-        mixed = self.fit(fits, without, strength).mix(fits.oof.names, fits.predictions[:, here])
-        return kl_divergence(fits.target[here], mixed)
+    def score_fold(self, rows: FoldRows, folds: frozenset[int], k: int, strength: float) -> np.ndarray:
+        """KL of the rows of fold k, fitted without it and without `folds`."""
+        here = rows.fold == k
+        weights = self.fit_once(rows.without(folds | {k}), strength)
+        return kl_divergence(rows.target[here], weights.predict(rows.names, rows.predictions[:, here]))
 
-    def nested(self, fits: Fits) -> dict[int, Recipe]:
-        """For each fold the recipe that was fitted without it."""
-        return {int(k): self.recipe(fits, frozenset({int(k)})) for k in np.unique(fits.oof.fold)}
+    def fit_nested(self, rows: FoldRows) -> dict[int, BlendWeights]:
+        """For each fold the weights that were fitted without it."""
+        return {k: self.fit_without(rows, frozenset({k})) for k in rows.all_folds}
 
 
-# The simplest first: what is chosen is the first that is as good as the best, but for noise.
-WAYS = (
-    Way("mean", Fits.mean, fitted=False),
-    Way("geometric", Fits.geometric, fitted=False),
-    Way("convex", Fits.convex),
-    Way("log-linear", Fits.log_linear, strengths=STRENGTHS),
-    Way("stacker", Fits.stacker, strengths=STRENGTHS),
+def fit_mean(rows: Rows, strength: float | None) -> BlendWeights:
+    return BlendWeights(equal_weights(len(rows.predictions)))
+
+
+def fit_geometric(rows: Rows, strength: float | None) -> BlendWeights:
+    return BlendWeights(equal_weights(len(rows.predictions)), LogLinear())
+
+
+def fit_convex(rows: Rows, strength: float | None) -> BlendWeights:
+    models = fit_weights(rows.target, rows.predictions)
+    return BlendWeights(models, optimality_gap=optimality_gap(rows.target, rows.predictions, models))
+
+
+def fit_logs(rows: Rows, strength: float) -> BlendWeights:
+    factors, bias = fit_log_linear(rows.target, rows.logs, strength)
+    if factors.sum() < 1 / FLATTEST:
+        factors = equal_weights(len(factors)) / FLATTEST
+    shape = LogLinear(temperature=float(1 / factors.sum()), bias=tuple(bias.tolist()))
+    return BlendWeights(in_use(factors), shape, strength)
+
+
+def fit_stacker(rows: Rows, strength: float) -> BlendWeights:
+    base = LOG_LINEAR.fit_once(rows, strength)
+    shape, weights = base.log_linear, base.models
+    logits = np.tensordot(weights, rows.logs, axes=1) / shape.temperature + np.array(shape.bias)
+    mean, square = (np.tensordot(weights, values, axes=1) for values in (rows.predictions, rows.predictions**2))
+    correction = fit_correction(rows.target, logits, mean_and_spread(mean, square), strength)
+    shape = shape.model_copy(update={"correction": tuple(map(tuple, correction.tolist()))})
+    return BlendWeights(weights, shape, strength)
+
+
+LOG_LINEAR = Method(
+    "log-linear", "weighted mean of the logarithms, a temperature and a bias for each pattern", fit_logs, STRENGTHS
+)
+# The simplest first: the blend is the first one that is as good as the best, but for noise.
+METHODS = (
+    Method("mean", "mean of the probabilities", fit_mean, needs_folds=False),
+    Method("geometric", "mean of the logarithms of the probabilities", fit_geometric, needs_folds=False),
+    Method("convex", "weighted mean of the probabilities", fit_convex),
+    LOG_LINEAR,
+    Method("stacker", "log-linear, corrected by the models' means and spreads", fit_stacker, STRENGTHS),
 )
 
 
-def possible_ways(fits: Fits) -> tuple[Way, ...]:
-    """Fitted ways need rows to fit on when each fold is left out."""
-    return tuple(way for way in WAYS if not way.fitted or len(fits.folds) > 1)
+def method_named(name: str) -> Method:
+    return next(method for method in METHODS if method.name == name)
 
 
-def mix_nested(oof: OutOfFold, recipes: dict[int, Recipe]) -> np.ndarray:
-    """Probabilities (rows, 6) of each fold by its own recipe."""
+def possible_methods(rows: FoldRows) -> tuple[Method, ...]:
+    """What is fitted needs rows to fit on when each fold is left out."""
+    return tuple(method for method in METHODS if not method.needs_folds or len(rows.folds) > 1)
+
+
+def predict_nested(oof: OutOfFold, nested: dict[int, BlendWeights]) -> np.ndarray:
+    """Probabilities (rows, 6) of each fold by its own weights."""
     mixed = np.empty_like(oof.predictions[0])
-    for k, recipe in recipes.items():
+    for k, weights in nested.items():
         here = oof.fold == k
-        mixed[here] = recipe.mix(oof.names, oof.predictions[:, here])
+        mixed[here] = weights.predict(oof.names, oof.predictions[:, here])
     return mixed
 
 
 def nested_kl(oof: OutOfFold, name: str) -> np.ndarray:
-    """KL (rows,) of each fold combined in the way of this name, fitted on the other folds."""
-    way = next(way for way in WAYS if way.name == name)
-    return kl_divergence(vote_shares(oof.votes), mix_nested(oof, way.nested(Fits(oof))))
+    """KL (rows,) of each fold combined by the method of this name, fitted on the other folds."""
+    return kl_divergence(vote_shares(oof.votes), predict_nested(oof, method_named(name).fit_nested(FoldRows(oof))))

@@ -1,13 +1,18 @@
-"""Mean KL of predictions over choices of label rows, and how far other patients could move it."""
+"""Mean KL of predictions over choices of label rows, the class prior beside them, and intervals over patients."""
 
 import numpy as np
 import polars as pl
 
+from common.blend import Bounds
+from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.labels import vote_totals
+from train.labels import prior_shares, vote_totals
 
 RESAMPLES, BOOTSTRAP_SEED = 2000, 0
 INTERVAL = (2.5, 97.5)  # percentiles of the resampled scores
+VOTE_BINS = ((1, 4), (5, 9), (10, 12), (13, 15), (16, 19), (20, None))
+
+# ---- which rows
 
 
 def many_votes(votes: np.ndarray) -> np.ndarray:
@@ -28,27 +33,51 @@ def one_per_eeg(rows: pl.DataFrame) -> np.ndarray:
     return chosen
 
 
-def row_choices(rows: pl.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """Which rows each column of each table of scores is read on, (rows,) of bool.
+def by_class(votes: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of each consensus: the pattern with most votes, of equals the first of PATTERNS."""
+    consensus = votes.argmax(axis=1)
+    return {pattern: consensus == k for k, pattern in enumerate(PATTERNS)}
 
-    scores: all rows, those with many votes, and one of each EEG: of all EEGs and of those with such a row;
-    classes: many-vote rows by consensus, the pattern with most votes, of equals the first of PATTERNS;
-    folds_many, folds_all: many-vote rows, and all, by fold.
-    """
-    votes, fold = rows.select(VOTES).to_numpy(), rows["fold"].to_numpy()
-    many, single, consensus = many_votes(votes), one_per_eeg(rows), votes.argmax(axis=1)
-    whole = {"kl_all": np.full(len(votes), True), "kl_many": many, "kl_eeg": single, "kl_eeg_many": single & many}
-    return {
-        "scores": whole,
-        "classes": {pattern: many & (consensus == k) for k, pattern in enumerate(PATTERNS)},
-        "folds_many": {f"fold{k}": many & (fold == k) for k in np.unique(fold)},
-        "folds_all": {f"fold{k}": fold == k for k in np.unique(fold)},
-    }
+
+def by_fold(fold: np.ndarray) -> dict[int, np.ndarray]:
+    return {int(k): fold == k for k in np.unique(fold)}
+
+
+def by_votes(votes: np.ndarray) -> dict[tuple[int, int | None], np.ndarray]:
+    """The rows by their number of votes, from and to (None: no limit); bins without a row are left out."""
+    totals = vote_totals(votes)
+    bins = {(low, high): (totals >= low) & (totals <= (high or totals.max())) for low, high in VOTE_BINS}
+    return {bounds: chosen for bounds, chosen in bins.items() if chosen.any()}
+
+
+# ---- scores
 
 
 def mean_over(kl: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Mean (predictions,) of `kl` (predictions, rows) over the chosen rows; NaN when none is chosen."""
     return kl[:, chosen].mean(axis=1) if chosen.any() else np.full(len(kl), np.nan)
+
+
+def kl_columns(votes: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
+    """Mean KL over all rows, and over the rows with at least 10 votes (NaN when there are none)."""
+    kl = kl_divergence(vote_shares(votes), prediction)[None]
+    return float(kl.mean()), float(mean_over(kl, many_votes(votes))[0])
+
+
+def out_of_fold_prior(votes: np.ndarray, fold: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
+    """The class prior of the other folds for each fold of `wanted` (default: `fold`), (.., 6); with one fold its own.
+
+    votes: (rows, 6), fold: (rows,). The prior is the mean vote shares of rows with many votes.
+    """
+    wanted = fold if wanted is None else wanted
+    prior = np.empty((len(wanted), len(PATTERNS)))
+    for k in np.unique(wanted):
+        others = votes[fold != k]
+        prior[wanted == k] = prior_shares(others if len(others) else votes, MANY_VOTES)
+    return prior
+
+
+# ---- intervals
 
 
 def resampled_means(kl: np.ndarray, patient: np.ndarray) -> np.ndarray:
@@ -69,3 +98,9 @@ def resampled_means(kl: np.ndarray, patient: np.ndarray) -> np.ndarray:
 def interval(resampled: np.ndarray) -> np.ndarray:
     """Bounds (2, ..) of the 95 % interval from (RESAMPLES, ..)."""
     return np.percentile(resampled, INTERVAL, axis=0)
+
+
+def bounds(resampled: np.ndarray) -> list[Bounds | None]:
+    """The 95 % intervals of columns of (RESAMPLES, columns), to write down; None where there were too few patients."""
+    low, high = interval(resampled)
+    return [None if np.isnan(a) else (round(float(a), 6), round(float(b), 6)) for a, b in zip(low, high, strict=True)]
