@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from blend_samples import UNIFORM, dirichlet, out_of_fold
+from blend_samples import UNIFORM, dirichlet, noisy, out_of_fold, softmax
 from scipy.optimize import minimize
 from scipy.special import rel_entr
 
@@ -13,7 +13,7 @@ from common.metric import kl_divergence, vote_shares
 from train.blend import methods
 from train.blend.diagnostics import diagnose
 from train.blend.fit import equal_weights, fit_correction, fit_log_linear, fit_weights, optimality_gap
-from train.blend.methods import METHODS, STRENGTHS, BlendWeights, FoldRows, Method, nested_kl, predict_nested
+from train.blend.methods import METHODS, STRENGTHS, BlendWeights, Method, nested_kl, predict_nested, rows_of
 from train.blend.select import compare, fit_blend, order_of_dropping
 from train.blend.text import as_text
 
@@ -23,7 +23,7 @@ METHOD = {method.name: method for method in METHODS}
 # ---- fitted weights
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_weights_reach_the_optimum(seed):
     truth = dirichlet(seed, 300)
     noise = (
@@ -40,7 +40,7 @@ def test_weights_reach_the_optimum(seed):
     assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
     # Another method: expectation-maximisation of a mixture, whose every update lowers the KL.
     other = np.full(5, 0.2)
-    for _ in range(20000):
+    for _ in range(4000):
         other = other * (target / np.tensordot(other, models, axes=1) * models).sum(axis=-1).mean(axis=-1)
     assert loss(weights) <= loss(other) + 1e-9
     np.testing.assert_allclose(weights, other, atol=0.02)
@@ -59,8 +59,8 @@ def test_weights_reach_the_optimum_among_near_twins_and_sharp_models(seed):
     rng = np.random.default_rng(seed)
     truth = dirichlet(seed, 150)
     target = vote_shares(rng.multinomial(10, truth))
-    noisy = np.log(truth + 0.01) + rng.normal(size=(9, 150, 6)) * rng.uniform(0.01, 3, (9, 1, 1))
-    twins = np.concatenate([np.exp(noisy), np.exp(noisy) * (1 + 1e-3 * rng.random(noisy.shape))])
+    models = noisy(rng, truth, rng.uniform(0.01, 3, (9, 1, 1)), 9)
+    twins = np.concatenate([models, models * (1 + 1e-3 * rng.random(models.shape))])
     sharp = rng.dirichlet(np.full(6, 0.05), (3, 150))
     for models in (twins / twins.sum(axis=-1, keepdims=True), sharp):
         weights = fit_weights(target, models)
@@ -83,8 +83,7 @@ def test_log_linear_weights_and_corrections_reach_their_optimum():
     logs[2] = -logs[0]  # a model that only misleads: its factor stays at 0
 
     def loss(x):
-        logits = np.tensordot(x[:3], logs, axes=1) + x[3:]
-        predicted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        predicted = softmax(np.tensordot(x[:3], logs, axes=1) + x[3:])
         ridge = 3 * ((x[:3] - x[:3].mean()) ** 2).sum() + (x[3:] ** 2).sum()
         return -(target * np.log(predicted)).sum(axis=1).mean() + 0.01 * ridge
 
@@ -97,8 +96,7 @@ def test_log_linear_weights_and_corrections_reach_their_optimum():
     logits, summaries = rng.normal(size=(200, 6)), rng.random((200, 12))
 
     def corrected(x):
-        moved = logits + summaries @ x.reshape(12, 6)
-        predicted = np.exp(moved) / np.exp(moved).sum(axis=1, keepdims=True)
+        predicted = softmax(logits + summaries @ x.reshape(12, 6))
         return -(target * np.log(predicted)).sum(axis=1).mean() + 0.01 * (x**2).sum()
 
     found = fit_correction(target, logits, summaries, 0.01)
@@ -136,7 +134,10 @@ def test_what_a_fold_holds_changes_nothing_of_how_it_is_combined(name):
     oof = sample(240, seed=1)
     scrambled = np.where(oof.fold[:, None] == 2, oof.votes[:, ::-1], oof.votes)
     predictions = np.where(oof.fold[:, None] == 2, oof.predictions[..., ::-1], oof.predictions)
-    fits = [METHOD[name].fit_nested(FoldRows(o)) for o in (oof, replace(oof, votes=scrambled, predictions=predictions))]
+    fits = [
+        METHOD[name].fit_nested(rows_of(o), range(4))
+        for o in (oof, replace(oof, votes=scrambled, predictions=predictions))
+    ]
     one, other = (each[2] for each in fits)
     np.testing.assert_array_equal(one.models, other.models)
     assert (one.log_linear, one.strength) == (other.log_linear, other.strength)
@@ -145,17 +146,15 @@ def test_what_a_fold_holds_changes_nothing_of_how_it_is_combined(name):
 
 
 def sample(rows, seed, models=3, folds=4):
-    """Models that see the truth through noise of their own, the first through least."""
-    rng = np.random.default_rng(seed)
-    truth = dirichlet(seed, rows)
-    noisy = np.log(truth + 0.01) + rng.normal(size=(models, rows, 6)) * (0.5 + np.arange(models))[:, None, None]
-    predictions = np.exp(noisy) / np.exp(noisy).sum(axis=-1, keepdims=True)
+    """The first model sees the truth through the least noise."""
+    rng, truth = np.random.default_rng(seed), dirichlet(seed, rows)
+    predictions = noisy(rng, truth, (0.5 + np.arange(models))[:, None, None], models)
     return out_of_fold(predictions, rng.multinomial(12, truth).astype(float), np.arange(rows) % folds)
 
 
 def test_strength_is_the_best_of_the_inner_folds():
     oof = sample(240, seed=2)
-    rows, method = FoldRows(oof), METHOD["log-linear"]
+    rows, method = rows_of(oof), METHOD["log-linear"]
     inside = [k for k in range(4) if k != 1]
 
     def inner(strength):
@@ -163,14 +162,13 @@ def test_strength_is_the_best_of_the_inner_folds():
         for k in inside:
             train = ~np.isin(oof.fold, [1, k])
             factors, bias = fit_log_linear(vote_shares(oof.votes[train]), np.log(oof.predictions[:, train]), strength)
-            logits = np.tensordot(factors, np.log(oof.predictions[:, oof.fold == k]), axes=1) + bias
-            mixed = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            mixed = softmax(np.tensordot(factors, np.log(oof.predictions[:, oof.fold == k]), axes=1) + bias)
             losses.append(rel_entr(vote_shares(oof.votes[oof.fold == k]), mixed).sum(axis=1))
         return np.concatenate(losses).mean()
 
     assert method.fit_without(rows, frozenset({1})).strength == min(STRENGTHS, key=inner)
     two = replace(oof, fold=oof.fold % 2)  # without one of two folds there is nothing to choose by: the strongest
-    assert method.fit_without(FoldRows(two), frozenset({1})).strength == STRENGTHS[0]
+    assert method.fit_without(rows_of(two), frozenset({1})).strength == STRENGTHS[0]
 
 
 # ---- which way is chosen
@@ -178,22 +176,16 @@ def test_strength_is_the_best_of_the_inner_folds():
 
 def blurred_experts(rows=600, seed=0):
     """Experts whose errors share a fault that no weights mend: all name lpd what is half gpd."""
-    rng = np.random.default_rng(seed)
-    truth = dirichlet(seed, rows)
-    biased = np.log(truth + 0.01) + np.array([0, 1.2, -1.2, 0, 0, 0])
-    noisy = biased + rng.normal(size=(3, rows, 6)) * 0.3
-    predictions = np.exp(noisy) / np.exp(noisy).sum(axis=-1, keepdims=True)
+    rng, truth = np.random.default_rng(seed), dirichlet(seed, rows)
+    predictions = softmax(np.log(noisy(rng, truth, 0.3, 3)) + np.array([0, 1.2, -1.2, 0, 0, 0]))
     return out_of_fold(predictions, rng.multinomial(15, truth).astype(float), np.arange(rows) % 4)
 
 
 def disputed_experts(rows=3000, seed=0):
     """Where the experts differ much, nobody knows: the truth is flat there, though each is sure."""
-    rng = np.random.default_rng(seed)
-    truth = dirichlet(seed, rows)
+    rng, truth = np.random.default_rng(seed), dirichlet(seed, rows)
     hard = rng.random(rows) < 0.5
-    scale = np.where(hard, 1.5, 0.05)[:, None]
-    noisy = np.log(truth + 0.01) + rng.normal(size=(4, rows, 6)) * scale
-    predictions = np.exp(noisy) / np.exp(noisy).sum(axis=-1, keepdims=True)
+    predictions = noisy(rng, truth, np.where(hard, 1.5, 0.05)[:, None], 4)
     truth = np.where(hard[:, None], 0.1 * truth + 0.9 / 6, truth)
     return out_of_fold(predictions, rng.multinomial(15, truth).astype(float), np.arange(rows) % 4)
 
@@ -220,10 +212,22 @@ def alike(rows=300, seed=0):
     ("case", "chosen"),
     [(alike, "mean"), (unequal_experts, "convex"), (blurred_experts, "log-linear"), (disputed_experts, "stacker")],
 )
-def test_the_simplest_that_is_as_good_as_the_best_is_chosen(case, chosen):
-    blend = fit_blend(case()).blend
+def test_the_simplest_that_is_as_good_as_the_best_is_chosen(case, chosen, tmp_path):
+    """And the kernel answers what that method predicts: from the blend file, through the functions that it calls."""
+    oof = case()
+    blend = fit_blend(oof).blend
     assert [method.name for method in blend.candidates] == [*METHOD]
     assert [method.name for method in blend.candidates if method.chosen] == [chosen], blend.candidates
+    (tmp_path / "blend.json").write_text(blend.model_dump_json(indent=1, exclude_none=True))
+    read = load_blend(tmp_path / "blend.json")
+    assert read == blend and read.chosen == chosen
+    weights, _ = model_weights(read, list(oof.names))
+    given = dict(zip(oof.names, oof.predictions, strict=True))
+    answers = combine(given, weights, read.prior, len(oof.votes), read.log_linear)
+    fitted = METHOD[chosen].fit_without(rows_of(oof))
+    np.testing.assert_allclose(answers, fitted.predict(oof.names, oof.predictions), rtol=0, atol=1e-7)
+    nested = predict_nested(oof, METHOD[chosen].fit_nested(rows_of(oof), range(4)))
+    np.testing.assert_allclose(answers, nested, atol=0.1)  # and the nested scores are of much the same blend
 
 
 def test_a_new_method_is_a_line_of_the_table(monkeypatch):
@@ -283,21 +287,3 @@ def test_models_are_left_out_weakest_first():
     assert sorted(fitted.blend.drop) == ["a", "b", "c"] and fitted.blend.drop[-1] != "b"
     unused = {k: BlendWeights(np.array([0.0, 0.0, 1.0])) for k in range(4)}
     assert order_of_dropping(oof, unused)[0] == [1, 0, 2]  # of models that count nothing the worse one first
-
-
-@pytest.mark.parametrize("case", [alike, unequal_experts, blurred_experts, disputed_experts])
-def test_the_kernel_answers_what_the_method_predicts(case, tmp_path):
-    """From the blend file, through the two functions that the kernel calls; for every kind that can be chosen."""
-    oof = case()
-    blend = fit_blend(oof).blend
-    (tmp_path / "blend.json").write_text(blend.model_dump_json(indent=1, exclude_none=True))
-    read = load_blend(tmp_path / "blend.json")
-    assert read == blend
-    weights, _ = model_weights(read, list(oof.names))
-    given = dict(zip(oof.names, oof.predictions, strict=True))
-    answers = combine(given, weights, read.prior, len(oof.votes), read.log_linear)
-    chosen = next(method.name for method in blend.candidates if method.chosen)
-    fitted = METHOD[chosen].fit_without(FoldRows(oof))
-    np.testing.assert_allclose(answers, fitted.predict(oof.names, oof.predictions), rtol=0, atol=1e-7)
-    nested = predict_nested(oof, METHOD[chosen].fit_nested(FoldRows(oof)))
-    np.testing.assert_allclose(answers, nested, atol=0.1)  # and the nested scores are of much the same blend

@@ -39,13 +39,19 @@ def run(competition, tmp_path_factory):
     return run_experiment(EXPERIMENT, competition, tmp_path_factory.mktemp("runs"), RunOptions(seeds=2))
 
 
+@pytest.fixture(scope="module")
+def predicted(run, competition):
+    """All held-out rows, and their predictions (views, rows, 6)."""
+    return predict_tta(run, VIEWS, competition, None, only_many=False)
+
+
 def views(*words):
     arguments = parser().parse_args(["views", *map(str, words)])
     arguments.run(arguments)
 
 
-def test_each_view_is_predicted_by_the_models_that_never_saw_the_row(run, competition):
-    rows, predictions = predict_tta(run, VIEWS, competition, None, only_many=False)
+def test_each_view_is_predicted_by_the_models_that_never_saw_the_row(run, competition, predicted):
+    rows, predictions = predicted
     own = pl.read_parquet(run / "oof.parquet").sort("label_id")
     order = np.argsort(rows["label_id"])
     np.testing.assert_allclose(predictions[0][order], own.select(PATTERNS).to_numpy(), atol=1e-6)
@@ -61,11 +67,11 @@ def test_each_view_is_predicted_by_the_models_that_never_saw_the_row(run, compet
         np.testing.assert_allclose(predictions[k][held_out], np.mean(answers, axis=0), atol=1e-6)
 
 
-def test_the_command_gives_paired_differences_and_a_table_to_blend(run, competition, tmp_path, capsys):
+def test_the_command_gives_paired_differences_and_a_table_to_blend(run, competition, predicted, tmp_path, capsys):
     numbers, table = tmp_path / "new" / "views.json", tmp_path / "tiny-image-views.parquet"
     views(run, "--competition", competition, "--views", "mirror", "+4", "mirror", "--json", numbers, "--out", table)
     printed, worth = capsys.readouterr().out, json.loads(numbers.read_text())
-    rows, predictions = predict_tta(run, VIEWS, competition, None, only_many=False)
+    rows, predictions = predicted
     votes = rows.select(VOTES).to_numpy()
     many = votes.sum(axis=1) >= 10
     assert (worth["run"], worth["rows"], worth["groups"]) == ("tiny-image", many.sum(), 8) and 0 < many.sum() < len(

@@ -16,7 +16,6 @@ calibration   error (ECE over all patterns) of the best model, of the plain mean
 by_votes      label, rows, groups and kl: {best, mean, blend, prior}; empty where votes are shares
 by_class      the same, by consensus (the pattern with most votes, of equals the first)
 by_fold       the same
-by_group      median and p90 of the groups' mean KL; worst_tenth: share of the KL that the worst tenth of groups has
 warnings      sentences
 """
 
@@ -95,18 +94,6 @@ def all_parts(oof: OutOfFold, kl: dict[str, np.ndarray]) -> dict[str, list[dict[
     return {name: parts_of(rows, kl, oof.group) for name, rows in named.items()}
 
 
-def by_group(kl: np.ndarray, group: np.ndarray) -> dict[str, float]:
-    """How the KL (rows,) is spread over groups."""
-    _, of_row, rows = np.unique(group, return_inverse=True, return_counts=True)
-    sums = np.bincount(of_row, kl)
-    worst = np.sort(sums)[::-1][: max(1, len(sums) // 10)]
-    return {
-        "median": float(np.median(sums / rows)),
-        "p90": float(np.percentile(sums / rows, 90)),
-        "worst_tenth": float(worst.sum() / max(kl.sum(), 1e-300)),
-    }
-
-
 def model_lines(fitted: FittedBlend, target: np.ndarray, kl_blend: np.ndarray) -> list[dict[str, Any]]:
     """Each model alone, and what it is worth to the blend. target, kl_blend: of many-vote rows."""
     oof, blend = fitted.oof, fitted.blend
@@ -154,6 +141,5 @@ def diagnose(fitted: FittedBlend) -> dict[str, Any]:
         "disagreement": disagreement(oof.predictions[:, many]).tolist(),
         "calibration": dict(zip(names, errors, strict=True)),
         **all_parts(oof, kl),
-        "by_group": by_group(kl["blend"][many], oof.group[many]),
         "warnings": list(oof.warnings),
     }

@@ -3,7 +3,7 @@
 What a method predicts is done by combine() in common/blend.py, the function that the kernel runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from train.blend.out_of_fold import OutOfFold
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # of the regularisation, the strongest first
 FLATTEST = 1e6  # temperature, where no model says more than the biases do
-ALL = frozenset[int]()  # no fold is left out
+NONE = frozenset[int]()  # of the folds is left out
 
 
 @dataclass(frozen=True)
@@ -40,37 +40,37 @@ class BlendWeights:
         return replace(self, models=models / models.sum() if models.any() else models)
 
 
-# ---- the rows to fit on
-
-
 @dataclass(frozen=True)
 class Rows:
-    """Rows of some folds, and what was fitted on them: methods and folds ask for the same fits again.
+    """Rows to fit on, and what was fitted on them: methods and folds ask for the same fits again.
 
-    target: (rows, 6) vote shares; predictions, and logs of them: (models, rows, 6).
+    fold: (rows,); target: (rows, 6) vote shares; predictions: (models, rows, 6).
     """
 
+    names: tuple[str, ...]
+    fold: np.ndarray
     target: np.ndarray
     predictions: np.ndarray
-    logs: np.ndarray
     fitted: dict[tuple[str, float | None], BlendWeights] = field(default_factory=dict)
+    parts: dict[frozenset[int], "Rows"] = field(default_factory=dict)
 
+    def folds(self) -> list[int]:
+        return np.unique(self.fold).tolist()
 
-class FoldRows:
-    """The many-vote rows of out-of-fold predictions, to fit on without some of their folds."""
+    def logs(self) -> np.ndarray:
+        return np.log(np.maximum(self.predictions, LEAST_LOGGED))
 
-    def __init__(self, oof: OutOfFold) -> None:
-        self.names, self.all_folds = oof.names, np.unique(oof.fold).tolist()
-        self.fold, self.target = oof.fold[oof.many], vote_shares(oof.votes[oof.many])
-        self.folds, self.predictions = np.unique(self.fold).tolist(), oof.predictions[:, oof.many]
-        self.parts: dict[frozenset[int], Rows] = {}
-
-    def without(self, folds: frozenset[int]) -> Rows:
+    def without(self, folds: frozenset[int]) -> "Rows":
         if folds not in self.parts:
             here = ~np.isin(self.fold, list(folds))
-            predictions = self.predictions[:, here]
-            self.parts[folds] = Rows(self.target[here], predictions, np.log(np.maximum(predictions, LEAST_LOGGED)))
+            self.parts[folds] = Rows(self.names, self.fold[here], self.target[here], self.predictions[:, here])
         return self.parts[folds]
+
+
+def rows_of(oof: OutOfFold) -> Rows:
+    """Those with many votes."""
+    many = oof.many
+    return Rows(oof.names, oof.fold[many], vote_shares(oof.votes[many]), oof.predictions[:, many])
 
 
 # ---- methods
@@ -91,26 +91,27 @@ class Method:
             rows.fitted[self.name, strength] = self.fit(rows, strength)
         return rows.fitted[self.name, strength]
 
-    def fit_without(self, rows: FoldRows, folds: frozenset[int] = ALL) -> BlendWeights:
+    def fit_without(self, rows: Rows, folds: frozenset[int] = NONE) -> BlendWeights:
         """Fitted on all folds but these, the strength chosen by cross-validation among the folds fitted on."""
-        inside = [k for k in rows.folds if k not in folds]
+        part = rows.without(folds)
+        inside = part.folds()
         if len(self.strengths) < 2 or len(inside) < 2:  # with one fold there is nothing to choose by
-            return self.fit_once(rows.without(folds), self.strengths[0] if self.strengths else None)
+            return self.fit_once(part, self.strengths[0] if self.strengths else None)
 
         def score(strength: float) -> float:
             return float(np.concatenate([self.score_fold(rows, folds, k, strength) for k in inside]).mean())
 
-        return self.fit_once(rows.without(folds), min(self.strengths, key=score))
+        return self.fit_once(part, min(self.strengths, key=score))
 
-    def score_fold(self, rows: FoldRows, folds: frozenset[int], k: int, strength: float) -> np.ndarray:
+    def score_fold(self, rows: Rows, folds: frozenset[int], k: int, strength: float) -> np.ndarray:
         """KL of the rows of fold k, fitted without it and without `folds`."""
         here = rows.fold == k
         weights = self.fit_once(rows.without(folds | {k}), strength)
         return kl_divergence(rows.target[here], weights.predict(rows.names, rows.predictions[:, here]))
 
-    def fit_nested(self, rows: FoldRows) -> dict[int, BlendWeights]:
+    def fit_nested(self, rows: Rows, folds: Iterable[int]) -> dict[int, BlendWeights]:
         """For each fold the weights that were fitted without it."""
-        return {k: self.fit_without(rows, frozenset({k})) for k in rows.all_folds}
+        return {k: self.fit_without(rows, frozenset({k})) for k in folds}
 
 
 def fit_mean(rows: Rows, strength: float | None) -> BlendWeights:
@@ -127,7 +128,7 @@ def fit_convex(rows: Rows, strength: float | None) -> BlendWeights:
 
 
 def fit_logs(rows: Rows, strength: float) -> BlendWeights:
-    factors, bias = fit_log_linear(rows.target, rows.logs, strength)
+    factors, bias = fit_log_linear(rows.target, rows.logs(), strength)
     if factors.sum() < 1 / FLATTEST:
         factors = equal_weights(len(factors)) / FLATTEST
     shape = LogLinear(temperature=float(1 / factors.sum()), bias=tuple(bias.tolist()))
@@ -137,7 +138,7 @@ def fit_logs(rows: Rows, strength: float) -> BlendWeights:
 def fit_stacker(rows: Rows, strength: float) -> BlendWeights:
     base = LOG_LINEAR.fit_once(rows, strength)
     shape, weights = base.log_linear, base.models
-    logits = np.tensordot(weights, rows.logs, axes=1) / shape.temperature + np.array(shape.bias)
+    logits = np.tensordot(weights, rows.logs(), axes=1) / shape.temperature + np.array(shape.bias)
     mean, square = (np.tensordot(weights, values, axes=1) for values in (rows.predictions, rows.predictions**2))
     correction = fit_correction(rows.target, logits, mean_and_spread(mean, square), strength)
     shape = shape.model_copy(update={"correction": tuple(map(tuple, correction.tolist()))})
@@ -161,9 +162,9 @@ def method_named(name: str) -> Method:
     return next(method for method in METHODS if method.name == name)
 
 
-def possible_methods(rows: FoldRows) -> tuple[Method, ...]:
+def possible_methods(rows: Rows) -> tuple[Method, ...]:
     """What is fitted needs rows to fit on when each fold is left out."""
-    return tuple(method for method in METHODS if not method.needs_folds or len(rows.folds) > 1)
+    return tuple(method for method in METHODS if not method.needs_folds or len(rows.folds()) > 1)
 
 
 def predict_nested(oof: OutOfFold, nested: dict[int, BlendWeights]) -> np.ndarray:
@@ -177,4 +178,5 @@ def predict_nested(oof: OutOfFold, nested: dict[int, BlendWeights]) -> np.ndarra
 
 def nested_kl(oof: OutOfFold, name: str) -> np.ndarray:
     """KL (rows,) of each fold combined by the method of this name, fitted on the other folds."""
-    return kl_divergence(vote_shares(oof.votes), predict_nested(oof, method_named(name).fit_nested(FoldRows(oof))))
+    nested = method_named(name).fit_nested(rows_of(oof), np.unique(oof.fold).tolist())
+    return kl_divergence(vote_shares(oof.votes), predict_nested(oof, nested))

@@ -13,7 +13,7 @@ from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS
 from common.tta import View
 from train.blend.fit import equal_weights
-from train.blend.methods import BlendWeights, FoldRows, Method, possible_methods, predict_nested
+from train.blend.methods import BlendWeights, Method, Rows, possible_methods, predict_nested, rows_of
 from train.blend.out_of_fold import BlendInputError, OutOfFold
 from train.evaluate.scores import bounds, resampled_means
 
@@ -27,13 +27,11 @@ DIGITS = 9  # of what is written
 @dataclass(frozen=True)
 class FittedBlend:
     """A blend and what it was chosen by. nested: by method the probabilities (rows, 6) of each fold, fitted on the
-    others; weights: of the chosen method, by fold; left_out: (models, many-vote rows), KL of the chosen method when it
-    goes on without each model."""
+    others; left_out: (models, many-vote rows), KL of the chosen method when it goes on without each model."""
 
     blend: Blend
     oof: OutOfFold
     nested: dict[str, np.ndarray]
-    weights: dict[int, BlendWeights]
     left_out: np.ndarray
 
 
@@ -89,7 +87,7 @@ def rounded(log_linear: LogLinear) -> LogLinear:
     )
 
 
-def noted(score: MethodScore, method: Method, rows: FoldRows) -> MethodScore:
+def noted(score: MethodScore, method: Method, rows: Rows) -> MethodScore:
     """With what the fit on all folds says of itself."""
     weights = method.fit_without(rows)
     return score.model_copy(update={"strength": weights.strength, "optimality_gap": weights.optimality_gap})
@@ -107,9 +105,9 @@ def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None 
         Blend(models={}, prior=tuple(equal_weights(len(PATTERNS)).tolist()), **settings)
     except ValidationError as error:
         raise BlendInputError(explain(error)) from error
-    rows = FoldRows(oof)
+    rows, folds = rows_of(oof), np.unique(oof.fold).tolist()
     methods = possible_methods(rows)
-    fits = [method.fit_nested(rows) for method in methods]
+    fits = [method.fit_nested(rows, folds) for method in methods]
     nested = {method.name: predict_nested(oof, each) for method, each in zip(methods, fits, strict=True)}
     losses = np.stack([kl_divergence(rows.target, mixed[oof.many]) for mixed in nested.values()])
     scores = compare([*nested], losses, oof.group[oof.many])
@@ -127,4 +125,4 @@ def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None 
         rows=int(oof.many.sum()),
         provenance=oof.provenance,
     )
-    return FittedBlend(blend, oof, nested, fits[chosen], left_out)
+    return FittedBlend(blend, oof, nested, left_out)

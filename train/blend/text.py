@@ -60,7 +60,6 @@ def chosen_lines(blend: Blend) -> list[str]:
 
 def as_text(found: dict[str, Any], blend: Blend) -> str:
     gaps = [(method["name"], method["optimality_gap"]) for method in found["candidates"]]
-    spread = found["by_group"]
     lines = [
         f"KL divergence on {found['many']} rows with {MANY}, nested: each fold is combined as fitted on the others",
         *method_lines(found),
@@ -82,8 +81,4 @@ def as_text(found: dict[str, Any], blend: Blend) -> str:
     for title, parts in (("votes", "by_votes"), ("consensus", "by_class"), ("fold", "by_fold")):
         if found[parts]:
             lines += [f"\nKL by {title} (best: the best single model; the blend nested)", *part_lines(found[parts])]
-    lines.append(
-        f"\nBy {found['group']}: median {spread['median']:.4f}, nine of ten below {spread['p90']:.4f}; "
-        f"the worst tenth holds {spread['worst_tenth']:.0%} of the KL"
-    )
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in found["warnings"])])
