@@ -243,7 +243,7 @@ def test_a_new_method_is_a_line_of_the_table(monkeypatch):
     votes = np.random.default_rng(0).multinomial(15, predictions[1]).astype(float)
     fitted = fit_blend(out_of_fold(predictions, votes, np.arange(400) % 4))
     assert fitted.blend.chosen == "best-alone" and fitted.blend.models == {"a": 0, "b": 1, "c": 0}
-    assert "best-alone: the model that is best alone" in as_text(diagnose(fitted), fitted.blend)
+    assert "The blend, best-alone: the model that is best alone" in as_text(diagnose(fitted), fitted.blend)
 
 
 def test_noise_keeps_the_simple_and_more_than_noise_does_not():

@@ -137,20 +137,12 @@ def test_tables_that_do_not_fit_are_named(tmp_path, other, group, message):
         read(tmp_path, table(0), other, group=group)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (pl.col("fold").cast(pl.Int64), None),
-        ((1 - pl.col("fold")).alias("fold"), "model0: its folds differ from those of truth.parquet"),
-    ],
-)
-def test_folds_of_a_table_are_held_against_the_labels(tmp_path, change, message):
-    mine = imported(0).with_columns(fold=labels()["fold"]).with_columns(change)
-    if message is None:
-        assert read(tmp_path, mine, labels=labels()).fold.tolist() == [0] * 4 + [1] * 4
-    else:
-        with pytest.raises(BlendInputError, match=message):
-            read(tmp_path, mine, labels=labels())
+def test_folds_of_a_table_are_held_against_the_labels(tmp_path):
+    mine = imported(0).with_columns(fold=labels()["fold"])
+    narrow = mine.with_columns(pl.col("fold").cast(pl.Int8))
+    assert read(tmp_path, narrow, labels=labels()).fold.tolist() == [0] * 4 + [1] * 4
+    with pytest.raises(BlendInputError, match=r"model0: its folds differ from those of truth\.parquet"):
+        read(tmp_path, mine.with_columns(fold=1 - pl.col("fold")), labels=labels())
 
 
 @pytest.mark.parametrize("spoilt", [None, float("nan"), -0.5])

@@ -51,7 +51,7 @@ def part_lines(parts: list[dict[str, Any]]) -> list[str]:
 
 def chosen_lines(blend: Blend) -> list[str]:
     """What the chosen method is, and what it has beside weights."""
-    lines = [f"{blend.chosen}: {method_named(blend.chosen).description}"]
+    lines = [f"The blend, {blend.chosen}: {method_named(blend.chosen).description}"]
     if blend.log_linear:
         bias = ", ".join(f"{value:+.3f}" for value in blend.log_linear.bias)
         lines.append(f"temperature {blend.log_linear.temperature:.3f}, bias {bias}")
