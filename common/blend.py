@@ -18,7 +18,7 @@ from common.tta import PLAIN, View
 Share = Annotated[float, Field(ge=0, le=1)]
 Logit = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, products of them are no numbers any more
 LEAST_WEIGHT = 1e-12  # of a model that counts: what answers alone is divided by its weight
-LEAST_LOGGED = 1e-6  # a model that says less of a pattern is taken to say this: none can rule a pattern out alone
+LEAST_LOGGED = 1e-6  # in a logarithm a smaller probability counts as this: no model can rule a pattern out alone
 
 
 class BlendError(KitError):
@@ -65,7 +65,7 @@ class LogLinear(Strict):
     """The models' weighted mean logarithms, made sharper or flatter, shifted and corrected, as logits.
 
     correction, 12 rows of 6: what is added to the logits for each of the models' six mean probabilities, and for
-    each of their six standard deviations, which say where they disagree. Empty: nothing.
+    each of their six standard deviations, which are large where they disagree. Empty: nothing.
     """
 
     temperature: float = Field(default=1.0, ge=1e-6, le=1e7)  # beyond, nothing but rounding is left
@@ -125,7 +125,7 @@ class Blend(Strict):
 
     @property
     def chosen(self) -> str | None:
-        """The method that was fitted; None where the file does not say."""
+        """The name of the method that was fitted; None where the file has none."""
         return next((method.name for method in self.candidates if method.chosen), None)
 
     def drop_order(self, given: tuple[str, ...]) -> tuple[str, ...]:

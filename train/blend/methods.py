@@ -14,8 +14,8 @@ from train.blend.fit import N, equal_weights, fit_correction, fit_log_linear, fi
 from train.blend.out_of_fold import OutOfFold
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)  # of the regularisation, the strongest first
-FLATTEST = 1e6  # temperature, where no model says more than the biases do
-NONE = frozenset[int]()  # of the folds is left out
+FLATTEST = 1e6  # temperature, where the models add nothing to the biases
+NO_FOLD = frozenset[int]()  # is left out
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Method:
             rows.fitted[self.name, strength] = self.fit(rows, strength)
         return rows.fitted[self.name, strength]
 
-    def fit_without(self, rows: Rows, folds: frozenset[int] = NONE) -> BlendWeights:
+    def fit_without(self, rows: Rows, folds: frozenset[int] = NO_FOLD) -> BlendWeights:
         """Fitted on all folds but these, the strength chosen by cross-validation among the folds fitted on."""
         part = rows.without(folds)
         inside = part.folds()

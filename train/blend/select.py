@@ -88,7 +88,7 @@ def rounded(log_linear: LogLinear) -> LogLinear:
 
 
 def noted(score: MethodScore, method: Method, rows: Rows) -> MethodScore:
-    """With what the fit on all folds says of itself."""
+    """With the strength and the optimality gap of the fit on all folds."""
     weights = method.fit_without(rows)
     return score.model_copy(update={"strength": weights.strength, "optimality_gap": weights.optimality_gap})
 
