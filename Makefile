@@ -10,7 +10,7 @@ INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py 
 	transforms.py spectra.py montage.py models.py contract.py)
 
 KERNEL_TESTS := $(addprefix tests/test_,submit.py kernel.py bad_recordings.py slow_reads.py test_table.py \
-	always_answers.py budget.py devices.py nets.py ensemble.py combine.py views.py notebook.py drill.py)
+	always_answers.py budget.py devices.py nets.py ensemble.py combine.py tta.py notebook.py drill.py)
 
 .PHONY: help demo drill experiments-small test test-newest check bench clean
 help:

@@ -11,12 +11,12 @@ from pydantic import Field, ValidationError, model_validator
 from common.errors import KitError
 from common.schema import PATTERNS
 from common.strict import Strict, explain
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Logit = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, products of them are no numbers any more
 LEAST_WEIGHT = 1e-12  # of a model that counts: what answers alone is divided by its weight
-LEAST_LOGGED = 1e-6  # a model that says less of a pattern is taken to say this: none can rule a pattern out alone
+LEAST_LOGGED = 1e-6  # in a logarithm a smaller probability counts as this: no model can rule a pattern out alone
 
 
 class BlendError(KitError):
@@ -26,8 +26,8 @@ class BlendError(KitError):
 Bounds = tuple[float, float]  # of a 95 % interval, from resampling patients
 
 
-class Candidate(Strict):
-    """One way to combine, with its nested out-of-fold score on rows with many votes."""
+class MethodScore(Strict):
+    """A method to combine models, with its nested out-of-fold score on rows with many votes."""
 
     name: str
     nested_kl: float
@@ -63,7 +63,7 @@ class LogLinear(Strict):
     """The models' weighted mean logarithms, made sharper or flatter, shifted and corrected, as logits.
 
     correction, 12 rows of 6: what is added to the logits for each of the models' six mean probabilities, and for
-    each of their six standard deviations, which say where they disagree. Empty: nothing.
+    each of their six standard deviations, which are large where they disagree. Empty: nothing.
     """
 
     temperature: float = Field(default=1.0, ge=1e-6, le=1e7)  # beyond, nothing but rounding is left
@@ -99,12 +99,12 @@ class Blend(Strict):
     models: dict[str, Share]  # experiment name -> convex weight
     prior: tuple[Share, ...]  # mean vote shares of the rows with at least 10 votes
     log_linear: LogLinear | None = None  # None: probabilities are averaged, not logarithms
-    views: tuple[View, ...] = ()  # beside the plain one; when time is short the last is left out first
+    views: tuple[View, ...] = ()  # of TTA, beside the plain one; when time is short the last is left out first
     drop: tuple[str, ...] = ()  # models in the order in which they are left out when time is short, weakest first
     # What a run may take. The competition ends it after 9, and a quarter is left for what hangs to be ended.
     hours: float = Field(default=8.5, gt=0, le=8.7)
     read_seconds: float = Field(default=60.0, gt=0, le=3600)  # a recording that takes longer counts as unreadable
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[MethodScore, ...] = ()  # every method that was fitted
     rows: int = 0  # label rows with at least 10 votes that it was fitted on
     provenance: Provenance | None = None
     published: Published | None = None
@@ -123,13 +123,18 @@ class Blend(Strict):
     def names_fit(self) -> Self:
         if PLAIN in self.views or len(set(self.views)) < len(self.views):
             shown = ", ".join(map(str, self.views))
-            raise ValueError(f"views are {shown}: each must differ from the others and from the plain one, always seen")
+            raise ValueError(f"TTA views are {shown}: each must differ from the others and from the plain one")
         strangers = [name for name in self.drop if self.models and name not in self.models]
         if strangers or len(set(self.drop)) < len(self.drop):
             raise ValueError(
                 f"drop names {', '.join(strangers) or 'a model twice'}: give models of the blend, each once"
             )
         return self
+
+    @property
+    def chosen(self) -> str | None:
+        """The name of the method that was fitted; None where the file has none."""
+        return next((method.name for method in self.candidates if method.chosen), None)
 
     def drop_order(self, given: tuple[str, ...]) -> tuple[str, ...]:
         """The given models, the first to go first: as `drop` says, then by weight, then the last one given."""
@@ -138,26 +143,21 @@ class Blend(Strict):
         return tuple(name for name in self.drop if name in given) + tuple(rest)
 
 
-class RepeatedKeyError(ValueError):
-    """JSON with a key twice, of which readers keep the last and lose the other."""
-
-
-def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object. Raises RepeatedKeyError."""
+def refuse_repeated_keys(pairs: list[tuple[str, object]]) -> None:
+    """Of a key that a JSON object has twice, readers keep the last value and lose the other. Raises ValueError."""
     keys = [key for key, _ in pairs]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise RepeatedKeyError(f"{', '.join(twice)} is given twice; keep one of them")
-    return dict(pairs)
+        raise ValueError(f"{', '.join(twice)} is given twice; keep one of them")
 
 
 def parse_blend(text: str, source: str) -> Blend:
     """Raises BlendError; `source` names the text in its message."""
     try:
         blend = Blend.model_validate_json(text)
-        json.loads(text, object_pairs_hook=once)
+        json.loads(text, object_pairs_hook=refuse_repeated_keys)
     except ValidationError as error:
         raise BlendError(f"{source}:\n  {explain(error, Blend)}") from error
-    except RepeatedKeyError as error:
+    except ValueError as error:
         raise BlendError(f"{source}: {error}") from error
     return blend
 

@@ -10,7 +10,7 @@ from common.inputs.base import Windows
 from common.parallel import parallel_map
 from common.schema import SFREQ, SPECTROGRAM_STEP_SECONDS
 from common.signal.montage import mirror_eeg, mirror_spectrogram, shift_time
-from common.views import View
+from common.tta import View
 
 HALF_FROM = (7, 0)  # compute capability of the first GPUs (V100, T4) with units for products in half precision
 

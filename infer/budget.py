@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
-from common.views import View
+from common.tta import View
 
 RECENT = 8  # batches that the prediction rests on
 WARM_UP_SHARE = 0.05  # of the time allowed: a first batch that took longer is no warm-up

@@ -16,7 +16,7 @@ from common.inputs.base import Windows, needs_eeg, needs_spectrogram
 from common.inputs.build import build_input
 from common.predict import seen_as
 from common.schema import PATTERNS
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 from common.weights import FoldEntry, ModelFolds
 from infer.budget import Budget, Pass
 from infer.net import Net

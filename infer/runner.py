@@ -12,7 +12,7 @@ from common.blend import Blend, combine
 from common.parallel import read_ahead
 from common.schema import WINDOW_SAMPLES
 from common.systematic import FIRST_RECORDINGS, another_rate, refuse_systematic, systematic
-from common.views import PLAIN
+from common.tta import PLAIN
 from infer.budget import Batch, Pass, steps_to_give_up
 from infer.ensemble import BuiltInput, Costs, Ensemble, Predictions
 from infer.net import LARGEST_BATCH

@@ -14,7 +14,7 @@ from common.files import sha256_of, write_via
 from common.inputs.base import needs_spectrogram
 from common.predict import find_devices, good_at_half
 from common.schema import SUBMISSION_COLUMNS, VOTES
-from common.views import PLAIN
+from common.tta import PLAIN
 from common.weights import MANIFEST_FILE, ModelFolds, WeightsError, load_weights, named
 from infer.budget import Budget
 from infer.ensemble import Ensemble, loaded_folds

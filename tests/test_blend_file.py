@@ -7,9 +7,6 @@ import pytest
 from blend_samples import PATTERNS, PRIOR, UNIFORM, dirichlet
 
 from common.blend import Blend, BlendError, combine, load_blend, model_weights, parse_blend
-from train.candidates import WAYS
-
-WAY = {way.name: way for way in WAYS}
 
 
 def test_model_weights_strict_and_forgiving():
@@ -44,12 +41,23 @@ def test_model_weights_strict_and_forgiving():
         ({"models": {"a": 1.0, "b": 5e-324}}, "weights must be 0 or at least 1e-12: give b 0"),
         ({"log_linear": {"correction": [[0.0] * 6]}}, "correction must be 12 rows of 6 numbers"),
         ({"log_linear": {"offset": 1}}, "offset: unknown key"),
+        ({"hours": 9}, "hours: Input should be less than or equal to"),
+        ({"read_seconds": 1e12}, "read_seconds: Input should be less than or equal to"),
     ],
 )
-def test_wrong_blend_file_is_refused(tmp_path, change, message):
+def test_wrong_blend_file_is_refused(change, message):
     text = json.dumps({"models": {}, "prior": list(PRIOR)} | change)
     with pytest.raises(BlendError, match=rf"(?s)^mine\.json:.*{message}"):
         parse_blend(text, "mine.json")
+
+
+def test_what_is_no_blend_file_is_refused_and_what_is_written_is_read(tmp_path):
+    for text in ("[]", "7", '"x"', "null"):
+        with pytest.raises(BlendError, match=r"mine\.json:\n  \(file\): "):
+            parse_blend(text, "mine.json")
+    twice = json.dumps({"models": {"a": 0.5, "b": 1.0}, "prior": PRIOR}).replace('"b"', '"a"')
+    with pytest.raises(BlendError, match=r"^mine\.json: a is given twice; keep one of them$"):
+        parse_blend(twice, "mine.json")
     with pytest.raises(BlendError, match=r"absent\.json"):
         load_blend(tmp_path / "absent.json")
     blend = Blend(models={"a": 1.0}, prior=PRIOR)
@@ -68,21 +76,3 @@ def test_files_of_earlier_versions_mean_the_convex_mixture():
     mixed = combine({"a": a, "b": b}, model_weights(blend, ["a", "b"])[0], blend.prior, 4, blend.log_linear)
     np.testing.assert_allclose(mixed, 0.75 * a + 0.25 * b)
     assert [PATTERNS[k] for k in np.argsort(blend.prior)][-1] == "other"
-
-
-@pytest.mark.parametrize("text", ["[]", "7", '"x"', "null"])
-def test_a_blend_file_that_is_no_table_is_refused(text):
-    with pytest.raises(BlendError, match=r"blend\.json:\n  \(file\): "):
-        parse_blend(text, "blend.json")
-
-
-@pytest.mark.parametrize(("key", "value"), [("hours", 9), ("hours", 12), ("read_seconds", 1e12)])
-def test_a_blend_that_would_not_end_in_time_is_refused(key, value):
-    with pytest.raises(BlendError, match=rf"{key}: Input should be less than or equal to"):
-        parse_blend(json.dumps({"models": {}, "prior": [0.1, 0.2, 0.2, 0.1, 0.1, 0.3], key: value}), "blend.json")
-
-
-def test_a_model_that_is_given_twice_is_refused():
-    text = json.dumps({"models": {"a": 0.5, "b": 1.0}, "prior": PRIOR}).replace('"b"', '"a"')
-    with pytest.raises(BlendError, match=r"^mine\.json: a is given twice; keep one of them$"):
-        parse_blend(text, "mine.json")

@@ -10,7 +10,7 @@ import pytest
 import infer.net
 import infer.runner
 from common.schema import VOTES
-from common.views import PLAIN, View
+from common.tta import PLAIN, View
 from infer.budget import Batch, Budget, Pass, steps_to_give_up
 from infer.submit import submit
 from infer.validate import validate

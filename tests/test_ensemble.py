@@ -8,7 +8,7 @@ import torch
 from gpu_stand_in import CPU, GPU
 
 import infer.ensemble
-from common.views import PLAIN
+from common.tta import PLAIN
 from common.weights import load_weights
 from infer.budget import Budget
 from infer.ensemble import Ensemble, loaded_folds

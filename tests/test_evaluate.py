@@ -12,9 +12,9 @@ from scipy.special import rel_entr
 from common.schema import VOTES
 from train import __main__ as commands
 from train.engine.run_folder import RunError
-from train.evaluate import as_values, evaluate
-from train.score_text import as_text
-from train.scores import mean_over
+from train.evaluate.runs import as_values, evaluate
+from train.evaluate.scores import mean_over
+from train.evaluate.text import as_text
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_fold_without_many_votes_is_left_out_of_the_mean(tmp_path):
 def test_text_says_what_each_number_is(runs):
     text = as_text(evaluate(runs, None))
     best = [line for line in text.splitlines() if line.startswith(("one (best", "other (best"))]
-    assert len(best) == 2 * 4 + 1  # four tables, and the differences of one
+    assert len(best) == 2 * 3 + 1  # three tables, and the differences of one
     assert all("best epoch, chosen on the fold that scores it)" in line for line in best)
     assert "difference to one (last with last, best with best)" in text
     assert "folds 0, 1, 2 of 3" in text and "one for each vote vector of an EEG" in text

@@ -29,7 +29,7 @@ from train.data.store_build import open_store
 from train.data.windows import TrainingWindows
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import FoldModel, RunError, finished_models, model_of, read_oof
-from train.evaluate import evaluate
+from train.evaluate.runs import evaluate
 from train.export import export
 from train.simulate.recording_files import write_eeg
 

@@ -11,7 +11,7 @@ from blend_samples import PATTERNS, dirichlet
 from run_samples import make_rows, write_run
 
 from common.schema import VOTES
-from train.out_of_fold import BlendInputError, read_out_of_fold
+from train.blend.out_of_fold import BlendInputError, read_out_of_fold
 from train.provenance import kit_commit
 
 
@@ -122,7 +122,7 @@ ONE = pl.col("label_id") == 3
         (table(1).drop("lpd"), None, "model1: no columns seizure, lpd"),
         (table(1), "recording", "model0: --group recording: no such column"),
         (table(1).drop("label_id", "eeg_id", "patient_id"), None, "no id column .* model1 has none"),
-        (table(1).with_columns(eeg_id=pl.lit("a")), None, "model1: eeg_id is of type String, in model0 of Int64"),
+        (table(1).with_columns(eeg_id=pl.lit("a")), None, "model1: column eeg_id holds values that are no ids"),
         (
             table(1).with_columns(eeg_id=pl.col("eeg_id") + 0.5),
             None,
@@ -137,20 +137,12 @@ def test_tables_that_do_not_fit_are_named(tmp_path, other, group, message):
         read(tmp_path, table(0), other, group=group)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (pl.col("fold").cast(pl.Int64), None),
-        ((1 - pl.col("fold")).alias("fold"), "model0: its folds differ from those of truth.parquet"),
-    ],
-)
-def test_folds_of_a_table_are_held_against_the_labels(tmp_path, change, message):
-    mine = imported(0).with_columns(fold=labels()["fold"]).with_columns(change)
-    if message is None:
-        assert read(tmp_path, mine, labels=labels()).fold.tolist() == [0] * 4 + [1] * 4
-    else:
-        with pytest.raises(BlendInputError, match=message):
-            read(tmp_path, mine, labels=labels())
+def test_folds_of_a_table_are_held_against_the_labels(tmp_path):
+    mine = imported(0).with_columns(fold=labels()["fold"])
+    narrow = mine.with_columns(pl.col("fold").cast(pl.Int8))
+    assert read(tmp_path, narrow, labels=labels()).fold.tolist() == [0] * 4 + [1] * 4
+    with pytest.raises(BlendInputError, match=r"model0: its folds differ from those of truth\.parquet"):
+        read(tmp_path, mine.with_columns(fold=1 - pl.col("fold")), labels=labels())
 
 
 @pytest.mark.parametrize("spoilt", [None, float("nan"), -0.5])
@@ -165,7 +157,7 @@ def test_labels_that_are_missing_are_refused(tmp_path, spoilt):
 
 def test_constant_predictions_are_told(tmp_path):
     flat = table(1).with_columns(pl.lit(1 / 6).alias(pattern) for pattern in PATTERNS)
-    assert read(tmp_path, table(0), flat).warnings == ("model1 says the same of every row",)
+    assert read(tmp_path, table(0), flat).warnings == ("model1 predicts the same for every row",)
     assert read(tmp_path, table(0), table(1)).warnings == ()
 
 

@@ -16,7 +16,7 @@ from train.engine.loop import train_batch
 from train.engine.run import RunOptions, hold_run, run_experiment
 from train.engine.run_folder import RunError, read_oof
 from train.engine.state import TrainingError
-from train.evaluate import evaluate
+from train.evaluate.runs import evaluate
 from train.experiment import Augment
 from train.export import export
 

@@ -29,7 +29,7 @@ def folds_of(_: Any, tokens: list[Token]) -> int | Path:
 
 def view_of(text: str) -> Any:
     """A View: mirror, +4, mirror-4: mirrored, so many seconds later, or both. Raises ValueError."""
-    from common.views import View
+    from common.tta import View
 
     found = re.fullmatch(r"(mirror)? ?([+-]\d+(?:\.\d+)?)?(?: s)?", text)
     try:
@@ -302,9 +302,9 @@ def evaluate(runs: Runs, /, *, truth: Truth = None, json: Json = None) -> None:
 
     Example: python -m train evaluate runs/kaggle-b2 runs/wave-bipolar
     """
-    from train.evaluate import as_values
-    from train.evaluate import evaluate as score
-    from train.score_text import as_text
+    from train.evaluate.runs import as_values
+    from train.evaluate.runs import evaluate as score
+    from train.evaluate.text import as_text
 
     evaluation = score(runs, truth)
     print(as_text(evaluation))
@@ -332,24 +332,24 @@ def blend(
     Example: python -m train blend runs/kaggle-b2 runs/wave-bipolar --out infer/blend.json
     """
     from common.files import write_via
-    from train.blend import fit_blend
-    from train.judge import judge
-    from train.judge_text import as_text
-    from train.out_of_fold import read_out_of_fold
+    from train.blend.diagnostics import diagnose
+    from train.blend.out_of_fold import read_out_of_fold
+    from train.blend.select import fit_blend
+    from train.blend.text import as_text
 
     oof = read_out_of_fold(sources, labels, group)
     fitted = fit_blend(oof, tuple(map(view_of, tta)), hours)
-    judged = judge(fitted)
-    judged["warnings"] += [
+    diagnostics = diagnose(fitted)
+    diagnostics["warnings"] += [
         f"{name}: best epoch, chosen on the fold that scores it: all scores of it are optimistic"
         for name in chosen_on_the_fold(sources)
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
     text = fitted.blend.model_dump_json(indent=1, exclude_none=True) + "\n"
     write_via(out, lambda path: path.write_text(text, encoding="utf-8"))
-    print(as_text(judged, fitted.blend))
+    print(as_text(diagnostics, fitted.blend))
     print(f"wrote {out}")
-    save_json(json, judged)
+    save_json(json, diagnostics)
 
 
 def chosen_on_the_fold(sources: list[Path]) -> list[str]:
@@ -377,18 +377,18 @@ def tta(
 
     Example: python -m train tta runs/kaggle-b2 --competition data/hms --tta mirror +4
     """
-    from common.views import PLAIN
+    from common.tta import PLAIN
     from train.engine.checkpoint import write_whole
-    from train.views import as_oof, as_text, predict_views, views_worth
+    from train.evaluate.tta import as_oof, as_text, predict_tta, tta_worth
 
     views = (PLAIN, *(view for view in dict.fromkeys(map(view_of, tta)) if view != PLAIN))
-    rows, said = predict_views(run, views, competition, store, only_many=out is None)
-    worth = views_worth(run, views, rows, said)
+    rows, predictions = predict_tta(run, views, competition, store, only_many=out is None)
+    worth = tta_worth(run, views, rows, predictions)
     print(as_text(worth))
     save_json(json, worth)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, as_oof(rows, said).write_parquet)
+        write_whole(out, as_oof(rows, predictions).write_parquet)
         print(f"wrote {out}")
 
 

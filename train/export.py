@@ -20,7 +20,7 @@ from train.engine.run_folder import (
     read_run,
     read_table,
 )
-from train.evaluate import kl_columns
+from train.evaluate.scores import kl_columns
 
 METADATA = "dataset-metadata.json"
 DATASETS_META, CONFIGS = Path(__file__).parents[1] / "datasets_meta", Path(__file__).parent / "configs"

@@ -14,9 +14,9 @@ from common.blend import Blend, load_blend
 from common.metric import kl_divergence
 from common.schema import MANY_VOTES, VOTES
 from infer.validate import score
-from train.candidates import nested_kl
-from train.evaluate import FLOOR, PRIOR, UNIFORM, evaluate
-from train.out_of_fold import read_out_of_fold
+from train.blend.methods import nested_kl
+from train.blend.out_of_fold import read_out_of_fold
+from train.evaluate.runs import FLOOR, PRIOR, UNIFORM, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 GAP_TO_CLOSE = 0.30  # of the way from the class prior to the Bayes floor, on the hidden test

@@ -24,10 +24,10 @@ import polars as pl
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
 from results import ROOT, print_table, result_table, run_command, verdict, write_blend_of_one
-from train.candidates import nested_kl
+from train.blend.methods import nested_kl
+from train.blend.out_of_fold import read_out_of_fold
 from train.engine.run_folder import probability_columns, read_oof
-from train.out_of_fold import read_out_of_fold
-from train.scores import interval, many_votes, resampled_means
+from train.evaluate.scores import interval, many_votes, resampled_means
 
 CONFIGS = sorted((ROOT / "kernels" / "demo" / "small").glob("*.toml"))
 NAMES = tuple(path.stem for path in CONFIGS)

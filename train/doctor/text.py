@@ -6,7 +6,7 @@ from train.data.recording_kinds import EEGS
 from train.doctor.check import DoctorReport
 from train.doctor.findings import SEVERITIES, Finding
 from train.doctor.tables import COMPETITION_CHANGES
-from train.score_text import aligned
+from train.tables import aligned
 
 CHANGES = {
     "consensus_changes": "change their consensus between windows",

@@ -18,7 +18,7 @@ from train.data.labels import ROW_KEYS, select_rows
 from train.data.row_selection import RowSelection
 from train.experiment import Experiment, load_experiment
 from train.experiments.measure import Measurement, measure_experiment
-from train.tables import markdown_table, text_table
+from train.tables import aligned, markdown
 
 # Label rows of the competition by their number of votes N, and how many of them are unanimous, as counted in its
 # train.csv (106,667 of the 106,800 windows; 20,183 rows).
@@ -161,11 +161,11 @@ def notes(costs: list[Cost]) -> list[str]:
 
 
 def as_text(costs: list[Cost]) -> str:
-    return "\n".join([text_table([HEADS, *map(cells, costs)]), "", *notes(costs)])
+    return "\n".join([*aligned([HEADS, *map(cells, costs)], len(HEADS)), "", *notes(costs)])
 
 
 def as_markdown(costs: list[Cost]) -> str:
-    return "\n".join([markdown_table([HEADS, *map(cells, costs)]), "", *(f"- {note}" for note in notes(costs))])
+    return "\n".join([*markdown([HEADS, *map(cells, costs)]), "", *(f"- {note}" for note in notes(costs))])
 
 
 def as_values(costs: list[Cost]) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from common.metric import kl_divergence, vote_shares
 from common.schema import MANY_VOTES, VOTES
 from train.data.labels import select_rows
 from train.engine.published import SUFFIX, as_published
-from train.engine.run_folder import ROWS, RunError, finished_models, probability_columns, read_oof, read_run, read_table
-from train.evaluate import check_same_rows, floor_prediction, kl_columns, out_of_fold_prior
+from train.engine.run_folder import RunError, finished_models, probability_columns, read_oof, read_run
+from train.evaluate.runs import check_same_rows, floor_prediction, prior_of
+from train.evaluate.scores import kl_columns
 from train.experiment import Experiment, Training, load_experiment
 from train.experiments.words import published_words, recipe_words
-from train.tables import markdown_table, text_table
+from train.tables import aligned, markdown
 
 CONFIGS, BLENDS = Path(__file__).parents[1] / "configs", Path(__file__).parents[1] / "blends"
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
@@ -88,7 +89,7 @@ def local_cells(
     votes, fold = oof.select(VOTES).to_numpy(), oof["fold"].to_numpy()
     last = select_rows(votes, training.stages[-1].rows)
     kl_last = kl_divergence(vote_shares(votes[last]), prediction[last]).mean() if last.any() else np.nan
-    prior = kl_columns(votes, out_of_fold_prior(fold, read_table(run / ROWS)))
+    prior = kl_columns(votes, prior_of(run, fold))
     floor = kl_columns(votes, floor_prediction(truth, oof, run).probabilities) if truth else ()
     local = kl_columns(votes, prediction)
     scores = [local[0], prior[0], local[1], prior[1], kl_last, *floor]
@@ -166,11 +167,11 @@ def as_text(table: list[list[str]]) -> str:
     """Aligned columns; a source is named at its first line. Behind them the ensembles."""
     sources = ["", *(line[0] for line in table)]
     shown = [["" if line[0] == before else line[0], *line[1:]] for before, line in zip(sources, table, strict=False)]
-    return "\n".join([text_table(shown), FOOTNOTE, "", *ensemble_lines()])
+    return "\n".join([*aligned(shown, len(shown[0])), FOOTNOTE, "", *ensemble_lines()])
 
 
 def as_markdown(table: list[list[str]]) -> str:
     """The same, for docs/experiments.md."""
     escaped = [[cell.replace("*", "\\*") for cell in line] for line in table]
-    rows = [markdown_table(escaped), "", FOOTNOTE.replace("*", "\\*"), ""]
+    rows = [*markdown(escaped), "", FOOTNOTE.replace("*", "\\*"), ""]
     return "\n".join([*rows, *(f"- {line}" for line in ensemble_lines())])

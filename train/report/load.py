@@ -11,13 +11,13 @@ from common.blend import Blend, combine, load_blend
 from common.files import sha256_of
 from common.metric import kl_divergence, vote_shares
 from common.schema import VOTES
-from train.blend import fit_blend
+from train.blend.diagnostics import diagnose
+from train.blend.out_of_fold import read_out_of_fold
+from train.blend.select import fit_blend
 from train.engine.run_folder import OOF, RunError, read_run, read_table
-from train.evaluate import FLOOR, PRIOR, Evaluation, evaluate, names_of, read_predictions
+from train.evaluate.runs import FLOOR, PRIOR, Evaluation, evaluate, names_of, read_predictions
+from train.evaluate.scores import many_votes
 from train.experiment import Experiment
-from train.judge import judge
-from train.out_of_fold import read_out_of_fold
-from train.scores import many_votes
 
 # What kind of number a score is: its label, what that means, and whether it is honest.
 KINDS = {
@@ -117,7 +117,7 @@ def fit_again(blend: Blend, file: Path, members: list[Path]) -> tuple[np.ndarray
     """Nested probabilities (rows, 6) by label_id by the chosen method, and the diagnostics of the blend."""
     oof = read_out_of_fold(members, None, None)
     fitted = fit_blend(oof, blend.views, blend.hours)
-    diagnostics = judge(fitted)
+    diagnostics = diagnose(fitted)
     chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
     again = next(candidate.name for candidate in fitted.blend.candidates if candidate.chosen)
     gaps = [abs(fitted.blend.models[name] - weight) for name, weight in blend.models.items()]

@@ -9,10 +9,10 @@ import numpy as np
 
 from common.metric import vote_shares
 from common.schema import CONSENSUS, PATTERNS
+from train.blend.diagnostics import calibration_curve, calibration_error
 from train.data.labels import vote_totals
-from train.judge import VOTE_BINS, calibration_curve, calibration_error
+from train.evaluate.scores import VOTE_BINS, interval, one_per_eeg, resampled_means
 from train.report.load import Entry, ReportData
-from train.scores import interval, one_per_eeg, resampled_means
 
 SHOWN_PATIENTS = 8  # in the table of the worst
 FEWEST_PATIENTS = 5  # below, resampling them says nothing

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from common.files import write_via
 from common.schema import MANY_VOTES, PATTERNS
 from train.data.labels import vote_totals
+from train.evaluate.scores import RESAMPLES, many_votes
 from train.provenance import kit_commit
 from train.report import numbers
 from train.report.charts import Axis, patients_against_prior, reliability_chart
@@ -20,7 +21,6 @@ from train.report.format import FILTERS, candidate_score
 from train.report.load import KINDS, TOO_GOOD, Entry, ReportData, load_report_data
 from train.report.numbers import Score
 from train.report.run_details import read_ledger, run_details, training_of
-from train.scores import RESAMPLES, many_votes
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST_AND_BEST = 20

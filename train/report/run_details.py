@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from train.engine.run_folder import LAST, LOG, FoldModel, RunError, finished_models, read_facts
-from train.evaluate import LABELS
+from train.evaluate.runs import LABELS
 from train.experiment import Experiment
 from train.experiments.words import published_words, recipe_words
 from train.report.charts import curves

@@ -1,32 +1,13 @@
 """An evaluation as aligned text."""
 
-import math
-
 import polars as pl
 
 from common.schema import MANY_VOTES, PATTERNS
-from train.evaluate import CHECKPOINTS, Evaluation
-from train.scores import RESAMPLES
+from train.evaluate.runs import CHECKPOINTS, Evaluation
+from train.evaluate.scores import RESAMPLES
+from train.tables import aligned, between, number
 
 MANY = f">= {MANY_VOTES} votes"
-
-
-def number(value: float, sign: str = "") -> str:
-    """Four decimals; a dash for what could not be averaged."""
-    return "-" if math.isnan(value) else f"{value:{sign}.4f}"
-
-
-def between(low: float, high: float, sign: str = "") -> str:
-    return "-" if math.isnan(low) else f"{number(low, sign)} to {number(high, sign)}"
-
-
-def aligned(lines: list[list[str]]) -> list[str]:
-    """Columns as wide as their widest cell, the first flush left, the others right."""
-    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
-    return [
-        "  ".join([line[0].ljust(first), *(cell.rjust(width) for cell, width in zip(line[1:], others, strict=True))])
-        for line in lines
-    ]
 
 
 def score_lines(evaluation: Evaluation) -> list[str]:
@@ -37,7 +18,7 @@ def score_lines(evaluation: Evaluation) -> list[str]:
     lines = [heads, ["label rows", str(rows["kl_all"]), str(rows["kl_many"]), *behind]]
     for line in evaluation.scores.iter_rows(named=True):
         means = [number(line[column]) for column in ("kl_all", "kl_many", "kl_folds", "kl_eeg", "kl_eeg_many")]
-        lines.append([line["what"], *means[:2], between(line["low"], line["high"]), *means[2:]])
+        lines.append([line["what"], *means[:2], between((line["low"], line["high"])), *means[2:]])
     return aligned(lines)
 
 
@@ -51,7 +32,7 @@ def difference_lines(evaluation: Evaluation) -> list[str]:
     lines = [["", "difference", "95 % interval", "verdict"]]
     for what, difference, low, high in evaluation.differences.iter_rows():
         verdict = "better" if high < 0 else "worse" if low > 0 else "not told apart"
-        lines.append([what, number(difference, "+"), between(low, high, "+"), verdict])
+        lines.append([what, number(difference, "+"), between((low, high), "+"), verdict])
     return aligned(lines)
 
 
@@ -70,8 +51,6 @@ def as_text(evaluation: Evaluation) -> str:
         *part_lines(evaluation.classes, rows["classes"], list(PATTERNS)),
         f"\n{MANY}, by fold",
         *part_lines(evaluation.folds_many, rows["folds_many"], folds),
-        "\nAll rows, by fold",
-        *part_lines(evaluation.folds_all, rows["folds_all"], folds),
     ]
     if evaluation.differences.height:
         first = next(line for line in evaluation.scores.iter_rows(named=True) if line["run"])

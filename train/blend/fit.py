@@ -1,16 +1,39 @@
-"""Fitting one way to combine on given rows: convex problems, each solved to its optimum.
+"""Fitting weights on given rows: convex problems, each solved to its optimum.
 
 target: (rows, 6) vote shares; predictions, and logs of them: (models, rows, 6).
 """
 
+from collections.abc import Callable
+
 import numpy as np
+from scipy import optimize
 
 from common.metric import CLIP
 from common.schema import PATTERNS
-from train.newton import Evaluated, minimise
 
 SMALLEST_WEIGHT = 1e-6  # of a model in use
 N = len(PATTERNS)
+SLOPE = 1e-9  # largest slope at the optimum, in nats for each unit of an argument
+RESTARTS = 30
+
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]  # value and gradient
+
+
+def minimise(objective: Objective, start: np.ndarray, bounded: np.ndarray) -> np.ndarray:
+    """x (n,) where a convex `objective` is least among those with x[bounded] >= 0; `start` is one of them.
+
+    L-BFGS-B stops as soon as a step changes the value by less than a rounding, which on a flat objective is far from
+    the optimum. So it starts again from there, until the slope is small or it moves no more.
+    """
+    bounds = [(0.0 if low else None, None) for low in bounded]
+    for _ in range(RESTARTS):
+        found = optimize.minimize(
+            objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 0.0, "gtol": SLOPE}
+        )
+        if np.array_equal(found.x, start):
+            break
+        start = found.x
+    return found.x
 
 
 def in_use(weights: np.ndarray) -> np.ndarray:
@@ -31,15 +54,10 @@ def fit_weights(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     predictions = np.maximum(predictions, CLIP)
     flat, wanted = predictions.reshape(len(predictions), -1), target.ravel()
 
-    def objective(weights: np.ndarray) -> Evaluated:
+    def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
         mixture = weights @ flat  # above 0, as predictions are and some weight is
         value = weights.sum() - (wanted * np.log(mixture)).sum() / len(target)
-
-        def hessian() -> np.ndarray:
-            rate = flat * (np.sqrt(wanted) / mixture)
-            return rate @ rate.T / len(target)
-
-        return value, 1 - flat @ (wanted / mixture) / len(target), hessian
+        return value, 1 - flat @ (wanted / mixture) / len(target)
 
     return in_use(minimise(objective, equal_weights(len(predictions)), np.full(len(predictions), True)))
 
@@ -59,8 +77,8 @@ def softmax_parts(logits: np.ndarray) -> tuple[float, np.ndarray]:
     return float((highest + np.log(sums)).mean()), powers / sums
 
 
-def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float, start: np.ndarray | None) -> np.ndarray:
-    """Models' factors (not negative) and six biases, (models + 6,), of the logits: factors @ logs + bias.
+def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Models' factors (models,), not negative, and six biases of the logits: factors @ logs + bias.
 
     The ridge holds the factors together, not their sum, which is the sharpness, and the biases near 0. Factors are
     measured against equal ones, so a strength means the same for any number of models.
@@ -74,39 +92,24 @@ def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float, start:
     ridge[models:, models:] = np.eye(N)
     ridge *= 2 * strength
 
-    def objective(x: np.ndarray) -> Evaluated:
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         height, predicted = softmax_parts((x @ terms).reshape(rows, N))
         value = height - x @ observed + x @ ridge @ x / 2
+        return value, terms @ predicted.ravel() / rows - observed + ridge @ x
 
-        def hessian() -> np.ndarray:
-            expected = terms * predicted.ravel()
-            of_row = expected.reshape(-1, rows, N).sum(axis=2)
-            return (expected @ terms.T - of_row @ of_row.T) / rows + ridge
-
-        return value, terms @ predicted.ravel() / rows - observed + ridge @ x, hessian
-
-    if start is None:
-        start = np.concatenate([equal_weights(models), np.zeros(N)])
-    return minimise(objective, start, np.arange(models + N) < models)
+    start = np.concatenate([equal_weights(models), np.zeros(N)])
+    found = minimise(objective, start, np.arange(models + N) < models)
+    return found[:models], found[models:]
 
 
 def fit_correction(target: np.ndarray, logits: np.ndarray, summaries: np.ndarray, strength: float) -> np.ndarray:
     """What the summaries (rows, 12) add to the logits (rows, 6), (12, 6), with a ridge."""
     rows, wide = len(target), summaries.shape[1]
 
-    def objective(x: np.ndarray) -> Evaluated:
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         moved = logits + summaries @ x.reshape(N, wide).T
         height, predicted = softmax_parts(moved)
         value = height - (target * moved).sum() / rows + strength * x @ x
-
-        def hessian() -> np.ndarray:
-            per_row = (predicted[:, :, None] * summaries[:, None]).reshape(rows, -1)
-            products = -per_row.T @ per_row
-            for k in range(N):
-                part = slice(k * wide, (k + 1) * wide)
-                products[part, part] += summaries.T @ per_row[:, part]
-            return products / rows + 2 * strength * np.eye(len(x))
-
-        return value, ((predicted - target).T @ summaries).ravel() / rows + 2 * strength * x, hessian
+        return value, ((predicted - target).T @ summaries).ravel() / rows + 2 * strength * x
 
     return minimise(objective, np.zeros(N * wide), np.full(N * wide, False)).reshape(N, wide).T

@@ -1,4 +1,4 @@
-"""Views as configs: the same recording looked at again, mirrored or a little later, and the answers averaged."""
+"""Test-time augmentation (TTA) as config: the views of a recording whose answers are averaged."""
 
 from typing import Self
 
@@ -9,7 +9,7 @@ from common.strict import Strict
 
 
 class View(Strict):
-    """A change that leaves the answer as it was. It costs what the plain view costs: every input, every net again."""
+    """A change of a recording that leaves its answer as it was. Each view costs what the plain one costs."""
 
     mirror: bool = False  # left and right hemisphere exchanged
     shift: float = Field(default=0.0, ge=-20, le=20)  # seconds; the window so much later, as far as training may shift

@@ -17,6 +17,7 @@ from train.data.labels import ROW_KEYS, vote_totals
 from train.engine.run_folder import CONFIG, OOF, read_run, read_table
 from train.provenance import kit_commit
 
+IDS = selectors.matches(r"^(id|.*_id)$")
 ROUNDING = 5e-4  # between probabilities that are one and the same, written in half precision
 
 
@@ -63,9 +64,9 @@ def read_source(path: Path, name: str) -> Table:
     if not path.is_file():
         raise BlendInputError(f"{path}: no such run or parquet (a run has {OOF} once a fold is finished)")
     rows = read_table(path)
-    ids = rows.select(selectors.matches(r"^(id|.*_id)$") & selectors.numeric())
-    whole = ids.select(pl.all().cast(pl.Int64, strict=False))  # tables may differ in the width of their ids
-    if lost := [c for c in ids.columns if not whole[c].equals(ids[c], check_dtypes=False)]:
+    ids = rows.select(IDS)
+    whole = ids.cast(pl.Int64, strict=False)  # tables may differ in the width of their ids
+    if lost := [c for c in ids.columns if not whole[c].cast(ids[c].dtype).equals(ids[c])]:
         raise BlendInputError(f"{name}: column {lost[0]} holds values that are no ids")
     return Table(name, path, rows.with_columns(whole))
 
@@ -88,7 +89,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
         raise BlendInputError(f"{truth.name}: no column {', '.join(absent)}; --labels FILE gives them")
     keys = find_keys(truth, tables)
     column = check_groups(truth, group)
-    predictions = np.stack([aligned(truth, table, keys, labels is None) for table in tables])
+    predictions = np.stack([on_rows_of(truth, table, keys, labels is None) for table in tables])
     check_twins(names, predictions)
     votes, counted, many = read_votes(truth)
     groups = truth.rows[column].to_numpy()
@@ -101,7 +102,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
         commit=kit_commit(),
     )
     constant = [name for name, values in zip(names, predictions, strict=True) if (np.ptp(values, axis=0) < 1e-9).all()]
-    warnings = [f"{name} says the same of every row" for name in constant]
+    warnings = [f"{name} predicts the same for every row" for name in constant]
     if not group and column != "patient_id":
         warnings.append(f"patients are not known, intervals resample {column}: --group names a column that holds more")
     fold = truth.rows["fold"].to_numpy()
@@ -139,19 +140,12 @@ def check_label_rows(sources: list[Path]) -> None:
 
 def find_keys(truth: Table, tables: list[Table]) -> list[str]:
     """The id columns that all tables have. Raises BlendInputError when they do not tell rows apart."""
-
-    def ids(table: Table) -> list[str]:
-        return [column for column in table.rows.columns if column == "id" or column.endswith("_id")]
-
-    keys = [column for column in ids(truth) if all(column in table.rows.columns for table in tables)]
+    ids = {table.name: table.rows.select(IDS).columns for table in (truth, *tables)}
+    keys = [column for column in ids[truth.name] if all(column in known for known in ids.values())]
     if not keys:
-        found = "; ".join(f"{table.name} has {', '.join(ids(table)) or 'none'}" for table in (truth, *tables))
+        found = "; ".join(f"{name} has {', '.join(known) or 'none'}" for name, known in ids.items())
         raise BlendInputError(f"no id column (id, ..._id) is in all tables: {found}")
     for table in (truth, *tables):
-        kinds = [(key, table.rows[key].dtype, truth.rows[key].dtype) for key in keys]
-        if differing := [(key, one, other) for key, one, other in kinds if one != other]:
-            key, one, other = differing[0]
-            raise BlendInputError(f"{table.name}: {key} is of type {one}, in {truth.name} of {other}")
         if table.rows.select(keys).is_duplicated().any():
             raise BlendInputError(f"{table.name}: a row occurs twice ({', '.join(keys)})")
     return keys
@@ -166,9 +160,10 @@ def check_groups(truth: Table, group: str | None) -> str:
         raise BlendInputError(f"{truth.name}: {wanted}; there are {', '.join(known)}")
     if truth.rows[column].null_count() or truth.rows["fold"].null_count():
         raise BlendInputError(f"{truth.name}: rows without {column} or fold")
-    torn = truth.rows.group_by(column).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1).sort(column)
-    if torn.height:
-        raise BlendInputError(f"{column} {torn[column][0]} is in several folds ({torn.height} such): that would leak")
+    crossing = truth.rows.group_by(column).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1).sort(column)
+    if crossing.height:
+        first = f"{column} {crossing[column][0]}"
+        raise BlendInputError(f"{first} is in several folds ({crossing.height} such): that would leak")
     return column
 
 
@@ -192,15 +187,15 @@ def probability_columns(table: Table, own_votes: bool) -> list[str]:
     return (others or complete)[0]
 
 
-def aligned(truth: Table, table: Table, keys: list[str], own_votes: bool) -> np.ndarray:
+def on_rows_of(truth: Table, table: Table, keys: list[str], own_votes: bool) -> np.ndarray:
     """The table's probabilities in the order of `truth`, (rows, 6). Raises BlendInputError."""
     columns = probability_columns(table, own_votes)
     strangers, lacking = (a.rows.join(b.rows, on=keys, how="anti") for a, b in ((table, truth), (truth, table)))
     if strangers.height or lacking.height:
-        where = ", ".join(f"{key} {value}" for key, value in zip(keys, first_of(lacking, strangers, keys), strict=True))
+        first = (lacking if lacking.height else strangers).row(0, named=True)
         raise BlendInputError(
             f"{table.name}: {lacking.height} of the {truth.rows.height} rows of {truth.name} are missing and "
-            f"{strangers.height} others are there, e.g. {where}"
+            f"{strangers.height} others are there, e.g. {', '.join(f'{key} {first[key]}' for key in keys)}"
         )
     rows = truth.rows.select(keys).join(table.rows, on=keys, how="left", maintain_order="left")
     if "fold" in rows.columns and not rows["fold"].equals(truth.rows["fold"], check_dtypes=False):
@@ -209,26 +204,25 @@ def aligned(truth: Table, table: Table, keys: list[str], own_votes: bool) -> np.
         ours, theirs = (t.select(pl.col(VOTES).cast(pl.Float64)).to_numpy() for t in (rows, truth.rows))
         if not np.allclose(ours * theirs.sum(axis=1, keepdims=True), theirs * ours.sum(axis=1, keepdims=True)):
             raise BlendInputError(f"{table.name}: its votes differ from those of {truth.name}")
-    values = rows.select(pl.col(columns).cast(pl.Float64, strict=False)).to_numpy()
-    finite = np.isfinite(values).all(axis=1)
+    return probabilities(rows.select(pl.col(columns).cast(pl.Float64, strict=False)).to_numpy(), table.name)
+
+
+def probabilities(values: np.ndarray, name: str) -> np.ndarray:
+    """(rows, 6) made to sum to 1, from which they may differ by a rounding. Raises BlendInputError."""
+    finite, sums = np.isfinite(values).all(axis=1), values.sum(axis=1, keepdims=True)
     if not finite.all():
-        raise BlendInputError(f"{table.name}: {(~finite).sum()} rows hold NaN, infinity or nothing")
-    sums = values.sum(axis=1, keepdims=True)
+        raise BlendInputError(f"{name}: {(~finite).sum()} rows hold NaN, infinity or nothing")
     wrong = (values < 0).any(axis=1) | ~np.isclose(sums[:, 0], 1, atol=1e-3)
     if wrong.any():
         found = ", ".join(f"{value:.3g}" for value in values[np.argmax(wrong)])
         raise BlendInputError(
-            f"{table.name}: {wrong.sum()} rows are not probabilities that sum to 1, the first of them is {found}"
+            f"{name}: {wrong.sum()} rows are not probabilities that sum to 1, the first of them is {found}"
         )
     return values / sums
 
 
-def first_of(lacking: pl.DataFrame, strangers: pl.DataFrame, keys: list[str]) -> tuple:
-    return (lacking if lacking.height else strangers).select(keys).row(0)
-
-
 def check_twins(names: list[str], predictions: np.ndarray) -> None:
-    """Raises BlendInputError when two models say the same: one, counted twice."""
+    """Raises BlendInputError when two models predict the same: they are one, counted twice."""
     for one, other in itertools.combinations(range(len(names)), 2):
         if np.abs(predictions[one] - predictions[other]).max() < ROUNDING:
             raise BlendInputError(

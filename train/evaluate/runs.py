@@ -1,4 +1,4 @@
-"""Out-of-fold scores of runs, beside what no model is needed for."""
+"""Out-of-fold scores of runs, beside the Bayes floor, the class prior and uniform."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,13 +9,22 @@ import numpy as np
 import polars as pl
 
 from common.metric import kl_divergence, refusals, vote_shares
-from common.schema import MANY_VOTES, PATTERNS, VOTES
-from train.data.labels import ROW_KEYS, prior_shares
+from common.schema import PATTERNS, VOTES
+from train.data.labels import ROW_KEYS
 from train.engine.run_folder import ROWS, RunError, finished_models, probability_columns, read_oof, read_run, read_table
+from train.evaluate.scores import (
+    by_class,
+    by_fold,
+    interval,
+    many_votes,
+    mean_over,
+    one_per_eeg,
+    out_of_fold_prior,
+    resampled_means,
+)
 from train.experiment import Experiment
-from train.scores import interval, many_votes, mean_over, resampled_means, row_choices
 
-FLOOR, PRIOR = "floor (the generating probabilities)", "class prior"
+FLOOR, PRIOR = "Bayes floor (the generating probabilities)", "class prior"
 UNIFORM = np.full(len(PATTERNS), 1 / len(PATTERNS))
 # The best epoch never goes without its warning.
 CHECKPOINTS = {"last": "last epoch", "best": "best epoch, chosen on the fold that scores it"}
@@ -35,14 +44,13 @@ class Evaluation:
 
     scores: kl_all, kl_many (rows with at least 10 votes) and its 95 % interval low, high; kl_folds (the mean of
     the folds' kl_many); kl_eeg, kl_eeg_many (one row per EEG); run and checkpoint, null where no model predicted.
-    classes: kl_many by consensus. folds_many, folds_all: KL by fold. differences: kl_many less that of the first
-    run's same checkpoint, with low and high. rows: how many label rows each column of the first four is read on.
+    classes, folds_many: kl_many by consensus, by fold. differences: kl_many less that of the first run's same
+    checkpoint, with low and high. rows: how many label rows each column of the first three is read on.
     """
 
     scores: pl.DataFrame
     classes: pl.DataFrame
     folds_many: pl.DataFrame
-    folds_all: pl.DataFrame
     differences: pl.DataFrame
     rows: dict[str, dict[str, int]]
     patients: int  # with rows that have many votes: those that are resampled
@@ -59,18 +67,10 @@ class Prediction:
     checkpoint: str | None = None
 
 
-def kl_columns(votes: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
-    """Mean KL over all rows, and over the rows with at least 10 votes (NaN when there are none)."""
-    kl = kl_divergence(vote_shares(votes), prediction)[None]
-    return float(mean_over(kl, np.full(len(votes), True))[0]), float(mean_over(kl, many_votes(votes))[0])
-
-
-def out_of_fold_prior(fold: np.ndarray, rows: pl.DataFrame) -> np.ndarray:
-    """For each fold in `fold` the class prior (many-vote rows) of the other folds of the run's `rows`, (.., 6)."""
-    prior = np.empty((len(fold), len(PATTERNS)))
-    for k in np.unique(fold):
-        prior[fold == k] = prior_shares(rows.filter(pl.col("fold") != k).select(VOTES).to_numpy(), MANY_VOTES)
-    return prior
+def prior_of(run: Path, fold: np.ndarray) -> np.ndarray:
+    """For each fold in `fold` the class prior of the run's other folds, finished or not, (.., 6)."""
+    rows = read_table(run / ROWS)
+    return out_of_fold_prior(rows.select(VOTES).to_numpy(), rows["fold"].to_numpy(), fold)
 
 
 def names_of(runs: list[Path], experiments: list[Experiment]) -> list[str]:
@@ -154,7 +154,7 @@ def read_predictions(runs: list[Path], truth: Path | None) -> tuple[pl.DataFrame
         found += model_predictions(name, run, oof)
     rows = tables[0]
     floor = [floor_prediction(truth, rows, runs[0])] if truth else []
-    prior = Prediction(PRIOR, out_of_fold_prior(rows["fold"].to_numpy(), read_table(runs[0] / ROWS)))
+    prior = Prediction(PRIOR, prior_of(runs[0], rows["fold"].to_numpy()))
     return rows, [*floor, *found, prior, Prediction("uniform", np.tile(UNIFORM, (rows.height, 1)))]
 
 
@@ -172,15 +172,26 @@ def difference_table(predictions: list[Prediction], kl_many: np.ndarray, resampl
     return pl.DataFrame(lines, schema=schema, orient="row")
 
 
+def row_choices(rows: pl.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """Which rows each column of each table of an Evaluation is read on, (rows,) of bool."""
+    votes, fold = rows.select(VOTES).to_numpy(), rows["fold"].to_numpy()
+    many, single = many_votes(votes), one_per_eeg(rows)
+    whole = {"kl_all": np.full(len(votes), True), "kl_many": many, "kl_eeg": single, "kl_eeg_many": single & many}
+    return {
+        "scores": whole,
+        "classes": {pattern: many & chosen for pattern, chosen in by_class(votes).items()},
+        "folds_many": {f"fold{k}": many & chosen for k, chosen in by_fold(fold).items()},
+    }
+
+
 def mean_of_folds(folds_many: pl.DataFrame) -> np.ndarray:
     """Mean (predictions,) of the folds that have rows with many votes; NaN when none has."""
-    by_fold = folds_many.drop("what").to_numpy()
-    filled = ~np.isnan(by_fold).all(axis=0)
-    return mean_over(by_fold, filled)
+    kl = folds_many.drop("what").to_numpy()
+    return mean_over(kl, ~np.isnan(kl).all(axis=0))
 
 
 def evaluate(runs: list[Path], truth: Path | None) -> Evaluation:
-    """Out-of-fold KL of the runs' two checkpoints, of prior, uniform and, with `truth`, the floor.
+    """Out-of-fold KL of the runs' two checkpoints, of prior, uniform and, with `truth`, the Bayes floor.
 
     Raises RunError when a run is not finished or the runs were not scored on the same rows.
     """
