@@ -12,13 +12,13 @@ INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py 
 KERNEL_TESTS := $(addprefix tests/test_,submit.py kernel.py bad_recordings.py slow_reads.py test_table.py \
 	always_answers.py budget.py devices.py nets.py ensemble.py combine.py tta.py notebook.py drill.py)
 
-.PHONY: help demo drill experiments-small test test-newest check bench clean
+.PHONY: help demo drill experiments-small test test-all test-newest check bench clean
 help:
 	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, publish it to a stand-in (7 minutes)"
 	@echo "make drill   plant faults in the demo's hidden test: what becomes of each (a minute after the demo)"
 	@echo "make experiments-small   the seed's ideas side by side on a simulated competition (half an hour on two cores)"
-	@echo "make test    all tests"
-	@echo "make test-newest   inputs and kernel with the newest versions of all libraries, in .venv-newest"
+	@echo "make test    the tests that a change needs (five minutes on two cores)"
+	@echo "make test-all   these, the slow ones (kills, long chains, every config, the drill), and the newest versions of all libraries"
 	@echo "make check   lint, format, types, and whether the committed kernel is what the sources build"
 	@echo "make bench   how fast the kit is beside the public notebooks' way: a table and bench.json (4 minutes)"
 	@echo "make clean   remove demo/, experiments-small/ and caches"
@@ -42,7 +42,10 @@ experiments-small: $(VENV)/.ready
 	$(RUN) kernels/demo/small_experiments.py
 
 test: $(VENV)/.ready
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 -m "not slow"
+
+test-all: test test-newest
+	$(RUN) -m pytest -n 2 -m slow
 
 test-newest: $(VENV)/.ready
 	test -x $(RUN_NEWEST) || $(PYTHON) -m venv $(NEWEST)
@@ -52,7 +55,7 @@ test-newest: $(VENV)/.ready
 	$(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz
 	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz  # an older CPU
 	rm $(NEWEST)/inputs.npz
-	$(RUN_NEWEST) -m pytest -n 2 $(INPUT_TESTS) $(KERNEL_TESTS)
+	$(RUN_NEWEST) -m pytest -n 2 -m "not slow" $(INPUT_TESTS) $(KERNEL_TESTS)
 
 check: $(VENV)/.ready
 	$(RUN) -m ruff check .
