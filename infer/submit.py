@@ -73,6 +73,25 @@ def usable_devices(report: SubmissionReport) -> list[torch.device]:
     return devices
 
 
+def row_reader(
+    competition: Path, table: pl.DataFrame, models: list[ModelFolds], blend: Blend, forgiving: bool
+) -> Callable[[int], RowRecordings]:
+    """Reads the recordings of an EEG, with the spectrogram of its first row."""
+    pairs = table.unique("eeg_id", keep="first").select("eeg_id", "spectrogram_id")
+    spectrogram_of = dict(pairs.iter_rows())
+    wanted = any(needs_spectrogram(model.experiment.input) for model in models)
+
+    def read(eeg_id: int) -> RowRecordings:
+        try:
+            return read_row(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
+        except Exception as error:  # one recording's, in a way that nobody foresaw
+            if not forgiving:
+                raise
+            return RowRecordings(eeg_id, unreadable=[named("recordings", error)])
+
+    return read
+
+
 def write_submission(path: Path, table: pl.DataFrame, predicted: dict[int, np.ndarray], prior: np.ndarray) -> None:
     """One row per row of test.csv, in its order; the prior where nothing was predicted.
 
@@ -117,9 +136,7 @@ def submit(
     rows, prior = rows_to_answer(competition, forgiving), np.array(blend.prior)
     if rows.warning:
         report.warn(rows.warning)
-    pairs = rows.table.unique("eeg_id", keep="first", maintain_order=True)
-    spectrogram_of = dict(pairs.select("eeg_id", "spectrogram_id").iter_rows())
-    ids = list(spectrogram_of)
+    ids = rows.table["eeg_id"].unique(maintain_order=True).to_list()
     report.rows, report.eegs, report.ids_of = rows.table.height, len(ids), rows.ids_of
     report.views = [str(view) for view in (PLAIN, *blend.views)]
     if early and forgiving:
@@ -128,15 +145,6 @@ def submit(
     models, shares = load_models(weights, blend, forgiving, report)
     runner = Runner(Ensemble(loaded_folds(models), devices, budget, report.warn, forgiving), shares, blend, report)
     runner.costs["loading"] = budget.elapsed()
-    wanted = any(needs_spectrogram(model.experiment.input) for model in models)
-
-    def read(eeg_id: int) -> RowRecordings:
-        try:
-            return read_row(competition, eeg_id, spectrogram_of[eeg_id], wanted, blend.read_seconds)
-        except Exception as error:  # one recording's, in a way that nobody foresaw
-            if not forgiving:
-                raise
-            return RowRecordings(eeg_id, unreadable=[named("recordings", error)])
 
     def save() -> None:
         if not early:
@@ -149,6 +157,6 @@ def submit(
             report.warn(f"answers could not be written, those before stand: {error.strerror}")
 
     save()
-    runner.run(ids, read, save)
+    runner.run(ids, row_reader(competition, rows.table, models, blend, forgiving), save)
     write_submission(out, rows.table, runner.predicted, prior)
     return report
