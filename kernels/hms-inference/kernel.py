@@ -10,7 +10,7 @@
 # common.weights, common.records, common.signal.spectrogram, infer.in_time, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 40d006de904bdb2e95bc4193146af6ec40b4979429bc8cea70d04edfe971caff
+# sha256 of the sources: 1fe549232635194659a9257220d4b4176072e5c757b02ebe49fddc117429fc08
 # ruff: noqa
 
 
@@ -2033,7 +2033,6 @@ class NetConfig(Strict):
 import functools
 from typing import Any, Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -2056,6 +2055,13 @@ class SpectrogramCnnConfig(NetConfig):
         return self.backbone + head + (", GeM" if self.pooling == "gem" else "")
 
 
+def timm_library() -> Any:
+    """timm, imported when the first backbone is asked for: it takes seconds, and most commands only read configs."""
+    import timm
+
+    return timm
+
+
 class GemPooling(nn.Module):
     """Generalised mean over the image: exponent 1 is the average, infinity the maximum; learned from 3."""
 
@@ -2071,6 +2077,7 @@ class GemPooling(nn.Module):
 
 def check_backbone(name: str) -> None:
     """Raises ConfigError when timm does not know the name."""
+    timm = timm_library()
     if not timm.is_model(name):
         close = timm.list_models(f"*{name[:8]}*")[:3]
         hint = f"; names like it: {', '.join(close)}" if close else ""
@@ -2086,9 +2093,11 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
     """
     with torch.device("meta"), torch.no_grad():
         try:
-            sketch: Any = timm.create_model(
-                config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
-            ).eval()
+            sketch: Any = (
+                timm_library()
+                .create_model(config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path)
+                .eval()
+            )
             features = sketch.forward_features(torch.empty(1, *shape))
             return features.shape, sketch.forward_head(features, pre_logits=True).shape[1]
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -2112,7 +2121,7 @@ class SpectrogramCNN(nn.Module):
         super().__init__()
         check_backbone(config.backbone)
         features, n_pooled = feature_shapes(config, shape)
-        backbone: Any = timm.create_model(
+        backbone: Any = timm_library().create_model(
             config.backbone, pretrained=False, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
         )
         if config.pooling == "gem" and (len(features) != 4 or features[1] != backbone.num_features):
@@ -2440,11 +2449,8 @@ class WaveSqueezeformer(nn.Module):
 import functools
 from typing import Any, Literal
 
-import timm
 import torch
 from pydantic import Field
-from timm.layers import PatchEmbed
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
@@ -2511,9 +2517,11 @@ def patch_plan(config: SpectrogramTransformerConfig, shape: tuple[int, ...]) -> 
     Raises ConfigError when the backbone is no vision transformer, or its patches do not fit the image.
     """
     check_backbone(config.backbone)
+    timm = timm_library()
     with torch.device("meta"):  # without memory: only its kind and its patches are asked
         sketch: Any = timm.create_model(config.backbone)
-    if not isinstance(sketch, VisionTransformer) or not isinstance(sketch.patch_embed, PatchEmbed):
+    patches = getattr(sketch, "patch_embed", None)
+    if not isinstance(sketch, timm.models.VisionTransformer) or not isinstance(patches, timm.layers.PatchEmbed):
         raise ConfigError(
             f"model.backbone: {config.backbone} is a {type(sketch).__name__}; 'spectrogram-transformer' wants a timm "
             "VisionTransformer over plain patches, as vit_small_patch16_224 or deit_small_distilled_patch16_224; "
@@ -2545,7 +2553,7 @@ class SpectrogramTransformer(nn.Module):
     def __init__(self, config: SpectrogramTransformerConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.grid, self.stride = patch_plan(config, shape)
-        backbone: Any = timm.create_model(
+        backbone: Any = timm_library().create_model(
             config.backbone,
             pretrained=False,
             in_chans=shape[0],
