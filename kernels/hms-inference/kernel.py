@@ -10,7 +10,7 @@
 # common.weights, common.records, common.signal.spectrogram, infer.in_time, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 1fe549232635194659a9257220d4b4176072e5c757b02ebe49fddc117429fc08
+# sha256 of the sources: e7db9212d475e8867ac403d820c81a12c9867158afb2e6eb7de509100e0b0c48
 # ruff: noqa
 
 
@@ -1772,7 +1772,10 @@ PUBLISHED_CONSTANTS = {
 # training rows (they travel with the fold's weights), or given ones.
 Standardise = Literal["panel", "image", "spec", "stat", "training"] | Constants
 SCALE_WORDS = {
-    **{"panel": "by panel", "image": "by image", "spec": "spec constants", "stat": "stat constants"},
+    "panel": "by panel",
+    "image": "by image",
+    "spec": "spec constants",
+    "stat": "stat constants",
     "training": "training constants",
 }
 
