@@ -79,7 +79,7 @@ def broken_spectrograms():
 def make(windows, config):
     """Model input of raw windows, all of them EEGs or all of them spectrograms, as `config` wants them."""
     raw = torch.from_numpy(np.ascontiguousarray(windows))
-    return build_input(Windows(None, raw) if isinstance(config, KaggleImage) else Windows(raw, None), config)
+    return build_input(Windows(raw, None) if config.source == "eeg" else Windows(None, raw), config)
 
 
 def windows_for(config, eegs, spectrograms):

@@ -26,7 +26,10 @@ PUBLISHED_CONSTANTS = {
 # training rows (they travel with the fold's weights), or given ones.
 Standardise = Literal["panel", "image", "spec", "stat", "training"] | Constants
 SCALE_WORDS = {
-    **{"panel": "by panel", "image": "by image", "spec": "spec constants", "stat": "stat constants"},
+    "panel": "by panel",
+    "image": "by image",
+    "spec": "spec constants",
+    "stat": "stat constants",
     "training": "training constants",
 }
 

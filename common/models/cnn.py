@@ -3,7 +3,6 @@
 import functools
 from typing import Any, Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +29,13 @@ class SpectrogramCnnConfig(NetConfig):
         return self.backbone + head + (", GeM" if self.pooling == "gem" else "")
 
 
+def timm_library() -> Any:
+    """timm, imported when the first backbone is asked for: it takes seconds, and most commands only read configs."""
+    import timm
+
+    return timm
+
+
 class GemPooling(nn.Module):
     """Generalised mean over the image: exponent 1 is the average, infinity the maximum; learned from 3."""
 
@@ -45,6 +51,7 @@ class GemPooling(nn.Module):
 
 def check_backbone(name: str) -> None:
     """Raises ConfigError when timm does not know the name."""
+    timm = timm_library()
     if not timm.is_model(name):
         close = timm.list_models(f"*{name[:8]}*")[:3]
         hint = f"; names like it: {', '.join(close)}" if close else ""
@@ -60,9 +67,11 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
     """
     with torch.device("meta"), torch.no_grad():
         try:
-            sketch: Any = timm.create_model(
-                config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
-            ).eval()
+            sketch: Any = (
+                timm_library()
+                .create_model(config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path)
+                .eval()
+            )
             features = sketch.forward_features(torch.empty(1, *shape))
             return features.shape, sketch.forward_head(features, pre_logits=True).shape[1]
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -86,7 +95,7 @@ class SpectrogramCNN(nn.Module):
         super().__init__()
         check_backbone(config.backbone)
         features, n_pooled = feature_shapes(config, shape)
-        backbone: Any = timm.create_model(
+        backbone: Any = timm_library().create_model(
             config.backbone, pretrained=False, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
         )
         if config.pooling == "gem" and (len(features) != 4 or features[1] != backbone.num_features):

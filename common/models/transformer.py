@@ -3,16 +3,13 @@
 import functools
 from typing import Any, Literal
 
-import timm
 import torch
 from pydantic import Field
-from timm.layers import PatchEmbed
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from common.models.base import NetConfig, Rate
-from common.models.cnn import check_backbone
+from common.models.cnn import check_backbone, timm_library
 from common.schema import PATTERNS
 from common.strict import ConfigError
 
@@ -79,9 +76,11 @@ def patch_plan(config: SpectrogramTransformerConfig, shape: tuple[int, ...]) -> 
     Raises ConfigError when the backbone is no vision transformer, or its patches do not fit the image.
     """
     check_backbone(config.backbone)
+    timm = timm_library()
     with torch.device("meta"):  # without memory: only its kind and its patches are asked
         sketch: Any = timm.create_model(config.backbone)
-    if not isinstance(sketch, VisionTransformer) or not isinstance(sketch.patch_embed, PatchEmbed):
+    patches = getattr(sketch, "patch_embed", None)
+    if not isinstance(sketch, timm.models.VisionTransformer) or not isinstance(patches, timm.layers.PatchEmbed):
         raise ConfigError(
             f"model.backbone: {config.backbone} is a {type(sketch).__name__}; 'spectrogram-transformer' wants a timm "
             "VisionTransformer over plain patches, as vit_small_patch16_224 or deit_small_distilled_patch16_224; "
@@ -113,7 +112,7 @@ class SpectrogramTransformer(nn.Module):
     def __init__(self, config: SpectrogramTransformerConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.grid, self.stride = patch_plan(config, shape)
-        backbone: Any = timm.create_model(
+        backbone: Any = timm_library().create_model(
             config.backbone,
             pretrained=False,
             in_chans=shape[0],
