@@ -1,5 +1,6 @@
 """Folds: no patient in two, the published ones again, tables of them, and what is refused."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -8,9 +9,8 @@ import pytest
 import sklearn
 from sklearn.model_selection import StratifiedGroupKFold
 
-from common.command_line import parse
 from common.schema import CONSENSUS, VOTES
-from train.cli import app
+from train.__main__ import main
 from train.data.folds import FoldError, check_folds, fold_table, folds_from_table, make_folds, read_fold_table
 from train.data.labels import label_rows
 from train.data.published_folds import published_folds
@@ -184,10 +184,11 @@ def write_train_table(folder, n=60):
 
 
 @pytest.mark.parametrize(("flag", "make"), [((), make_folds), (("--published",), published_folds)])
-def test_the_command_writes_a_table_that_training_can_read(tmp_path, capsys, flag, make):
+def test_the_command_writes_a_table_that_training_can_read(tmp_path, monkeypatch, capsys, flag, make):
     competition, out = write_train_table(tmp_path), tmp_path / "new" / "folds.csv"
     words = ["folds", "--competition", str(competition), "--out", str(out), "--folds", "3", *flag]
-    parse(app, words)()
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    assert main() == 0
     rows = label_rows(competition)
     fold = make(rows, 3)
     np.testing.assert_array_equal(folds_from_table(rows, read_fold_table(out)), fold)

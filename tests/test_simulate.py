@@ -39,12 +39,12 @@ def competition(road):
     return road.competition
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def train(competition):
     return pl.read_csv(competition / "train.csv")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def test(competition):
     return pl.read_csv(competition / "test.csv")
 
@@ -119,10 +119,7 @@ def test_spectrogram_files_hold_every_window(competition, train, test):
         assert 2 * len(spectrogram) == rows["spectrogram_label_offset_seconds"].max() + 600
         assert sorted(rows["spectrogram_sub_id"]) == list(range(len(rows)))
     for spectrogram_id in test["spectrogram_id"]:
-        assert pl.read_parquet(competition / f"test_spectrograms/{spectrogram_id}.parquet").shape == (
-            300,
-            401,
-        )
+        assert pl.read_parquet(competition / f"test_spectrograms/{spectrogram_id}.parquet").shape == (300, 401)
 
 
 def test_eeg_reproduces_its_columns_of_the_spectrogram(competition, train, test):

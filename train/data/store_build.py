@@ -148,7 +148,7 @@ def read_store(store: Path, kind: RecordingKind) -> tuple[np.ndarray, Entries]:
 
 
 def index_head(kind: RecordingKind, n_recordings: int) -> dict[str, Any]:
-    return {"format": FORMAT, "half": kind.name, "recordings": n_recordings}
+    return {"format": FORMAT, "half": kind.name, "recordings": n_recordings}  # "half": as older stores have it
 
 
 # ---- building
@@ -198,7 +198,7 @@ def build(kind: RecordingKind, source: Path, store: Path, stamps: dict[int, Stam
         sync_folder(store)
         os.replace(partial, values)
         sync_folder(store)
-        write_via(index, lambda path: write_index(path, kind, stored))
+        write_via(index, lambda path: path.write_text(index_text(kind, stored)))
     except OSError as error:
         raise StoreError(
             f"{error.filename or values}: {error.strerror}, {gibibytes(shutil.disk_usage(store).free)} are free: "
@@ -223,11 +223,9 @@ def read_recordings(
     if not kept:  # the old values make room for the new ones
         for file in (index_file(store, kind), values_file(store, kind)):
             file.unlink(missing_ok=True)
-    file_bytes = sum(size for size, _ in stamps.values())  # the values take about as much, hardly ever less than half
-    if shutil.disk_usage(store).free < file_bytes / 2:
-        raise OSError(
-            errno.ENOSPC, f"the {kind.name} take about {gibibytes(file_bytes)}", str(values_file(store, kind))
-        )
+    need = sum(size for size, _ in stamps.values())  # the values take about as much, hardly ever less than half of it
+    if shutil.disk_usage(store).free < need / 2:
+        raise OSError(errno.ENOSPC, f"the {kind.name} take about {gibibytes(need)}", str(values_file(store, kind)))
 
     def read(recording: int) -> Recording | str:
         if recording in kept:
@@ -238,17 +236,13 @@ def read_recordings(
         except RecordingError as error:
             return str(error)
 
-    ahead = read_ahead(read, stamps, ahead=2 * threads, threads=threads)
-    with closing(ahead):
-        yield from tqdm(ahead, f"storing {kind.name}", len(stamps), unit="file")
+    with closing(read_ahead(read, stamps, ahead=2 * threads, threads=threads)) as recordings:
+        yield from tqdm(recordings, f"storing {kind.name}", len(stamps), unit="file")
 
 
-def write_index(path: Path, kind: RecordingKind, entries: list[Entry]) -> None:
+def index_text(kind: RecordingKind, entries: list[Entry]) -> str:
     lines = [index_head(kind, len(entries)), *map(asdict, entries)]
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
+    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
 
 
 def sync_folder(folder: Path) -> None:

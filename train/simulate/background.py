@@ -26,7 +26,6 @@ KIND_SHARES = {"plain": 0.45, "slow": 0.37, "suppressed": 0.18}
 class Background:
     """What the ongoing EEG of one recording is made from."""
 
-    kind: str
     median: float  # of the absolute bipolar signal, microvolts
     slope: float
     delta: float
@@ -44,7 +43,6 @@ def draw_background(rng: np.random.Generator) -> Background:
     kind = str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))
     weak = rng.uniform(0.35, 0.8) if rng.random() < 0.3 else 1.0  # an injured side has less of everything
     return Background(
-        kind=kind,
         **{name: log_uniform(rng, low, high) for name, (low, high) in RANGES[kind].items()},
         alpha_frequency=rng.uniform(8, 11.5),
         modulation=rng.uniform(0.1, 0.4),
