@@ -50,7 +50,8 @@ class PlainHelp:
 
     def say(self, text: Any, indent: str = "", hanging: str = "") -> None:
         width = min(shutil.get_terminal_size((120, 24)).columns, 120)
-        print(textwrap.fill(plain(text), width, initial_indent=indent, subsequent_indent=indent + hanging))
+        wrapper = textwrap.TextWrapper(width, indent, indent + hanging, break_on_hyphens=False)
+        print(wrapper.fill(plain(text)))
 
     def __call__(self, console: Any, options: Any, panel: Any) -> None:
         if not panel.entries:

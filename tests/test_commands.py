@@ -275,11 +275,12 @@ def test_an_error_of_a_real_process_has_no_traceback(tmp_path):
 
 
 def test_train_says_how_threads_wait_before_torch_is_loaded():
-    probe = (
-        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); "
-        "import train.simulate.files; from train import __main__; "
-        "said = lambda *_: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules); "
-        "train.simulate.files.simulate_competition = said; "
-        "sys.argv = ['train', 'simulate', 'x', '--patients', '4', '--seed', '0']; __main__.main()"
-    )
+    probe = """
+import os, sys
+from train.__main__ import app, main
+os.environ.pop("OMP_WAIT_POLICY", None)
+app.command(lambda: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules), name="probe")
+sys.argv = ["train", "probe"]
+main()
+"""
     assert command("-c", probe).stdout == "passive False\n"

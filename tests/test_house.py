@@ -126,6 +126,7 @@ def test_commands_that_need_no_net_do_not_wait_for_torch(command):
     assert (ran.stdout, ran.returncode) == ("False\n", 0), ran.stderr
 
 
+@pytest.mark.slow
 def test_importing_does_nothing(tmp_path):
     modules = [module_name(path) for path in PACKAGED]
     assert {"common.inputs.build", "train.engine.loop", "infer.submit"} <= set(modules)

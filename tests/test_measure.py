@@ -251,7 +251,10 @@ def test_a_config_that_cannot_be_is_named_before_anything_is_measured(small, mon
 # ---- the command
 
 
-def test_command(small, tmp_path, capsys):
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_command(apart, small, tmp_path, monkeypatch, capsys):
+    if not apart:
+        monkeypatch.setattr(cost, "in_own_process", cost.measure_file)
     written = tmp_path / "new" / "costs.json"
     run_command(small, "--steps", 1, "--batch-size", 2, "--json", written)
     told = capsys.readouterr()

@@ -92,6 +92,7 @@ def test_damaged_files_of_a_run_are_named(road, tmp_path):
         read_run(run)
 
 
+@pytest.mark.slow
 def test_an_ended_sandbox_ends_its_kernel(tmp_path):
     need_namespaces()
     stage = Stage(tmp_path)

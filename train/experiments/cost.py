@@ -95,9 +95,8 @@ def reason(error: Exception) -> str:
     """Why a config could not be measured."""
     if isinstance(error, KitError):
         return str(error)
-    text = str(error).splitlines()[0]
-    ended = isinstance(error, BrokenProcessPool)
-    text = "its process was ended, most likely for want of memory" if ended else text
+    ended = "its process was ended, most likely for want of memory"
+    text = ended if isinstance(error, BrokenProcessPool) else str(error).splitlines()[0]
     return f"{text}: give a smaller --batch-size" if "memory" in text else text
 
 
