@@ -166,7 +166,11 @@ def test_strength_is_the_best_of_the_inner_folds():
             losses.append(rel_entr(vote_shares(oof.votes[oof.fold == k]), mixed).sum(axis=1))
         return np.concatenate(losses).mean()
 
-    assert method.fit_without(rows, frozenset({1})).strength == min(STRENGTHS, key=inner)
+    scores = {strength: inner(strength) for strength in STRENGTHS}
+    for strength, score in scores.items():
+        found = np.concatenate([method.score_fold(rows, frozenset({1}), k, strength) for k in inside])
+        assert found.mean() == pytest.approx(score, abs=1e-7)
+    assert method.fit_without(rows, frozenset({1})).strength == min(scores, key=scores.get)
     two = replace(oof, fold=oof.fold % 2)  # without one of two folds there is nothing to choose by: the strongest
     assert method.fit_without(rows_of(two), frozenset({1})).strength == STRENGTHS[0]
 
