@@ -155,14 +155,14 @@ def sample(rows, seed, models=3, folds=4):
 def test_strength_is_the_best_of_the_inner_folds():
     oof = sample(240, seed=2)
     rows, method = rows_of(oof), METHOD["log-linear"]
-    inside = [k for k in range(4) if k != 1]
+    inside, logs = [k for k in range(4) if k != 1], np.log(np.maximum(oof.predictions, 1e-6))
 
     def inner(strength):
         losses = []
         for k in inside:
             train = ~np.isin(oof.fold, [1, k])
-            factors, bias = fit_log_linear(vote_shares(oof.votes[train]), np.log(oof.predictions[:, train]), strength)
-            mixed = softmax(np.tensordot(factors, np.log(oof.predictions[:, oof.fold == k]), axes=1) + bias)
+            factors, bias = fit_log_linear(vote_shares(oof.votes[train]), logs[:, train], strength)
+            mixed = softmax(np.tensordot(factors, logs[:, oof.fold == k], axes=1) + bias)
             losses.append(rel_entr(vote_shares(oof.votes[oof.fold == k]), mixed).sum(axis=1))
         return np.concatenate(losses).mean()
 
