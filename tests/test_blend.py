@@ -155,18 +155,22 @@ def sample(rows, seed, models=3, folds=4):
 def test_strength_is_the_best_of_the_inner_folds():
     oof = sample(240, seed=2)
     rows, method = rows_of(oof), METHOD["log-linear"]
-    inside = [k for k in range(4) if k != 1]
+    inside, logs = [k for k in range(4) if k != 1], np.log(np.maximum(oof.predictions, 1e-6))
 
     def inner(strength):
         losses = []
         for k in inside:
             train = ~np.isin(oof.fold, [1, k])
-            factors, bias = fit_log_linear(vote_shares(oof.votes[train]), np.log(oof.predictions[:, train]), strength)
-            mixed = softmax(np.tensordot(factors, np.log(oof.predictions[:, oof.fold == k]), axes=1) + bias)
+            factors, bias = fit_log_linear(vote_shares(oof.votes[train]), logs[:, train], strength)
+            mixed = softmax(np.tensordot(factors, logs[:, oof.fold == k], axes=1) + bias)
             losses.append(rel_entr(vote_shares(oof.votes[oof.fold == k]), mixed).sum(axis=1))
         return np.concatenate(losses).mean()
 
-    assert method.fit_without(rows, frozenset({1})).strength == min(STRENGTHS, key=inner)
+    scores = {strength: inner(strength) for strength in STRENGTHS}
+    for strength, score in scores.items():
+        found = np.concatenate([method.score_fold(rows, frozenset({1}), k, strength) for k in inside])
+        assert found.mean() == pytest.approx(score, abs=1e-7)
+    assert method.fit_without(rows, frozenset({1})).strength == min(scores, key=scores.get)
     two = replace(oof, fold=oof.fold % 2)  # without one of two folds there is nothing to choose by: the strongest
     assert method.fit_without(rows_of(two), frozenset({1})).strength == STRENGTHS[0]
 
