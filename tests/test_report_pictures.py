@@ -23,7 +23,7 @@ PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)" width="(\d+)" he
 
 @pytest.fixture(scope="module")
 def page(road, tmp_path_factory):
-    """A whole page: two runs, their blend, floor, doctor; one of its EEGs is damaged."""
+    """A whole page: two runs, their blend, Bayes floor, doctor; one of its EEGs is damaged."""
     folder = tmp_path_factory.mktemp("report")
     competition = folder / "competition"
     for part in ("train_eegs", "train_spectrograms"):
