@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import PROJECT
-from eeg_samples import NAMES, eeg_like
+from eeg_samples import INPUTS, NAMES, eeg_like
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -213,7 +213,7 @@ def test_every_snippet_of_the_docs_builds_the_shape_it_says(maker):
     snippets = maker["snippets"]()
     text = (DOCS / "inputs.md").read_text()
     assert len(snippets) == text.count("```toml") == text.count("![") == text.count("\n### ") >= 20
-    assert {config.kind for config, _, _ in snippets} <= {config.kind for config in every_input().values()}
+    assert {config.kind for config, _, _ in snippets} <= {config.kind for config in INPUTS.values()}
     for config, shape, path in snippets:
         assert " x ".join(map(str, input_shape(config))) == shape, path.name
     assert {path for *_, path in snippets} == set((DOCS / "inputs").iterdir())

@@ -1,4 +1,4 @@
-"""`train show --augmented`: each stage's changes are drawn, with the neighbours they need, and told in words."""
+"""`train show --augmented`: each stage's changes are drawn, with the neighbours they need, and described in words."""
 
 import re
 

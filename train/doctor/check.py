@@ -25,12 +25,12 @@ import polars as pl
 
 from common.schema import TEST_EEGS, TEST_SPECTROGRAMS, TEST_TABLE, TRAIN_TABLE
 from train.data.folds import FoldError, fold_table, folds_from_table, make_folds, read_fold_table
-from train.data.labels import OFFSETS, LabelError, label_rows
+from train.data.labels import OFFSETS, label_rows
 from train.data.recording_kinds import EEGS, RECORDING_KINDS, SPECTROGRAMS, RecordingKind
 from train.doctor.findings import FORMAT, SEVERITIES, STOPS_PREDICTING, STOPS_TRAINING, Finding, found
 from train.doctor.measure import Facts, Source, electrode_numbers, examine_all, recording_numbers
 from train.doctor.recordings import recording_findings, same_content
-from train.doctor.tables import FIX, changes_within_eegs, findings_of_test, read_table, table_numbers, train_findings
+from train.doctor.tables import changes_within_eegs, findings_of_test, read_table, table_numbers, train_findings
 
 THREADS_A_CORE = 2  # one waits for the disk, or for the threads of polars, while the other counts
 # Folders with their kind of recording, of the training and of the test set.
@@ -117,8 +117,6 @@ def fold_findings(competition: Path, folds: int | Path) -> list[Finding]:
         rows = label_rows(competition)
         fold = make_folds(rows, folds) if isinstance(folds, int) else folds_from_table(rows, read_fold_table(folds))
         fold_table(rows.with_columns(fold=pl.Series(fold)))  # refuses a patient in two folds
-    except LabelError as error:
-        return found("labels", STOPS_TRAINING, TRAIN_TABLE, "training refuses it", FIX, cases=[str(error)])
     except FoldError as error:
         where = "folds" if isinstance(folds, int) else folds.name
         todo = "other folds: --folds here, folds or --fold-table in the run"

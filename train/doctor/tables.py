@@ -5,18 +5,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from common.schema import CONSENSUS, LABELLED_SECONDS, TEST_TABLE, TRAIN_TABLE, VOTES
-from train.data.labels import IDS, OFFSETS
+from common.schema import (
+    CONSENSUS,
+    LABELLED_SECONDS,
+    TEST_TABLE,
+    TRAIN_TABLE,
+    VOTES,
+)
+from train.data.labels import FIX_ROWS, IDS, LABEL_COLUMNS, OFFSETS, find_violations, with_several
 from train.doctor.findings import STOPS_PREDICTING, STOPS_TRAINING, WORTH_KNOWING, Finding, found
 from train.doctor.recordings import NO_NEW_PATIENTS
 
 COLUMNS = {
-    TRAIN_TABLE: (*IDS, *OFFSETS, "expert_consensus", *VOTES),
+    TRAIN_TABLE: LABEL_COLUMNS,
     TEST_TABLE: ("spectrogram_id", "eeg_id"),  # what the kernel reads; patient_id is there for people
 }
 ROW = "row"  # of the file, the first after the header is 1
 STOPS = {TRAIN_TABLE: STOPS_TRAINING, TEST_TABLE: STOPS_PREDICTING}
-FIX = "fix these rows, or take them out"
 # EEGs of the competition's train.csv in which experts changed their minds: normal there, and no fault.
 COMPETITION_CHANGES = {"eegs": 17_089, "consensus_changes": 783, "overlaps_differ": 912}
 
@@ -56,42 +61,13 @@ def whole(table: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
     return table.select(pl.all_horizontal(pl.col(columns).is_not_null())).to_series()
 
 
-def split_across(table: pl.DataFrame, column: str, between: str) -> pl.Series:
-    """Values of `column` that have several of `between`."""
-    several = table.group_by(column).agg(pl.col(between).n_unique()).filter(pl.col(between) > 1)
-    return several[column].sort()
-
-
-def refused_rows(check: str, rows: pl.DataFrame, what: str) -> list[Finding]:
-    """A finding about rows that training refuses, each named by its label_id, or its place where it has none."""
-    cases = [
-        f"row {row}" if label is None else str(int(label)) for row, label in rows.select(ROW, "label_id").iter_rows()
-    ]
-    return found(check, STOPS_TRAINING, TRAIN_TABLE, what, FIX, rows["label_id"].drop_nulls(), cases)
-
-
 def train_findings(table: pl.DataFrame) -> list[Finding]:
     """What training refuses, and of the other rows what a reader of scores should know."""
-    votes = table.select(VOTES).fill_null(np.nan).to_numpy()  # (rows, 6)
-    counted = (np.isfinite(votes) & (votes >= 0) & (votes % 1 == 0)).all(axis=1)
-    numbered = whole(table, (*IDS, *OFFSETS))
-    known = table.filter(whole(table, IDS))
-    strange = ~table["expert_consensus"].is_in(CONSENSUS).fill_null(False)
-    twice = known.filter(pl.col("label_id").is_duplicated()).unique("label_id", maintain_order=True)
-    good = table.filter(numbered & pl.Series(counted & (votes.sum(axis=1) > 0)) & ~strange)
-    findings = [
-        *refused_rows("label-number", table.filter(~numbered), "rows whose ids or offsets are no numbers"),
-        *refused_rows("vote-number", table.filter(~counted), "rows with votes that are no whole positive numbers"),
-        *refused_rows("no-votes", table.filter(counted & (votes.sum(axis=1) == 0)), "rows without votes"),
-        *refused_rows("consensus-name", table.filter(strange), f"rows whose consensus is none of {CONSENSUS}"),
-        *refused_rows("label-twice", twice, "label_ids that stand in several rows"),
-    ]
-    for column in ("eeg_id", "spectrogram_id"):
-        what = f"{column}s under several patients"
-        todo = "it could be trained on and held out at once: find out whose it is"
-        ids = split_across(known, column, "patient_id")
-        findings += found(f"{column[:-3]}-patients", STOPS_TRAINING, TRAIN_TABLE, what, todo, ids)
-    return findings + label_findings(good)
+    findings, refused = [], []
+    for rule in find_violations(table):
+        findings += found(rule.check, STOPS_TRAINING, TRAIN_TABLE, rule.what, rule.todo, rule.ids, rule.cases)
+        refused += rule.rows.tolist()
+    return findings + label_findings(table.filter(~pl.int_range(pl.len()).is_in(refused)))
 
 
 def label_findings(table: pl.DataFrame) -> list[Finding]:
@@ -102,7 +78,7 @@ def label_findings(table: pl.DataFrame) -> list[Finding]:
     beaten = votes[np.arange(len(votes)), place] < votes.max(axis=1, initial=0)
     lag = table.with_columns(lag=pl.col(spectrogram) - pl.col(eeg)).group_by("eeg_id", "spectrogram_id")
     apart = lag.agg(pl.col("lag").n_unique()).filter(pl.col("lag") > 1)["eeg_id"].unique().sort()
-    several = split_across(table, "eeg_id", "spectrogram_id")
+    several = with_several(table, "eeg_id", "spectrogram_id")
     minority = table.filter(beaten)["label_id"]
     what = "EEGs whose two offsets do not advance together"
     know = (WORTH_KNOWING, TRAIN_TABLE)
@@ -131,7 +107,7 @@ def changes_within_eegs(table: pl.DataFrame) -> dict[str, int]:
     overlapping = windows.filter(pl.col("follows") & (pl.col("after") < LABELLED_SECONDS) & differ)
     return {
         "eegs": table["eeg_id"].n_unique(),
-        "consensus_changes": len(split_across(table, "eeg_id", "expert_consensus")),
+        "consensus_changes": len(with_several(table, "eeg_id", "expert_consensus")),
         "overlaps_differ": overlapping["eeg_id"].n_unique(),
     }
 
@@ -141,7 +117,9 @@ def findings_of_test(test: pl.DataFrame | None, train: pl.DataFrame | None) -> l
     if test is None:
         return []
     cases = [f"row {row}" for row in test.filter(pl.col("eeg_id").is_null())[ROW]]
-    findings = found("test-number", STOPS_PREDICTING, TEST_TABLE, "rows whose eeg_id is no number", FIX, cases=cases)
+    findings = found(
+        "test-number", STOPS_PREDICTING, TEST_TABLE, "rows whose eeg_id is no number", FIX_ROWS, cases=cases
+    )
     for column in ("patient_id", "eeg_id", "spectrogram_id"):
         if train is not None and column in test.columns:
             both = sorted(set(train[column].drop_nulls()) & set(test[column].drop_nulls()))

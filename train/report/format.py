@@ -47,7 +47,7 @@ def verdict(difference: Score) -> str:
     """Of a difference: lower is better."""
     if math.isnan(difference.low):
         return "too few patients to say"
-    return "better" if difference.high < 0 else "worse" if difference.low > 0 else "not told apart"
+    return "better" if difference.high < 0 else "worse" if difference.low > 0 else "no clear difference"
 
 
 def others_of(scores: Sequence[Score], data: ReportData, main: Entry) -> list[float]:

@@ -42,7 +42,6 @@ class Entry:
     kind: str  # of KINDS
     probabilities: np.ndarray
     kl: np.ndarray
-    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class ReportData:
     evaluation: Evaluation
     blend: Blend | None
     diagnostics: dict[str, Any] | None  # what `train blend --json` writes; None where the weights were not fitted
-    warnings: tuple[str, ...]
+    warnings: list[str]
 
     @property
     def votes(self) -> np.ndarray:
@@ -104,49 +103,46 @@ def blended_runs(blend: Blend, file: Path, runs: list[Path]) -> list[Path]:
     return [folders[name] for name in blend.models]
 
 
-def check_fingerprints(blend: Blend, file: Path, members: list[Path]) -> None:
+def check_fingerprints(blend: Blend, file: Path, runs: list[Path]) -> None:
     """Raises RunError when the blend was fitted on other predictions than the runs have now."""
     known = {source.name: source.sha256 for source in blend.provenance.sources} if blend.provenance else {}
-    for member in members:
-        name = member.resolve().name
-        if name in known and sha256_of(member / OOF) != known[name]:
-            raise RunError(f"{file} was fitted on other predictions than those in {member / OOF}: blend again")
+    for run in runs:
+        name = run.resolve().name
+        if name in known and sha256_of(run / OOF) != known[name]:
+            raise RunError(f"{file} was fitted on other predictions than those in {run / OOF}: blend again")
 
 
-def fit_again(blend: Blend, file: Path, members: list[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+def fit_again(blend: Blend, file: Path, runs: list[Path], chosen: str) -> tuple[np.ndarray, dict[str, Any]]:
     """Nested probabilities (rows, 6) by label_id by the chosen method, and the diagnostics of the blend."""
-    oof = read_out_of_fold(members, None, None)
+    oof = read_out_of_fold(runs, None, None)
     fitted = fit_blend(oof, blend.views, blend.hours)
     diagnostics = diagnose(fitted)
-    chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
     again = next(candidate.name for candidate in fitted.blend.candidates if candidate.chosen)
     gaps = [abs(fitted.blend.models[name] - weight) for name, weight in blend.models.items()]
     if chosen != again or max(gaps) > WEIGHTS_DIFFER:
         diagnostics["warnings"].append(
             f"{file.name} does not hold what fitting gives now ({again}): it was changed by hand, or by another version"
         )
-    order = np.argsort(read_table(members[0] / OOF)["label_id"].to_numpy())
+    order = np.argsort(read_table(runs[0] / OOF)["label_id"].to_numpy())
     return fitted.nested[chosen][order], diagnostics
 
 
 def blend_entry(
-    file: Path, runs: list[Path], experiments: dict[Path, Experiment], rows: pl.DataFrame, models: dict[Path, Entry]
-) -> tuple[Blend, Entry, dict[str, Any] | None]:
-    """The blend, its predictions of the rows, and its diagnostics. Raises RunError, BlendError."""
-    blend = load_blend(file)
-    members = blended_runs(blend, file, runs)
-    check_fingerprints(blend, file, members)
-    if any(candidate.chosen for candidate in blend.candidates):
-        probabilities, diagnostics = fit_again(blend, file, members)
-        optimistic = any(experiments[run].training.checkpoint == "best" for run in members)
-        kind = "nested-chosen" if optimistic else "nested"
-        name = f"blend ({next(candidate.name for candidate in blend.candidates if candidate.chosen)})"
+    file: Path, blend: Blend, models: dict[Path, Entry], votes: np.ndarray
+) -> tuple[Entry, dict[str, Any] | None]:
+    """The blend's predictions of the rows, and its diagnostics. Raises RunError, BlendError."""
+    runs = blended_runs(blend, file, list(models))
+    check_fingerprints(blend, file, runs)
+    chosen = next((candidate.name for candidate in blend.candidates if candidate.chosen), None)
+    if chosen:
+        probabilities, diagnostics = fit_again(blend, file, runs, chosen)
+        kind = "nested-chosen" if any(models[run].kind == "chosen" for run in runs) else "nested"
     else:
-        given = {run.resolve().name: models[run].probabilities for run in members}
-        probabilities = combine(given, blend.models, blend.prior, rows.height, blend.log_linear)
-        name, kind, diagnostics = "blend", "given", None
-    target = vote_shares(rows.select(VOTES).to_numpy())
-    return blend, Entry(name, kind, probabilities, kl_divergence(target, probabilities)), diagnostics
+        given = {run.resolve().name: models[run].probabilities for run in runs}
+        probabilities = combine(given, blend.models, blend.prior, len(votes), blend.log_linear)
+        kind, diagnostics = "given", None
+    kl = kl_divergence(vote_shares(votes), probabilities)
+    return Entry(f"blend ({chosen})" if chosen else "blend", kind, probabilities, kl), diagnostics
 
 
 def load_report_data(sources: list[Path], truth: Path | None) -> ReportData:
@@ -154,37 +150,33 @@ def load_report_data(sources: list[Path], truth: Path | None) -> ReportData:
     runs, file = sort_sources(sources)
     experiments = [read_run(run) for run in runs]
     names = names_of(runs, experiments)
-    by_run = dict(zip(runs, experiments, strict=True))
-    evaluation = evaluate(runs, truth)
     rows, predictions = read_predictions(runs, truth)
-    target = vote_shares(rows.select(VOTES).to_numpy())
-    entries, of_run = [], {}
-    for prediction in predictions:
-        kl = kl_divergence(target, prediction.probabilities)
-        run = prediction.run
-        if run is None:
-            kind = {FLOOR: "floor", PRIOR: "prior"}.get(prediction.what, "uniform")
-            name = KINDS["floor"][0] if kind == "floor" else prediction.what
-            entries.append(Entry(name, kind, prediction.probabilities, kl))
-        elif prediction.checkpoint == by_run[run].training.checkpoint:
-            kind = "oof" if prediction.checkpoint == "last" else "chosen"
-            of_run[run] = Entry(names[runs.index(run)], kind, prediction.probabilities, kl, run)
-            entries.append(of_run[run])
-    blend, diagnostics, many = None, None, many_votes(rows.select(VOTES).to_numpy())
-    if file:
-        blend, entry, diagnostics = blend_entry(file, runs, by_run, rows, of_run)
-        last = max(k for k, known in enumerate(entries) if known.run)
-        entries.insert(last + 1, entry)
-    warnings = tuple(diagnostics["warnings"]) if diagnostics else ()
+    votes = rows.select(VOTES).to_numpy()
+    floor, models, others = [], {}, []
+    for one in predictions:
+        kl = kl_divergence(vote_shares(votes), one.probabilities)
+        if one.what == FLOOR:
+            floor.append(Entry(KINDS["floor"][0], "floor", one.probabilities, kl))
+        elif one.run is None:
+            others.append(Entry(one.what, "prior" if one.what == PRIOR else "uniform", one.probabilities, kl))
+        elif one.checkpoint == experiments[runs.index(one.run)].training.checkpoint:
+            kind = "oof" if one.checkpoint == "last" else "chosen"
+            models[one.run] = Entry(names[runs.index(one.run)], kind, one.probabilities, kl)
+    blend, blended, diagnostics = load_blend(file) if file else None, [], None
+    if file and blend:
+        entry, diagnostics = blend_entry(file, blend, models, votes)
+        blended = [entry]
+    many, warnings = many_votes(votes), diagnostics["warnings"] if diagnostics else []
     if not many.any():
-        warnings += ("No row has at least 10 votes: every score on this page is read on all rows.",)
+        many = np.full(rows.height, True)
+        warnings = [*warnings, "No row has at least 10 votes: every score on this page is read on all rows."]
     return ReportData(
         rows,
-        many if many.any() else np.full(rows.height, True),
+        many,
         dict(zip(names, runs, strict=True)),
         dict(zip(names, experiments, strict=True)),
-        entries,
-        evaluation,
+        [*floor, *models.values(), *blended, *others],
+        evaluate(runs, truth),
         blend,
         diagnostics,
         warnings,
