@@ -9,6 +9,7 @@ from common.files import sha256_of
 from common.schema import REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
 from train.evaluate import kl_columns
+from train.kit_commit import owner_of
 from train.run_folder import (
     CONFIG,
     OOF,
@@ -35,13 +36,6 @@ def default_metadata(slug: str) -> str:
     title = slug.replace("-", " ").title()
     meta = {"id": f"OWNER/{slug}", "title": title, "licenses": [{"name": "CC0-1.0"}]}
     return json.dumps(meta, indent=1) + "\n"
-
-
-def owner_of(file: Path) -> str:
-    """Whose an earlier export of this dataset was: a name filled in for OWNER stays."""
-    if not file.is_file():
-        return "OWNER"
-    return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
 
 
 def fold_entry(run: Path, member: Member, file: Path) -> FoldEntry:
