@@ -19,6 +19,7 @@ from building.cells import as_notebook
 from building.inline import BuildError, Module, Section, check_one_meaning, collect, section
 from common.blend import BlendError, load_blend
 from common.files import write_via
+from train.provenance import owner_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SLUG = "hms-inference"
@@ -81,14 +82,6 @@ def published(root: Path) -> list[str]:
     """The slugs of the datasets in datasets_meta/, but for those of the smoke tests."""
     folders = sorted(file.parent.name for file in root.glob("datasets_meta/*/dataset-metadata.json"))
     return [slug for slug in folders if not slug.startswith("hms-smoke-")]
-
-
-def owner_of(file: Path) -> str:
-    """Who the metadata written before belongs to; OWNER stands for the user until it is filled in."""
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "OWNER"
 
 
 def slug_of(notebook: bool) -> str:

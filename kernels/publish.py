@@ -115,6 +115,7 @@ def publish(options: argparse.Namespace, lock: int | None) -> None:
             if not error.failure.again:
                 raise
             print(f"{error.failure.what} Going on from where it broke.")
+            job.state = load(options.out / STATE) or state  # what was not written down is not known, as after an end
     run_parts(job, parts)
 
 

@@ -250,6 +250,28 @@ def test_a_ledger_that_cannot_be_added_to_is_refused_first(stage_at):
         ledger.unlink() if ledger.is_file() else ledger.rmdir()
 
 
+def test_a_connection_that_breaks_before_the_comparison_does_not_count_as_compared(job, bundle, monkeypatch):
+    one = job(SimpleNamespace())
+    one.state.kernel.complete, compared = False, []
+
+    def differences(*_):
+        compared.append(True)
+        if len(compared) == 1:
+            raise KaggleError(BY_NAME["connection"], "kaggle", "it failed")
+        return ["another file"]
+
+    monkeypatch.setattr(uploads, "look", lambda *_: uploads.Remote("ready", 1))
+    monkeypatch.setattr(uploads, "differences", differences)
+    monkeypatch.setattr(publish, "look_before", lambda *_: None)
+    monkeypatch.setattr(publish, "choose", lambda *_: one.state)
+    monkeypatch.setattr(publish, "log_in", lambda _: OWNER)
+    sent = []
+    monkeypatch.setattr(uploads, "upload", lambda *_: sent.append(True))
+    one.options.only = "datasets"
+    publish.publish(one.options, None)
+    assert len(compared) == 2 and sent  # what Kaggle holds is another version
+
+
 MESSAGES = {"-first": "does not begin with -", f"KGAT_{'0f' * 8}": "holds a Kaggle token", "a\nb": "one line"}
 
 

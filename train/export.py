@@ -21,6 +21,7 @@ from train.engine.run_folder import (
     read_table,
 )
 from train.evaluate.scores import kl_columns
+from train.provenance import owner_of
 
 METADATA = "dataset-metadata.json"
 DATASETS_META, CONFIGS = Path(__file__).parents[1] / "datasets_meta", Path(__file__).parent / "configs"
@@ -46,13 +47,6 @@ def metadata_of(name: str) -> str:
         write_via(home, lambda path: path.write_text(text, encoding="utf-8"))
         print(f"wrote datasets_meta/{slug}/{METADATA}: change the dataset's title or licence there")
     return text
-
-
-def owner_of(file: Path) -> str:
-    """Whose an earlier export of this dataset was: a name filled in for OWNER stays."""
-    if not file.is_file():
-        return "OWNER"
-    return str(json.loads(file.read_text(encoding="utf-8"))["id"]).split("/")[0]
 
 
 def fold_entry(run: Path, model: FoldModel, file: Path) -> FoldEntry:

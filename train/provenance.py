@@ -1,5 +1,6 @@
-"""Which state of the kit made something."""
+"""Which state of the kit made something, and whose it is on Kaggle."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -19,3 +20,11 @@ def kit_commit() -> str | None:
         return git("rev-parse", "HEAD").strip() + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):  # no git here, or no checkout
         return None
+
+
+def owner_of(metadata: Path) -> str:
+    """Whose a metadata file written before is; OWNER stands for the user until it is filled in."""
+    try:
+        return str(json.loads(metadata.read_text(encoding="utf-8"))["id"]).split("/")[0]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "OWNER"

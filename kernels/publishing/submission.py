@@ -71,7 +71,6 @@ def submit(job: Job) -> None:
                 job.say("submission", f"{submission.ref} had arrived")
                 job.save()
                 return
-
     refuse_where_it_may_have_arrived(job)
     reported = re.search(r"^Submission ref: (\d+)", job.kaggle.change(*submit_words(job, version or 0)), re.MULTILINE)
     submission.ref = int(reported[1]) if reported else job.until("the submission is listed", lambda: find(job))
