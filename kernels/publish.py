@@ -20,7 +20,7 @@ from publishing.job import Job, PublishError
 from publishing.kaggle_command import OLDEST, Kaggle, KaggleError
 from publishing.kaggle_failures import BY_NAME, INSTALL
 from publishing.leaks import secret_in_text
-from publishing.ledger import LedgerError, git_commit, read_ledger, refuse_unusable, table
+from publishing.ledger import LedgerError, read_ledger, refuse_unusable, table
 from publishing.ledger_plot import plot
 from publishing.parcel import Parcel, Refused, default_datasets, pack, stage
 from publishing.publication import (
@@ -40,6 +40,7 @@ from publishing.uploads import is_public, look, publish_dataset, send_words
 
 from common.errors import KitError
 from infer.rows import CompetitionError, read_test_table
+from train.provenance import kit_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("datasets", "kernel", "submit")
@@ -134,7 +135,7 @@ def publish(options: argparse.Namespace, lock: int | None) -> None:
     owner = log_in(kaggle)
     datasets = options.datasets or default_datasets(options.blend, ROOT / "weights")
     parcel = pack(options.kernel, datasets, options.blend, options.sandbox, owner, options.public, options.max_gb)
-    fresh = begin(parcel, owner, options.message, git_commit(ROOT))
+    fresh = begin(parcel, owner, options.message, kit_commit() or "")
     state = options.out / "publication.json"
     old = None if options.restart else load(state)
     publication = take_up(old, fresh, differences(old, parcel, owner) if old else [], options.resume)

@@ -10,7 +10,7 @@ import pytest
 from publish_stage import KERNELS
 
 sys.path.insert(0, str(KERNELS))  # a folder, not a package
-from publishing.ledger import COLUMNS, LedgerError, Row, append, correlations, git_commit, read_ledger, table
+from publishing.ledger import COLUMNS, LedgerError, Row, append, correlations, read_ledger, table
 from publishing.ledger_plot import plot
 
 
@@ -110,22 +110,6 @@ def test_the_plot_shows_what_has_both(tmp_path):
     assert image.shape[:2] == (720, 960) and image.std() > 0.05
     assert plot(ROWS[2:4], tmp_path / "b.png") is False and not (tmp_path / "b.png").exists()
     assert plot([ROWS[0]] * 3, tmp_path / "c.png") is True  # one place, three labels
-
-
-def test_the_commit_says_whether_files_differ(tmp_path):
-    def git(*words):
-        identity = ("-c", "user.name=x", "-c", "user.email=x@x")
-        return subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
-
-    assert git_commit(tmp_path) == ""
-    git("init")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-m", "x")
-    head = git("rev-parse", "HEAD").stdout.strip()
-    assert git_commit(tmp_path) == head
-    (tmp_path / "a").write_text("2")
-    assert git_commit(tmp_path) == f"{head}+changes"
 
 
 def test_history_of_nothing(tmp_path):

@@ -7,7 +7,6 @@ import csv
 import fcntl
 import io
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -96,19 +95,6 @@ def append(path: Path, row: Row) -> bool:
         writer.writerow(asdict(row).values())
         write_via(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
     return True
-
-
-def git_commit(folder: Path) -> str:
-    """The commit that a folder is at; empty without git."""
-    git = ["git", "-C", str(folder)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
-    except OSError:
-        return ""
-    if head.returncode:
-        return ""
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
 def nested_cv(parcel: Parcel) -> tuple[str, str]:
