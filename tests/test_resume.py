@@ -66,6 +66,7 @@ def changed_since(file, before):
     return file.is_file() and file.stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", [EVERYTHING, PUBLISHED], ids=["everything", "as-published"])
 def test_killed_at_random_moments_it_ends_with_the_same_bits(competition, tmp_path, experiment):
     config, output = write_config(experiment, tmp_path / "configs"), tmp_path / "output"
@@ -112,6 +113,7 @@ def die_at_change(words, environment, output, saves, number):
     run_command(words, environment, output, saves)
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(competition, tmp_path):
     experiment = small(
         model={"drop_channel": 0.0},
