@@ -32,7 +32,6 @@ from train.scores import interval, many_votes, resampled_means
 CONFIGS = sorted((ROOT / "kernels" / "small").glob("*.toml"))
 NAMES = tuple(path.stem for path in CONFIGS)
 BLEND = "blend"
-FOLDER = "experiments-small"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from eeg_samples import NAMES, eeg_like
 
 from common.features import Windows, build_input
 from common.inputs import KaggleImage
-from common.montage import mirror_eeg, mirror_spectrogram, permute_chains, reverse_time
+from common.montage import electrode_sources, mirror_eeg, mirror_spectrogram, reverse_time
+from common.schema import REGIONS
 from train.augment.signal import (
     DropElectrodes,
     NarrowBand,
@@ -96,7 +97,8 @@ def test_swapped_chains_are_one_of_three_arrangements_without_a_mirror():
     found = []
     for (left, left_other), (right, right_other) in sides:
         arrangement = (left, right, left_other, right_other)
-        eeg, panels = permute_chains(windows.eeg[0], windows.spectrogram[0], arrangement)
+        eeg = windows.eeg[0][electrode_sources(arrangement)]
+        panels = windows.spectrogram[0][[REGIONS.index(region) for region in arrangement]]
         of_eeg = (swapped.eeg.nan_to_num(7e30) == eeg.nan_to_num(7e30)).flatten(1).all(dim=1)
         of_panels = (swapped.spectrogram.nan_to_num(7e30) == panels.nan_to_num(7e30)).flatten(1).all(dim=1)
         assert torch.equal(of_eeg, of_panels)

@@ -133,7 +133,7 @@ def test_folds_learn_from_pairs_and_the_full_fit_from_folds(tmp_path):
 def assignment(teachers, **rows_of):
     chosen = np.zeros((len(teachers), len(PATIENTS)), bool)
     for number, teacher in enumerate(teachers):
-        chosen[number, rows_of.get(teacher.member.name, [])] = True
+        chosen[number, rows_of.get(teacher.model.name, [])] = True
     return chosen
 
 
