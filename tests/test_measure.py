@@ -12,10 +12,11 @@ from eeg_samples import real
 from torch import nn
 
 from common.schema import VOTES
-from train import cost, loop, measure
+from train import cost, measure
 from train.__main__ import parser
 from train.cost import Cost, as_markdown, as_text, as_values, measure_costs, rows_of, training_hours, validation_hours
 from train.data.row_selection import RowSelection
+from train.engine import loop
 from train.engine.state import TrainingError
 from train.experiment import Experiment, load_experiment
 from train.labels import label_rows
