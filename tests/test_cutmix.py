@@ -72,18 +72,6 @@ def test_the_published_cutmix_cuts_frequency_and_never_reaches_the_last_panel():
     assert not rows[125:175].any() and not rows[300:].any()
 
 
-def test_the_published_second_cut_reaches_only_the_last_panel():
-    config = CutMix(chance=1, axis="frequency", second_cut=True)
-    images, target = numbered_images(2), WHOLE.expand(2, 6)
-    for start, size, last in ((0, 25, 325), (50, 75, 400), (175, 75, None), (225, 75, None)):
-        cuts = draw_cuts(config, 2, drawing())
-        cuts.keys[0] = torch.tensor([0.9, 0.1])  # they exchange
-        cuts.start[0], cuts.size[0] = start, size
-        touched = (cut_bands(images, target, config, cuts) != images).any(dim=0)[0].all(dim=1).nonzero()[:, 0].tolist()
-        second = list(range(300 + start, last)) if last else []
-        assert touched == list(range(start, start + size)) + second
-
-
 def test_the_right_cutmix_cuts_time_and_its_second_cut_the_other_half():
     rows, columns, touched = rows_and_columns_touched(CutMix(chance=1), 300, 40, 600)
     assert rows.all() and (touched == touched[:1]).all()

@@ -17,6 +17,8 @@ from train.engine.state import Batch, FoldData, TrainState
 from train.experiment import load_experiment
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
+QUICK = {"smoke-kaggle-efficientnet", "smoke-wave-bipolar", "wave-squeezeformer"}
+CASES = [pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else [pytest.mark.slow]) for path in CONFIGS]
 VOTES = np.array([[0, 3, 0, 0, 0, 9], [0, 4, 0, 0, 0, 8]])  # of one class: CutMix has whom to exchange
 
 
@@ -34,7 +36,7 @@ def distinct(stages):
     return list({(stage.loss, stage.augment, stage.few_votes): stage for stage in stages}.values())
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES)
 def test_one_step_of_every_config_moves_its_weights(path):
     experiment = load_experiment(path)
     experiment = experiment.model_copy(update={"input": ready(experiment.input)})

@@ -154,7 +154,7 @@ def test_pairs_alone_are_neither_exported_nor_evaluated(run, tmp_path):
     assert not (tmp_path / "weights").exists()
 
 
-@pytest.mark.parametrize("labels", ["eeg", "window"])
+@pytest.mark.parametrize("labels", ["eeg", pytest.param("window", marks=pytest.mark.slow)])
 def test_other_label_rows_go_the_whole_way(competition, tmp_path, labels):
     experiment = small(labels=labels, stages=[stage(epochs=1), stage(rows={"min_votes": 10}, loss="modified")])
     run = run_experiment(experiment, competition, tmp_path, RunOptions())
@@ -166,6 +166,7 @@ def test_other_label_rows_go_the_whole_way(competition, tmp_path, labels):
     assert log["validation_kl_many"].null_count() == 0  # 12 of 15 votes are many, though shares of them are not whole
 
 
+@pytest.mark.slow
 def test_tensorboard_is_an_option(competition, tmp_path):
     if find_spec("tensorboard") is None:
         pytest.skip("the package tensorboard is not installed")
@@ -197,6 +198,7 @@ def measure_reading(competition, rows, answers):
     answers.put(max(anonymous() for _ in reads) - before)
 
 
+@pytest.mark.slow
 def test_reading_takes_no_more_memory_for_more_recordings(competition, tmp_path):
     (tmp_path / "train_eegs").mkdir()
     for k in range(160):

@@ -14,6 +14,7 @@ from common.metric import kl_divergence
 from common.schema import CONSENSUS, MANY_VOTES, VOTES
 from train.data.labels import label_rows, prior_shares
 
+pytestmark = pytest.mark.slow
 PATIENTS, SEED = "32", "5"
 CONFIG = """
 [input]

@@ -133,7 +133,7 @@ def test_folds_learn_from_pairs_and_the_full_fit_from_folds(tmp_path):
 def assignment(teachers, **rows_of):
     chosen = np.zeros((len(teachers), len(PATIENTS)), bool)
     for number, teacher in enumerate(teachers):
-        chosen[number, rows_of.get(teacher.member.name, [])] = True
+        chosen[number, rows_of.get(teacher.model.name, [])] = True
     return chosen
 
 
@@ -214,7 +214,7 @@ def test_missing_models_are_named_with_the_command_that_makes_them(tmp_path):
         labels_of(run, ROWS, (0,))
     with pytest.raises(PseudoError, match=r"full: no pseudo labels for 4 rows.* folds 2, fold2. .* --folds 2 "):
         labels_of(run, ROWS, ())
-    with pytest.raises(PseudoError, match=r"fold0and2: no pseudo.* never saw its folds 0, 1, 2: .*leave 'pairs' out"):
+    with pytest.raises(PseudoError, match=r"fold0and2: no pseudo.* never saw its folds 0, 1, 2, .*leave 'pairs' out"):
         labels_of(run, ROWS, (0, 2))
     (run / "fold0and1" / "state.pt").touch()  # not finished
     with pytest.raises(PseudoError, match="fold0: no pseudo labels for 8 rows"):
@@ -224,11 +224,11 @@ def test_missing_models_are_named_with_the_command_that_makes_them(tmp_path):
 def test_folds_that_cross_or_are_too_few_are_refused(tmp_path):
     make_up(tmp_path / "source", ROWS, [*SINGLES, *PAIRS])
     crossing = made_up_rows(PATIENTS, [0, 1, 0, 1, 2, 2])
-    with pytest.raises(PseudoError, match=r"cut the patients otherwise: .* --fold-table .*source/folds\.csv"):
+    with pytest.raises(PseudoError, match=r"give both runs the same folds \(--fold-table .*source/folds\.csv"):
         labels_of(tmp_path / "source", crossing, (0,))
     halves = made_up_rows(PATIENTS, [0, 0, 0, 1, 1, 1])
     make_up(tmp_path / "halves", halves, SINGLES[:2])
-    with pytest.raises(PseudoError, match=r"never saw its folds 0, 1, and it has only these: .* 3 or more folds"):
+    with pytest.raises(PseudoError, match=r"never saw its folds 0, 1, and there can be none: .* 3 or more of them"):
         labels_of(tmp_path / "halves", halves, (0,))
     assert labels_of(tmp_path / "halves", halves, ()).models == ("fold0", "fold1")
 

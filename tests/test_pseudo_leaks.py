@@ -83,6 +83,7 @@ def naive(case):
     return pl.read_parquet(case.source / "oof.parquet").sort("label_id").drop("eeg_id", "spectrogram_id")
 
 
+@pytest.mark.slow
 def test_votes_held_out_change_no_pseudo_label_by_a_bit(trained, retrained):
     fold = pl.read_parquet(trained.source / "rows.parquet")["fold"].to_numpy()
     before, after = arrays(trained, (0,)), arrays(retrained, (0,))
@@ -96,6 +97,7 @@ def test_votes_held_out_change_no_pseudo_label_by_a_bit(trained, retrained):
     assert (usual[0]["seizure"] != usual[1]["seizure"]).all()  # the usual ones would have leaked
 
 
+@pytest.mark.slow
 def test_votes_held_out_change_no_weight_by_a_bit(trained, retrained):
     one, other = (load_file(case.student / "fold0/last.safetensors") for case in (trained, retrained))
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
@@ -183,6 +185,7 @@ folds = 3
 """
 
 
+@pytest.mark.slow
 def test_the_command_names_the_command_that_is_missing(trained, tmp_path, monkeypatch, capsys):
     def say(*words):
         monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])

@@ -39,13 +39,6 @@ EVERYTHING = image(
     stage(batch_size=2, rows={"min_votes": 10}, schedule="cosine", start="best", **AVERAGED),
     labels="one-per-eeg",
 )  # fmt: skip
-PUBLISHED = image(
-    stage(epochs=2, batch_size=2, augment={"mosaic": True}, schedule="constant"),
-    stage(batch_size=2, loss="xloss", schedule="constant", carry_on=True),
-    stage(batch_size=1, rows={"min_votes": 10}, schedule="constant", start="best"),
-    selection="as-published",
-    checkpoint="best",
-)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +59,12 @@ def changed_since(file, before):
     return file.is_file() and file.stat().st_mtime_ns != before
 
 
-@pytest.mark.parametrize("experiment", [EVERYTHING, PUBLISHED], ids=["everything", "as-published"])
-def test_killed_at_random_moments_it_ends_with_the_same_bits(competition, tmp_path, experiment):
-    config, output = write_config(experiment, tmp_path / "configs"), tmp_path / "output"
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bits(competition, tmp_path):
+    config, output = write_config(EVERYTHING, tmp_path / "configs"), tmp_path / "output"
     given, rng = (config, competition), np.random.default_rng(1)
     finished_run(*given, tmp_path / "whole", "--folds", "1", output=output)
-    folder = tmp_path / "killed" / experiment.name / "fold1"
+    folder = tmp_path / "killed" / EVERYTHING.name / "fold1"
     state, kills = folder / "state.pt", 0
     while True:
         before = state.stat().st_mtime_ns if state.is_file() else None
@@ -89,7 +82,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(competition, tmp_pa
         assert process.exitcode == -signal.SIGKILL, output.read_text()
         kills += 1
     assert kills >= 2 and "continued" in output.read_text()
-    assert_same_run(folder, tmp_path / "whole" / experiment.name / "fold1")
+    assert_same_run(folder, tmp_path / "whole" / EVERYTHING.name / "fold1")
 
 
 def die_at_change(words, environment, output, saves, number):
@@ -112,6 +105,7 @@ def die_at_change(words, environment, output, saves, number):
     run_command(words, environment, output, saves)
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(competition, tmp_path):
     experiment = small(
         model={"drop_channel": 0.0},

@@ -186,9 +186,3 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
     best = load_file(run / "fold0/best.safetensors")
     assert all(torch.equal(best[name], kept[5][name]) for name in best)
     assert not same_weights(run / "fold0/best.safetensors", run / "fold0/last.safetensors")
-
-
-def test_an_epoch_of_one_batch_is_scored_as_well(competition, tmp_path):
-    published = image(stage(batch_size=32, **NEVER), selection="as-published", checkpoint="best")
-    run = run_experiment(published, competition, tmp_path, RunOptions(folds="0"))
-    assert same_weights(run / "fold0/best.safetensors", run / "fold0/last.safetensors")

@@ -125,6 +125,7 @@ def test_predictions_are_the_same_however_many_processes_make_them(competition):
         assert whole.shape == (len(chosen), 6) and len({tuple(row) for row in whole}) == len(chosen)
 
 
+@pytest.mark.slow
 @needs_network
 def test_two_processes_under_torchrun_are_as_good_as_one(competition, alone, tmp_path):
     run, config = alone
@@ -160,6 +161,7 @@ def test_each_process_may_train_its_own_folds(competition, alone, tmp_path):
     assert "fold0: first" in told[0] and "fold1: first" in told[1] and "fold1: first" not in told[0]
 
 
+@pytest.mark.slow
 @needs_network
 def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(competition, alone, tmp_path):
     _, config = alone
@@ -190,6 +192,7 @@ def save_slowly(*given):
     run_command(*given)
 
 
+@pytest.mark.slow
 @needs_network
 def test_nobody_reads_weights_before_they_are_written(competition, alone, tmp_path):
     _, config = alone
@@ -197,6 +200,7 @@ def test_nobody_reads_weights_before_they_are_written(competition, alone, tmp_pa
     assert (tmp_path / EQUAL.name / "fold0/oof.parquet").exists()
 
 
+@pytest.mark.slow
 @needs_network
 def test_what_one_process_finds_ends_both(competition, alone, tmp_path):
     """A run folder that exists, or labels that are missing, found by both; recordings that are missing, by one."""

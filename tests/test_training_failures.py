@@ -112,7 +112,9 @@ def rows_seen(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("saves", [600.0, 0.0], ids=["at the epoch's end", "at the next save"])
+@pytest.mark.parametrize(
+    "saves", [600.0, pytest.param(0.0, marks=pytest.mark.slow)], ids=["at the epoch's end", "at the next save"]
+)
 def test_a_loss_that_is_not_a_number_names_its_batch(competition, tmp_path, monkeypatch, saves):
     calls, row_loss, seen = itertools.count(), loop.row_loss, rows_seen(monkeypatch)
     broken = lambda *given: row_loss(*given) * (torch.nan if next(calls) == 5 else 1)  # noqa: E731
@@ -162,6 +164,7 @@ def with_little_room(words, environment, output, saves, room):
     run_command(words, environment, output, saves)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_half_files_and_the_run_goes_on_later(competition, tmp_path):
     experiment, output = image(stage(epochs=2)), tmp_path / "output"
     config = write_config(experiment, tmp_path / "configs")

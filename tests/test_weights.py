@@ -19,6 +19,7 @@ from infer.submit import submit
 from train.data.labels import label_rows
 from train.data.windows import TrainingWindows
 from train.engine.run_folder import read_run
+from train.experiment import parse_experiment
 from train.export import export
 
 CPU = torch.device("cpu")
@@ -57,6 +58,22 @@ def test_the_manifest_vouches_for_every_file(road, name):
     assert {"torch", "timm"} <= set(manifest["versions"])
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_recipe_alone_travels_and_what_older_exports_say_of_training_is_not_read(road, weights, name):
+    folder, run = weights / f"hms-{name}", road.folder / "runs" / name
+    whole = json.loads((run / "config.json").read_text())
+    recipe = json.loads((folder / "config.json").read_text())
+    assert recipe == {key: whole[key] for key in ("name", "input", "model")}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["training"]["stages"][0]["batch_size"] == 4
+    now = load_weights(folder, CPU)
+    training = whole["training"] | {"an_option_of_another_version": 1}
+    vouched_config(folder, json.dumps(whole | {"training": training, "published": None}).encode())
+    old = load_weights(folder, CPU)
+    assert old.experiment == now.experiment and old.inputs == now.inputs
+    assert parse_experiment(whole, "config.json") == read_run(run)
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_loaded_folds_predict_as_the_checkpoints(road, number):
     run = road.runs[number]
@@ -65,7 +82,7 @@ def test_loaded_folds_predict_as_the_checkpoints(road, number):
     _, batch = next(windows.batches(np.arange(4), 4, CPU))
     inputs = build_input(batch, experiment.input)
     loaded = load_weights(road.datasets[number], CPU)
-    assert loaded.experiment == experiment and loaded.dropped == () and len(loaded.models) == 2
+    assert loaded.experiment == experiment.recipe and loaded.dropped == () and len(loaded.models) == 2
     answers = []
     for fold, model in enumerate(loaded.models):
         net = build_model(experiment)
@@ -217,6 +234,10 @@ def binary_config(folder):
     vouched_config(folder, b'{"name": "\xff\xfe"}')
 
 
+def listed_config(folder):
+    vouched_config(folder, b"[1]")
+
+
 def endless_config(folder):
     vouched_config(folder, b"[" * 100_000)
 
@@ -235,6 +256,7 @@ RECIPE_FAULTS = {
     foreign_config: "config.json",
     binary_config: "config.json cannot be read",
     endless_config: "config.json cannot be read",
+    listed_config: "config.json cannot be read",
     no_manifest: "manifest.json",
     garbled_manifest: "manifest.json",
     binary_manifest: "manifest.json",
@@ -245,17 +267,21 @@ RECIPE_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", RECIPE_FAULTS, ids=lambda fault: fault.__name__)
-def test_a_damaged_recipe(road, wave, tmp_path, fault):
+def test_a_damaged_recipe(wave, fault):
     """Without its recipe a model is nothing: refused by name, or left out by name, never guessed."""
     fault(wave)
     for forgiving in (False, True):
         with pytest.raises(WeightsError, match=RECIPE_FAULTS[fault]) as refusal:
             load_weights(wave, CPU, forgiving)
         assert WAVE in str(refusal.value)
+
+
+def test_a_model_without_its_recipe_is_left_out(road, wave, tmp_path):
+    foreign_config(wave)
     folders = [road.weights / IMAGE, wave]
     report = submit(road.competition, folders, road.blend, tmp_path / "out.csv", forgiving=True)
     assert report.models == {"tiny-image": {"weight": 1.0, "nets": 2}}
-    assert any(WAVE in what and RECIPE_FAULTS[fault] in what for what in report.dropped)
+    assert any(WAVE in what and RECIPE_FAULTS[foreign_config] in what for what in report.dropped)
 
 
 def test_no_fold_left_anywhere_means_the_prior(road, weights, tmp_path):

@@ -93,3 +93,10 @@ def write_log(state: TrainState, line: dict[str, Any]) -> None:
             if isinstance(value, float):
                 state.board.add_scalar(name, value, len(state.history))
         state.board.flush()
+
+
+def open_board(folder: Path) -> Any:
+    """A TensorBoard writer; the package may be missing."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))

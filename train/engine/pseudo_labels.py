@@ -164,21 +164,17 @@ def refuse_leaks(
             )
 
 
-def missing_teacher(source: Path, folds: list[int], n_folds: int, model: FoldModel) -> str:
+def missing_teacher(source: Path, folds: list[int], n_folds: int) -> str:
     """What to do when no model of `source` may teach; folds: those of `source` that it must not have seen."""
-    needed = f"a model of {source} that never saw its folds {', '.join(map(str, folds))}"
-    if len(model.held_out) > 1 and len(folds) > 2:
-        return f"that needs {needed}: models of pairs make pseudo labels, they have none; leave 'pairs' out of --folds"
-    if len(folds) == n_folds == 2:
-        return f"that needs {needed}, and it has only these: train a run with 3 or more folds"
-    if len(folds) > 2:
+    needed = f"that needs a model of {source} that never saw its folds {', '.join(map(str, folds))}"
+    if len(folds) > 2 or len(folds) == n_folds:
         return (
-            f"that needs {needed}, because the two runs cut the patients otherwise: give this run the same folds with "
-            f"--fold-table {source / FOLD_TABLE}"
+            f"{needed}, and there can be none: give both runs the same folds (--fold-table {source / FOLD_TABLE}), 3 "
+            "or more of them, and leave 'pairs' out of --folds: models of pairs only teach"
         )
     asked = "pairs" if len(folds) == 2 else str(folds[0])
     return (
-        f"that needs {needed}, {FoldModel(tuple(folds)).name}. Train it: python -m train run {source.name}.toml "
+        f"{needed}, {FoldModel(tuple(folds)).name}. Train it: python -m train run {source.name}.toml "
         f"--competition DIR --out {source.parent} --folds {asked} --fold-table {source / FOLD_TABLE} --resume"
     )
 
@@ -208,7 +204,7 @@ def make_pseudo(
     if len(missing):
         theirs = read_table(source / ROWS)["fold"].to_numpy()
         folds = np.unique(np.append(theirs[held_out], theirs[missing[0]])).tolist()
-        todo = missing_teacher(source, folds, len(np.unique(theirs)), model)
+        todo = missing_teacher(source, folds, len(np.unique(theirs)))
         patient = rows["patient_id"][int(missing[0])]
         raise PseudoError(f"{model.name}: no pseudo labels for {len(missing)} rows, first of patient {patient}: {todo}")
     refuse_leaks(teachers, chosen, rows["patient_id"].to_numpy(), held_out, source.name)

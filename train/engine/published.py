@@ -6,7 +6,6 @@ best weights is a Selection of its own: they scored the fold twice an epoch by t
 epochs on mosaics of the validation images, and in the first epoch after mosaics every score counted as the best so far.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,51 +29,31 @@ MOSAICS = 99  # what is drawn, beside those of train.engine.loop
 # ---- the config
 
 
-def never_step(values: dict[str, Any]) -> bool:
-    """The one-cycle schedule was made and never stepped: rate and first beta stayed where it had set them."""
-    for stage in values["training"]["stages"]:
-        stage |= {"schedule": "constant", "warm_up": 0.0, "beta": 0.85}
-    return True
-
-
-def cut_frequency(values: dict[str, Any]) -> bool:
-    """CutMix exchanged bands of frequency where it meant time."""
-    cuts = [stage["augment"]["cutmix"] for stage in values["training"]["stages"] if stage["augment"]["cutmix"]]
-    for cut in cuts:
-        cut["axis"] = "frequency"
-    return bool(cuts)
-
-
-def select_on_the_fold(values: dict[str, Any]) -> bool:
-    """The best of many looks at the fold was kept, scored and, in two stages, trained on."""
-    values["training"] |= {"selection": "as-published", "checkpoint": "best"}
-    for stage in values["training"]["stages"][1:]:
-        stage["start"] = "last" if stage["carry_on"] else "best"
-    return True
-
-
-def use_stat_constants(values: dict[str, Any]) -> bool:
-    """Constants of features taken before the logarithm standardised the panels after it."""
-    image = values["input"]
-    keys = [key for key in ("standardise", "standardise_features") if image.get(key) == "training"]
-    image |= dict.fromkeys(keys, "stat")
-    return bool(keys)
-
-
-def take_the_middle(values: dict[str, Any]) -> bool:
-    """Windows lay half-way between the first and the last of a label row, where experts often did not look."""
-    values["training"]["window"] = "middle"
-    return True
-
-
-# Each changes the config and says whether there was anything to change.
-BRING_BACK: dict[Bug, Callable[[dict[str, Any]], bool]] = {
-    "schedule": never_step,
-    "cutmix-axis": cut_frequency,
-    "selection": select_on_the_fold,
-    "stat-constants": use_stat_constants,
-    "middle-window": take_the_middle,
-}
+def bring_back(bug: Bug, values: dict[str, Any]) -> bool:
+    """Change a config's values to those of a published fault; False where there is nothing to change."""
+    training, image = values["training"], values["input"]
+    stages = training["stages"]
+    match bug:
+        case "schedule":  # the one-cycle was made and never stepped: rate and first beta stayed where it had set them
+            changed = stages
+            for stage in stages:
+                stage |= {"schedule": "constant", "warm_up": 0.0, "beta": 0.85}
+        case "cutmix-axis":  # bands of frequency were exchanged where time was meant
+            changed = [stage["augment"]["cutmix"] for stage in stages if stage["augment"]["cutmix"]]
+            for cutmix in changed:
+                cutmix["axis"] = "frequency"
+        case "selection":  # the best of many looks at the fold was kept, scored and, in two stages, trained on
+            changed = stages
+            training |= {"selection": "as-published", "checkpoint": "best"}
+            for stage in stages[1:]:
+                stage["start"] = "last" if stage["carry_on"] else "best"
+        case "stat-constants":  # constants of features before the logarithm standardised the panels after it
+            changed = [key for key in ("standardise", "standardise_features") if image.get(key) == "training"]
+            image |= dict.fromkeys(changed, "stat")
+        case "middle-window":  # half-way between the first and the last of a row's windows, where few experts looked
+            changed = [training]
+            training["window"] = "middle"
+    return bool(changed)
 
 
 def as_published(experiment: Experiment) -> Experiment:
@@ -90,7 +69,7 @@ def as_published(experiment: Experiment) -> Experiment:
     values = experiment.model_dump()
     values["name"] += SUFFIX
     for bug in published.bugs:
-        if not BRING_BACK[bug](values):
+        if not bring_back(bug, values):
             raise ConfigError(f"{experiment.name}: published.bugs names {bug!r}, which nothing in this config corrects")
     values["published"]["bugs"] = ()  # this flavour corrects none
     return parse_experiment(values, values["name"])

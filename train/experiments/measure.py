@@ -19,8 +19,8 @@ from common.inputs.base import Windows, needs_eeg, needs_spectrogram, with_const
 from common.models.build import build_model
 from common.schema import N_ELECTRODES, N_FREQUENCIES, REGIONS, SPECTROGRAM_COLUMNS, WINDOW_SAMPLES
 from train.data.sampling import Sampler, Samples
-from train.engine.begin import training_constants
 from train.engine.distributed import Distributed
+from train.engine.fold_model import training_constants
 from train.engine.loop import VALIDATION_BATCH, predict_rows, train_epoch
 from train.engine.optim import ModelOptimizer, make_optimizer, pick_precision
 from train.engine.state import Epoch, FoldData, TrainState
