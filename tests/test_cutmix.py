@@ -132,16 +132,6 @@ def test_mosaic_is_what_loops_over_columns_make():
     assert new_votes.tolist() == [votes[row].mean().item() for row in drawn]
 
 
-def test_mosaic_is_a_strip_in_time_and_no_square():
-    images = torch.arange(30.0)[:, None, None, None].expand(30, 1, 400, 300)
-    made = mix_images(images, WHOLE.expand(30, 6), torch.ones(30), Augment(mosaic=True), drawing())[0]
-    assert (made == made[:, :, :1]).all()  # alike in all frequencies
-    strips = made[:, 0, 0].reshape(30, 4, 75)
-    assert (strips == strips[:, :, :1]).all()
-    assert (strips[:, :, 0].diff(dim=1) != 0).float().mean() > 0.9
-    assert len(strips[:, :, 0].unique()) < 30  # with replacement: not all were drawn
-
-
 @pytest.mark.parametrize("width", [41, 42, 43, 57])
 def test_mosaic_of_a_width_that_is_no_multiple_of_four_loses_only_the_end(width):
     ramp = torch.arange(float(width)).expand(3, 1, 8, width)
