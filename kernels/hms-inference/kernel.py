@@ -10,7 +10,7 @@
 # common.weights, common.records, common.signal.spectrogram, infer.in_time, infer.samples, infer.report,
 # common.predict, infer.budget, infer.nets, infer.ensemble, infer.rows, infer.run, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: e7db9212d475e8867ac403d820c81a12c9867158afb2e6eb7de509100e0b0c48
+# sha256 of the sources: 7534643fe3151cee976b0b1cf338341e7182dc4f89ef167d8db9ef4e529f2797
 # ruff: noqa
 
 
@@ -1690,7 +1690,7 @@ class EegSpectra(EegSignal):
     mean: float = 0.0
     deviation: float = Field(default=2.0, ge=1e-3)
     layout: Literal["tiled", "depth"] = "tiled"
-    tiles: int = Field(default=1, ge=1, le=18)  # in a row, when tiled
+    tiles: int = Field(default=1, ge=1, le=len(DOUBLE_BANANA))  # in a row, when tiled
     join: Side = "beside"  # how the crops are joined
     resize: Size | None = None
 
@@ -1786,14 +1786,14 @@ class KaggleImage(Input):
     source: ClassVar[Literal["eeg", "spectrogram"]] = "spectrogram"
 
     kind: Literal["kaggle-image"] = "kaggle-image"
-    columns: int = Field(default=300, ge=2, le=300, multiple_of=2)  # the central ones, 2 s each
+    columns: int = Field(default=SPECTROGRAM_COLUMNS, ge=2, le=SPECTROGRAM_COLUMNS, multiple_of=2)  # the central ones
     missing: Literal["mean", "silence"] = "mean"  # what NaN becomes; "silence": no power at all
     standardise: Standardise = "panel"
     standardise_features: Standardise | None = None  # of percentiles and global; None: as the image
     # Mean and deviation of the columns that are shown, or of all 300, as the EfficientNetB0 starter has them.
     standardise_over: Literal["columns", "window"] = "columns"
     divide: float = Field(default=1.0, ge=1e-3)  # after standardising
-    panel_rows: int = Field(default=100, ge=100, le=256, multiple_of=2)  # 0 above and below up to this height
+    panel_rows: int = Field(default=N_FREQUENCIES, ge=N_FREQUENCIES, le=256, multiple_of=2)  # 0 above and below
     parts: Parts = ("image",)
     join: Side = "beside"
     resize: Size | None = None
@@ -1824,7 +1824,7 @@ class KaggleImage(Input):
         return f"Kaggle {' + '.join(self.parts)}{size}, {', '.join(scales)}"
 
     def axes(self) -> ImageAxes:
-        margin, step = (self.panel_rows - len(FREQUENCIES)) // 2, FREQUENCIES[1] - FREQUENCIES[0]
+        margin, step = (self.panel_rows - N_FREQUENCIES) // 2, FREQUENCIES[1] - FREQUENCIES[0]
         hertz = tuple(FREQUENCIES[0] + step * (row - margin) for row in range(self.panel_rows))
         middle, half = SPECTROGRAM_SECONDS / 2, self.columns * SPECTROGRAM_STEP_SECONDS / 2
         note = f"{margin} empty rows below {FREQUENCIES[0]:.1f} and above {FREQUENCIES[-1]:.1f} Hz" if margin else ""
