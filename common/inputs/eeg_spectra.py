@@ -10,6 +10,7 @@ from common.inputs.eeg_signal import EegSignal, Montage, Seconds, crop_start
 from common.inputs.panels import DECIBEL_FLOOR, LOG_RANGE, SMALLEST_POWER, central_time, join_images, resized
 from common.inputs.transforms import AnyTransform, Stft
 from common.schema import SFREQ
+from common.signal.montage import DOUBLE_BANANA
 from common.strict import Strict
 
 
@@ -32,7 +33,7 @@ class EegSpectra(EegSignal):
     mean: float = 0.0
     deviation: float = Field(default=2.0, ge=1e-3)
     layout: Literal["tiled", "depth"] = "tiled"
-    tiles: int = Field(default=1, ge=1, le=18)  # in a row, when tiled
+    tiles: int = Field(default=1, ge=1, le=len(DOUBLE_BANANA))  # in a row, when tiled
     join: Side = "beside"  # how the crops are joined
     resize: Size | None = None
 

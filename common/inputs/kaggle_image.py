@@ -13,7 +13,14 @@ from torch import Tensor
 
 from common.inputs.base import Constants, ImageAxes, Input, Maps, Side, Size, Windows
 from common.inputs.panels import LOG_RANGE, Part, Parts, central_time, compose, composed_axes, resized
-from common.schema import FREQUENCIES, REGIONS, SPECTROGRAM_SECONDS, SPECTROGRAM_STEP_SECONDS
+from common.schema import (
+    FREQUENCIES,
+    N_FREQUENCIES,
+    REGIONS,
+    SPECTROGRAM_COLUMNS,
+    SPECTROGRAM_SECONDS,
+    SPECTROGRAM_STEP_SECONDS,
+)
 
 # As the seed published them: means of the mean and the deviation of 20,183 crops of log power ("spec"), and of
 # their min/max/mean/range taken before the logarithm ("stat"), which is not what they are then applied to.
@@ -40,14 +47,14 @@ class KaggleImage(Input):
     source: ClassVar[Literal["eeg", "spectrogram"]] = "spectrogram"
 
     kind: Literal["kaggle-image"] = "kaggle-image"
-    columns: int = Field(default=300, ge=2, le=300, multiple_of=2)  # the central ones, 2 s each
+    columns: int = Field(default=SPECTROGRAM_COLUMNS, ge=2, le=SPECTROGRAM_COLUMNS, multiple_of=2)  # the central ones
     missing: Literal["mean", "silence"] = "mean"  # what NaN becomes; "silence": no power at all
     standardise: Standardise = "panel"
     standardise_features: Standardise | None = None  # of percentiles and global; None: as the image
     # Mean and deviation of the columns that are shown, or of all 300, as the EfficientNetB0 starter has them.
     standardise_over: Literal["columns", "window"] = "columns"
     divide: float = Field(default=1.0, ge=1e-3)  # after standardising
-    panel_rows: int = Field(default=100, ge=100, le=256, multiple_of=2)  # 0 above and below up to this height
+    panel_rows: int = Field(default=N_FREQUENCIES, ge=N_FREQUENCIES, le=256, multiple_of=2)  # 0 above and below
     parts: Parts = ("image",)
     join: Side = "beside"
     resize: Size | None = None
@@ -78,7 +85,7 @@ class KaggleImage(Input):
         return f"Kaggle {' + '.join(self.parts)}{size}, {', '.join(scales)}"
 
     def axes(self) -> ImageAxes:
-        margin, step = (self.panel_rows - len(FREQUENCIES)) // 2, FREQUENCIES[1] - FREQUENCIES[0]
+        margin, step = (self.panel_rows - N_FREQUENCIES) // 2, FREQUENCIES[1] - FREQUENCIES[0]
         hertz = tuple(FREQUENCIES[0] + step * (row - margin) for row in range(self.panel_rows))
         middle, half = SPECTROGRAM_SECONDS / 2, self.columns * SPECTROGRAM_STEP_SECONDS / 2
         note = f"{margin} empty rows below {FREQUENCIES[0]:.1f} and above {FREQUENCIES[-1]:.1f} Hz" if margin else ""
