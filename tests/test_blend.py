@@ -291,3 +291,12 @@ def test_models_are_left_out_weakest_first():
     assert sorted(fitted.blend.drop) == ["a", "b", "c"] and fitted.blend.drop[-1] != "b"
     unused = {k: BlendWeights(np.array([0.0, 0.0, 1.0])) for k in range(4)}
     assert order_of_dropping(oof, unused)[0] == [1, 0, 2]  # of models that count nothing the worse one first
+
+
+def test_of_near_twins_one_is_missed_once_the_other_is_gone():
+    rng, truth = np.random.default_rng(0), dirichlet(7, 400)
+    shared, own = rng.normal(size=(2, 400, 6))
+    models = np.stack([softmax(np.log(truth + 0.01) + noise) for noise in (shared, 1.01 * shared, 1.2 * own)])
+    oof = out_of_fold(models, rng.multinomial(15, truth).astype(float), np.arange(400) % 4)
+    order, _ = order_of_dropping(oof, {k: BlendWeights(equal_weights(3)) for k in range(4)})
+    assert order[1] == 2, order

@@ -110,7 +110,11 @@ ONE = pl.col("label_id") == 3
         (table(1).with_columns(pl.col("label_id") + 1), None, "model1: 8 of the 8 rows .* are missing and 8 others"),
         (pl.concat([table(1), table(1)[:1]]), None, r"model1: a row occurs twice \(label_id, eeg_id, patient_id\)"),
         (table(1).with_columns(fold=1 - pl.col("fold")), None, "model1: its folds differ from those of model0"),
-        (table(1).with_columns(pl.col("lpd_vote") + 1), None, "model1: its votes differ from those of model0"),
+        (
+            table(1).with_columns(lpd_vote="gpd_vote", gpd_vote="lpd_vote"),
+            None,
+            "model1: its votes differ from those of model0",
+        ),
         (table(1).with_columns(pl.when(ONE).then(None).otherwise("lpd").alias("lpd")), None, "1 rows hold NaN"),
         (table(1).with_columns(pl.when(ONE).then(np.nan).otherwise("lpd").alias("lpd")), None, "1 rows hold NaN"),
         (
