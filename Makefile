@@ -6,11 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 NEWEST := .venv-newest
 RUN_NEWEST := $(NEWEST)/bin/python
-INPUT_TESTS := $(addprefix tests/test_,inputs.py kaggle_images.py eeg_images.py sequences.py filters.py wavelets.py \
-	transforms.py spectra.py montage.py models.py contract.py)
-
-KERNEL_TESTS := $(addprefix tests/test_,submit.py kernel.py bad_recordings.py slow_reads.py test_table.py \
-	always_answers.py budget.py devices.py nets.py ensemble.py combine.py tta.py notebook.py drill.py)
+NEWEST_TESTS := tests/inputs tests/models tests/inference tests/kernel
 
 .PHONY: help demo drill experiments-small test test-all test-newest check bench clean
 help:
@@ -51,11 +47,11 @@ test-newest: $(VENV)/.ready
 	test -x $(RUN_NEWEST) || $(PYTHON) -m venv $(NEWEST)
 	$(RUN_NEWEST) -m pip install --quiet uv
 	$(NEWEST)/bin/uv pip install --quiet --upgrade --python $(RUN_NEWEST) --editable ".[dev,kaggle]"
-	$(RUN) tests/newest.py write $(NEWEST)/inputs.npz
-	$(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz
-	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(RUN_NEWEST) tests/newest.py compare $(NEWEST)/inputs.npz  # an older CPU
+	$(RUN) tests/support/newest.py write $(NEWEST)/inputs.npz
+	$(RUN_NEWEST) tests/support/newest.py compare $(NEWEST)/inputs.npz
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(RUN_NEWEST) tests/support/newest.py compare $(NEWEST)/inputs.npz  # an older CPU
 	rm $(NEWEST)/inputs.npz
-	$(RUN_NEWEST) -m pytest -n 2 -m "not slow" $(INPUT_TESTS) $(KERNEL_TESTS)
+	$(RUN_NEWEST) -m pytest -n 2 -m "not slow" $(NEWEST_TESTS)
 
 check: $(VENV)/.ready
 	$(RUN) -m ruff check .

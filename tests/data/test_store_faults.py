@@ -138,7 +138,7 @@ def on_a_mount(script, *words):
     command = ["unshare", "--map-root-user", "--mount", "sh", "-ec", script, "sh", *map(str, words)]
     if not shutil.which("unshare") or subprocess.run([*command[:3], "true"], capture_output=True).returncode:
         pytest.skip("this machine allows no mount namespaces")
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.slow

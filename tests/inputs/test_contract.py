@@ -8,8 +8,8 @@ from common.schema import ELECTRODES, FREQUENCIES, SPECTROGRAM_FIELDS, VOTES
 from common.strict import ConfigError
 from train.experiment import Experiment, load_experiment, parse_experiment
 
-DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "train" / "configs").glob("*.toml"))
 
 
 # ---- tables

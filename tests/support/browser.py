@@ -1,6 +1,6 @@
 """A page in Debian's chromium, wide or narrow, light or dark: what it says of itself, and pictures of it.
 
-python tests/browser.py PAGE.html FOLDER        screenshots of a page, wide and narrow, light and dark
+python tests/support/browser.py PAGE.html FOLDER        screenshots of a page, wide and narrow, light and dark
 """
 
 import html

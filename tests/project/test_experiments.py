@@ -14,7 +14,7 @@ from train.data.labels import select_rows
 from train.engine.published import as_published
 from train.experiment import load_experiment, parse_experiment
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = {path.stem: load_experiment(path) for path in sorted((PROJECT / "train" / "configs").glob("*.toml"))}
 BLENDS = {path.stem: load_blend(path) for path in sorted((PROJECT / "train" / "blends").glob("*.json"))}
 B0, B2, B4 = "efficientnet_b0", "efficientnet_b2", "efficientnet_b4"

@@ -10,7 +10,7 @@ import torch
 from train.engine.losses import vote_weight
 from train.experiment import parse_experiment
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
 
 

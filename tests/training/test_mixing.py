@@ -5,16 +5,13 @@ import pytest
 import scipy.stats
 import torch
 from eeg_samples import eeg_like
+from mixing_loops import drawing
 
 from common.inputs.base import Windows
 from train.augment.mixing import CutMix, MixUp, XYMask, draw_bands, mix_images, mix_windows
 from train.experiment import Augment
 
 WHOLE = torch.eye(6)[0]  # all votes for one class
-
-
-def drawing(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def some_votes(n_rows, seed=0):

@@ -1,7 +1,7 @@
 """Model inputs with the newest versions of all libraries against those of the pinned ones.
 
-    .venv/bin/python tests/newest.py write FILE             every input of made-up and real windows
-    .venv-newest/bin/python tests/newest.py compare FILE    the same again, and the largest difference of each
+    .venv/bin/python tests/support/newest.py write FILE             every input of made-up and real windows
+    .venv-newest/bin/python tests/support/newest.py compare FILE    the same again, and the largest difference of each
 
 `make test-newest` does both, and compares once more as on an older processor: two versions of torch may carry the
 same products and transforms, and then agree to the bit. Exit code 1 when an input differs by more than 2e-5 in its

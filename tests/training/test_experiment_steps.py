@@ -16,7 +16,7 @@ from train.engine.optim import make_optimizer
 from train.engine.state import Batch, FoldData, TrainState
 from train.experiment import load_experiment
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "train" / "configs").glob("*.toml"))
 QUICK = {"smoke-kaggle-efficientnet", "smoke-wave-bipolar", "wave-squeezeformer"}
 CASES = [pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else [pytest.mark.slow]) for path in CONFIGS]
 VOTES = np.array([[0, 3, 0, 0, 0, 9], [0, 4, 0, 0, 0, 8]])  # of one class: CutMix has whom to exchange

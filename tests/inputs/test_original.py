@@ -8,9 +8,8 @@ import polars as pl
 import pytest
 import torch
 from eeg_samples import real
-from test_cutmix import cutmix_by_loops, mosaic_by_loops
+from mixing_loops import cutmix_by_loops, drawing, mosaic_by_loops
 from test_kaggle_images import PUBLISHED, by_extremes, by_percentiles, clipped_log, stacked, standardised
-from test_mixing import drawing
 
 from common.inputs.base import Windows
 from common.inputs.build import build_input
@@ -25,7 +24,7 @@ from train.engine.losses import row_loss
 from train.engine.published import as_published
 from train.experiment import load_experiment
 
-CONFIGS = Path(__file__).resolve().parents[1] / "train" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "train" / "configs"
 TRAIN_EEG, TRAIN_SPECTROGRAM, TEST_EEG, TEST_SPECTROGRAM = 1628180742, 353733, 3911565283, 853520
 IMAGE_TOLERANCE = 2e-6
 # The original works in float32: on the three EEGs it lies up to 2.0e-6 from librosa in float64, the kit up to 6e-7.

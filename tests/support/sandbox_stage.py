@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 SANDBOX = PROJECT / "kernels" / "sandbox.py"
 SLUG = "hms-harmful-brain-activity-classification"
 

@@ -16,7 +16,7 @@ from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Mel, Morlet, Multitaper, Stft
 from train.experiment import load_experiment
 
-DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 # Written out here and not taken from common.schema: the tables there are under test as well.
 NAMES = (
     *("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1"),
@@ -159,7 +159,7 @@ INPUTS = {
     ),
     "below-each-other": CombinedImage(images=(RawImage(columns=250), RawImage(columns=250, low=2)), join="below"),
 }
-CONFIG_FILES = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
+CONFIG_FILES = sorted((Path(__file__).resolve().parents[2] / "train" / "configs").glob("*.toml"))
 
 
 def ready(config):

@@ -21,7 +21,7 @@ from common.signal.montage import mirror_eeg
 from common.strict import ConfigError
 from train.experiment import Experiment, load_experiment, parse_experiment
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "train" / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "train" / "configs").glob("*.toml"))
 
 
 def windows(batch=2, seed=0):

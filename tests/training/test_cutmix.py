@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_mixing import WHOLE, drawing, some_votes
+from mixing_loops import cutmix_by_loops, drawing, mosaic_by_loops
+from test_mixing import WHOLE, some_votes
 
 from train.augment.mixing import CutMix, cut_bands, draw_cuts, mix_images
 from train.experiment import Augment
@@ -16,25 +17,6 @@ def numbered_images(n_rows, height=400, width=300, channels=1):
 
 
 # ---- CutMix
-
-
-def cutmix_by_loops(images, target, config, cuts):
-    """As the notebooks do it, row by row, in numpy."""
-    original, result = images.numpy(), images.numpy().copy()
-    for c in range(6):
-        rows = np.flatnonzero(target[:, c].numpy() >= config.threshold)
-        if len(rows) < 2:
-            continue
-        permuted = rows[np.argsort(cuts.keys[c, rows].numpy())]
-        start, size = int(cuts.start[c]), int(cuts.size[c])
-        for begin in (start, start + config.length) if config.second_cut else (start,):
-            band = slice(begin, begin + size)
-            for i, source in zip(rows, permuted, strict=True):
-                if config.axis == "time":
-                    result[i, :, :, band] = original[source, :, :, band]
-                else:
-                    result[i, :, band, :] = original[source, :, band, :]
-    return result
 
 
 @pytest.mark.parametrize("axis", ["time", "frequency"])
@@ -106,19 +88,6 @@ def test_bands_have_the_sizes_and_places_of_the_notebooks():
 
 
 # ---- mosaic
-
-
-def mosaic_by_loops(images, target, generator):
-    """Images and targets as the notebooks make them, column by column."""
-    drawn = torch.randint(len(images), (len(images), 4), generator=generator)
-    made, quarter = torch.empty_like(images), images.shape[-1] // 4
-    for i in range(len(images)):
-        for strip in range(4):
-            source = images[drawn[i, strip]]
-            for column in range(quarter):
-                mean = source[..., 4 * column : 4 * column + 4].double().mean(dim=-1)
-                made[i, ..., quarter * strip + column] = mean.to(images.dtype)
-    return made, torch.stack([target[row].mean(dim=0) for row in drawn]), drawn
 
 
 def test_mosaic_is_what_loops_over_columns_make():

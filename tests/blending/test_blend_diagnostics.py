@@ -23,7 +23,7 @@ from train.blend.select import fit_blend
 from train.blend.text import as_text
 from train.cli import app
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OOF = ROOT.parent / "shared" / "data" / "oof"
 
 

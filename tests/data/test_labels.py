@@ -20,7 +20,7 @@ from train.data.labels import (
 )
 from train.data.row_selection import RowSelection
 
-REAL_VOTES = Path(__file__).resolve().parents[2] / "shared" / "data" / "iiic" / "votes.parquet"
+REAL_VOTES = Path(__file__).resolve().parents[3] / "shared" / "data" / "iiic" / "votes.parquet"
 
 # ---- label rows
 

@@ -11,7 +11,7 @@ from train.engine.run import merge_folds
 from train.engine.run_folder import read_run
 from train.experiment import load_experiment
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 import small_experiments as small  # noqa: E402
 

@@ -15,7 +15,7 @@ from train.engine.run_folder import RunError
 from train.experiment import load_experiment
 from train.experiments.table import FLOOR_HEADS, HEADS, LOCAL_HEADS, as_text, other_runs, table_of
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = {path.stem: load_experiment(path) for path in sorted((PROJECT / "train" / "configs").glob("*.toml"))}
 BLENDS = {path.stem: load_blend(path) for path in sorted((PROJECT / "train" / "blends").glob("*.json"))}
 

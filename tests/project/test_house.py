@@ -12,7 +12,7 @@ import pytest
 
 from train.experiment import load_experiment
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("common", "infer", "train", "kernels")
 CONFIGS = sorted((ROOT / "train" / "configs").glob("*.toml"))
 PACKAGED = [path for room in ROOMS[:3] for path in sorted((ROOT / room).rglob("*.py"))]

@@ -16,7 +16,7 @@ from common.files import sha256_of
 from common.schema import SUBMISSION_COLUMNS, VOTES
 from kaggle_server import KEY, Fault, StandIn
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 KERNELS = PROJECT / "kernels"
 OWNER, SLUG, EEGS = "newcomer", "hms-tiny", (11, 12, 13)
 ANSWER = f"{','.join(SUBMISSION_COLUMNS)}\n" + "".join(f"{eeg},{','.join(['0.1'] * 5)},0.5\n" for eeg in EEGS)
