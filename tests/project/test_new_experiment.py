@@ -46,22 +46,6 @@ def test_checks_pass_with_it(tree):
     python(tree, "kernels/build.py", "--check")
 
 
-@pytest.mark.slow
-def test_it_is_trained_exported_and_built(tree, road):
-    config, runs, weights = f"train/configs/{NAME}.toml", tree / "runs", tree / "weights"
-    assert f" {NAME} " in python(tree, "-m", "train", "experiments")
-    python(tree, "-m", "train", "run", config, "--competition", road.competition, "--out", runs)
-    home = tree / "datasets_meta" / f"hms-{NAME}" / "dataset-metadata.json"
-    assert not home.exists()
-    assert f"datasets_meta/hms-{NAME}/" in python(tree, "-m", "train", "export", runs / NAME, "--out", weights)
-    assert json.loads(home.read_text())["id"] == f"OWNER/hms-{NAME}"
-    assert (weights / f"hms-{NAME}" / home.name).read_text() == home.read_text()
-    python(tree, "kernels/build.py", "--out", tree / "kernel")
-    assert f"OWNER/hms-{NAME}" in json.loads((tree / "kernel" / "kernel-metadata.json").read_text())["dataset_sources"]
-    python(tree, "docs/make_tables.py")
-    assert f"| {NAME} |" in (tree / "docs" / "experiments.md").read_text()
-
-
 def test_metadata_of_a_new_experiment(tmp_path, monkeypatch):
     metas, configs = tmp_path / "datasets_meta", tmp_path / "configs"
     monkeypatch.setattr("train.export.DATASETS_META", metas)
