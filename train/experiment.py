@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 
 from common.blend import Published
 from common.inputs.base import needs_eeg
-from common.inputs.bipolar_sequence import BipolarSequence
 from common.recipe import Recipe, parse_recipe
 from common.strict import ConfigError, Strict
 from train.augment.mixing import OF_IMAGES, MixingAugment
@@ -94,7 +93,7 @@ class Experiment(Recipe):
     def augmentation_fits_input(self) -> Self:
         for number, stage in enumerate(self.training.stages):
             used = {name for name, value in stage.augment if value}
-            if isinstance(self.input, BipolarSequence) and (lost := used & set(OF_IMAGES)):
+            if self.input.form == "sequence" and (lost := used & set(OF_IMAGES)):
                 raise ValueError(f"stages.{number}: augment.{min(lost)} changes images, the input is a sequence")
             if not needs_eeg(self.input) and (lost := used & set(OF_EEG)):
                 raise ValueError(f"stages.{number}: augment.{min(lost)} changes the EEG, which the input does not see")

@@ -70,7 +70,7 @@ def read(root: Path, name: str) -> Module:
 def is_inlined(root: Path, module: Module, line: int, name: str) -> bool:
     """Whether the import is from common or infer; other rooms of the project are refused."""
     room = name.split(".")[0]
-    if room not in ROOMS and any((root / room).glob("*.py")):
+    if room not in ROOMS and any((root / room).rglob("*.py")):
         found = f"imports {name}, which is in the project but not in the kernel"
         module.refuse(line, found, "move what both need to common")
     return room in ROOMS

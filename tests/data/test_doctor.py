@@ -34,7 +34,8 @@ def test_a_sound_competition_can_be_trained_on_with_any_number_of_workers(copied
         "spectrograms": train["spectrogram_id"].n_unique(),
         "patients": train["patient_id"].n_unique(),
     }
-    assert "training can start" in said and max(map(len, said.splitlines())) <= 120
+    lines = said.replace(str(copied.folder), "data/hms").splitlines()
+    assert "training can start" in lines[0] and max(map(len, lines)) <= 120
     assert values == four[2]
 
 

@@ -32,7 +32,7 @@ REFUSALS = {
     "other room": (
         {"train/engine/loop.py": ""},
         "from train.engine.loop import x",
-        r"train\.loop, which is in the project",
+        r"train\.engine\.loop, which is in the project",
     ),
     "missing module": (
         {},

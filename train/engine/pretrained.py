@@ -5,12 +5,10 @@ from textwrap import shorten
 from typing import Any
 
 import timm
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.errors import KitError
 from common.inputs.build import input_shape
-from common.models.cnn import SpectrogramCNN
-from common.models.config import IMAGE_MODELS
 from common.models.transformer import SpectrogramTransformer, place_patches
 from train.experiment import Experiment
 
@@ -19,7 +17,7 @@ class PretrainedError(KitError):
     """A weights file that was given and does not fit."""
 
 
-def initialise(model: nn.Module, experiment: Experiment, file: Path | None) -> str:
+def initialise(model: Any, experiment: Experiment, file: Path | None) -> str:
     """Load pretrained weights into the backbone where the config wants them; returns where they came from.
 
     From `file` when given (raises PretrainedError when it does not fit), else from timm's hub; when that
@@ -27,8 +25,8 @@ def initialise(model: nn.Module, experiment: Experiment, file: Path | None) -> s
     those of the input's channels as timm does it (for one channel, their sum), position embeddings those of
     the input's patches.
     """
-    config = experiment.model
-    if not isinstance(config, IMAGE_MODELS) or not isinstance(model, SpectrogramCNN | SpectrogramTransformer):
+    config: Any = experiment.model
+    if not hasattr(config, "backbone"):
         if file:
             raise PretrainedError(f"{experiment.name} has no timm backbone: --pretrained does not apply")
         return "random: this net has no pretrained weights"
