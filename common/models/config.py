@@ -15,7 +15,6 @@ ModelConfig = Annotated[
     Field(discriminator="kind"),
 ]
 NETS: tuple[type[NetConfig], ...] = get_args(get_args(ModelConfig)[0])
-IMAGE_MODELS = tuple(net for net in NETS if net.reads == "image")
 
 
 def check_fits(input_config: Any, model: Any) -> None:
