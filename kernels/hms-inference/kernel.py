@@ -10,7 +10,7 @@
 # common.records, common.signal.spectrogram, infer.timeout, infer.recordings, infer.report, common.predict,
 # infer.budget, infer.net, infer.ensemble, common.systematic, infer.runner, infer.test_table, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: b5e06795bfc1a3e806c92388ff1c1d0c78d128e3929c4e828a572b0e0eabd656
+# sha256 of the sources: 2753851b3e36d200339f1c8c29da7d7e8367b87efd29ff81b8dc9278c73753ad
 # ruff: noqa
 
 
@@ -739,9 +739,8 @@ def in_groups(values: Tensor | None, size: int) -> Iterator[Tensor | None]:
 def build_input(windows: Windows, config: Any) -> Tensor:
     """Model input of a batch of at least one window, float32 on the windows' device, never NaN.
 
-    config: one of common.inputs.config; images are (batch, channels, height, width) with the lowest frequency first in
-    each panel, sequences (batch, channels, time). `input_shape` tells the sizes. Raises ValueError when a
-    recording that the input needs is None.
+    config: one of common.inputs.config, whose `make` says what it gives. Raises ValueError when a recording that the
+    input needs is None, or has another shape than Windows promises.
     """
     # What the input does not look at is left out, so that it costs nothing.
     eeg = windows.eeg if needs_eeg(config) else None
@@ -956,12 +955,10 @@ def bipolar(eeg: Tensor, pairs: tuple[Pair, ...]) -> Tensor:
 
 def electrode_sources(regions: tuple[str, ...]) -> list[int]:
     """Row of the electrode that each electrode's signal is taken from when the chains of `regions` take the
-    places of REGIONS. Raises ValueError when two chains that share an electrode would want two different ones."""
+    places of REGIONS. The two chains of a side share their ends, so they must stay on one side."""
     sources: dict[str, str] = {}
     for place, region in zip(REGIONS, regions, strict=True):
-        for electrode, source in zip(CHAINS[place], CHAINS[region], strict=True):
-            if sources.setdefault(electrode, source) != source:
-                raise ValueError(f"chains {regions}: {electrode} would be both {sources[electrode]} and {source}")
+        sources |= zip(CHAINS[place], CHAINS[region], strict=True)
     return [ELECTRODES.index(sources.get(electrode, electrode)) for electrode in ELECTRODES]
 
 
@@ -2024,6 +2021,13 @@ def check_backbone(name: str) -> None:
         raise ConfigError(f"model.backbone: timm has no model named {name!r}{hint}")
 
 
+def create_backbone(config: Any, channels: int, **options: Any) -> Any:
+    """A timm net with random weights and without its classifier, for images of so many channels."""
+    return timm_library().create_model(
+        config.backbone, in_chans=channels, num_classes=0, drop_path_rate=config.drop_path, **options
+    )
+
+
 @functools.cache
 def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tuple[torch.Size, int]:
     """Shape of the backbone's features of one image, and their number behind its pooling.
@@ -2033,11 +2037,7 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
     """
     with torch.device("meta"), torch.no_grad():
         try:
-            sketch: Any = (
-                timm_library()
-                .create_model(config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path)
-                .eval()
-            )
+            sketch = create_backbone(config, shape[0]).eval()
             features = sketch.forward_features(torch.empty(1, *shape))
             return features.shape, sketch.forward_head(features, pre_logits=True).shape[1]
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -2052,18 +2052,16 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
 class SpectrogramCNN(nn.Module):
     """(batch, channels, height, width) -> (batch, 6) logits.
 
-    backbone without its classifier, pooled, dropout, linear: the seed's drop head. Weights start
-    random here; training loads pretrained ones (train/pretrained.py), inference its own.
-    Raises ConfigError when backbone, pooling and images of `shape` (channels, height, width) do not fit.
+    The backbone without its classifier, pooling, dropout, linear: the seed's drop head. Its weights are random:
+    training loads pretrained ones, inference its own. Raises ConfigError when backbone, pooling and images of `shape`
+    (channels, height, width) do not fit.
     """
 
     def __init__(self, config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         check_backbone(config.backbone)
         features, n_pooled = feature_shapes(config, shape)
-        backbone: Any = timm_library().create_model(
-            config.backbone, pretrained=False, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
-        )
+        backbone = create_backbone(config, shape[0])
         if config.pooling == "gem" and (len(features) != 4 or features[1] != backbone.num_features):
             raise ConfigError(
                 f"model.pooling: 'gem' pools maps of features x height x width; {config.backbone} makes "
@@ -2490,14 +2488,7 @@ class SpectrogramTransformer(nn.Module):
     def __init__(self, config: SpectrogramTransformerConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.grid, self.stride = patch_plan(config, shape)
-        backbone: Any = timm_library().create_model(
-            config.backbone,
-            pretrained=False,
-            in_chans=shape[0],
-            num_classes=0,
-            drop_path_rate=config.drop_path,
-            dynamic_img_size=False,
-        )
+        backbone = create_backbone(config, shape[0], dynamic_img_size=False)
         place_patches(backbone, self.grid, self.stride)
         self.backbone = backbone
         self.dropout = nn.Dropout(config.dropout)
@@ -2838,13 +2829,13 @@ def shorten(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
+ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
+POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
+
+
 def electrode_place(name: str) -> int | None:
     """The row of an electrode's column, by its name in any case; None for another column."""
     return ELECTRODE_PLACES.get(name.strip().lower())
-
-
-ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
-POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
 
 
 def power_place(name: str) -> int | None:
@@ -2878,12 +2869,9 @@ POWER_COLUMNS = Columns(
 
 def match_columns(frame: pl.DataFrame, columns: Columns) -> tuple[dict[int, str], list[str], list[str]]:
     """Row -> numeric column of the frame, what is structural, and what is unusual besides."""
-    types = frame.schema
+    types, spelled = frame.schema, set(columns.fields)
     found: dict[int, str] = {}
-    names = dict.fromkeys(
-        (*(field for field in columns.fields if field in types), *types)
-    )  # as the files spell it first
-    for name in sorted(names, key=lambda name: not types[name].is_numeric()):
+    for name in sorted(types, key=lambda name: (not types[name].is_numeric(), name not in spelled)):
         if (place := columns.place(name)) is not None:
             found.setdefault(place, name)
     numeric = {place: found[place] for place in sorted(found) if types[found[place]].is_numeric()}
