@@ -47,11 +47,8 @@ test-newest: $(VENV)/.ready
 	test -x $(RUN_NEWEST) || $(PYTHON) -m venv $(NEWEST)
 	$(RUN_NEWEST) -m pip install --quiet uv
 	$(NEWEST)/bin/uv pip install --quiet --upgrade --python $(RUN_NEWEST) --editable ".[dev,kaggle]"
-	$(RUN) tests/support/newest.py write $(NEWEST)/inputs.npz
-	$(RUN_NEWEST) tests/support/newest.py compare $(NEWEST)/inputs.npz
-	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(RUN_NEWEST) tests/support/newest.py compare $(NEWEST)/inputs.npz  # an older CPU
-	rm $(NEWEST)/inputs.npz
 	$(RUN_NEWEST) -m pytest -n 2 -m "not slow" $(NEWEST_TESTS)
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(RUN_NEWEST) -m pytest -n 2 -m "not slow" tests/inputs  # an older CPU
 
 check: $(VENV)/.ready
 	$(RUN) -m ruff check .

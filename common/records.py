@@ -86,13 +86,13 @@ def shorten(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
+ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
+POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
+
+
 def electrode_place(name: str) -> int | None:
     """The row of an electrode's column, by its name in any case; None for another column."""
     return ELECTRODE_PLACES.get(name.strip().lower())
-
-
-ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
-POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
 
 
 def power_place(name: str) -> int | None:
@@ -126,12 +126,9 @@ POWER_COLUMNS = Columns(
 
 def match_columns(frame: pl.DataFrame, columns: Columns) -> tuple[dict[int, str], list[str], list[str]]:
     """Row -> numeric column of the frame, what is structural, and what is unusual besides."""
-    types = frame.schema
+    types, spelled = frame.schema, set(columns.fields)
     found: dict[int, str] = {}
-    names = dict.fromkeys(
-        (*(field for field in columns.fields if field in types), *types)
-    )  # as the files spell it first
-    for name in sorted(names, key=lambda name: not types[name].is_numeric()):
+    for name in sorted(types, key=lambda name: (not types[name].is_numeric(), name not in spelled)):
         if (place := columns.place(name)) is not None:
             found.setdefault(place, name)
     numeric = {place: found[place] for place in sorted(found) if types[found[place]].is_numeric()}

@@ -27,7 +27,16 @@ class BipolarSequence(EegSignal):
         return self
 
     def make(self, windows: Windows) -> Tensor:
-        return bipolar_sequence(self.given(windows), self)
+        """(batch, differences, time) in units of `scale` microvolts; with quality (batch, 4 differences, time): behind
+        the signals the missing share of each, the flat, the clipped, so that a net needs no second entrance."""
+        eeg = self.given(windows)
+        passed = self.waves(eeg, self.sfreq)
+        sequence = passed / self.scale
+        if not self.quality:
+            return sequence
+        shares = channel_quality(self.differences(eeg), passed, self.clip)
+        constant = shares.transpose(-2, -1).flatten(1, 2).unsqueeze(-1).expand(-1, -1, sequence.shape[-1])
+        return torch.cat([sequence, constant], dim=1)
 
     def describe(self) -> str:
         return f"EEG waves at {self.sfreq} Hz"
@@ -46,18 +55,3 @@ def channel_quality(differences: Tensor, passed: Tensor, clip: float) -> Tensor:
     flat = (differences[..., 1:] == differences[..., :-1]).float().mean(dim=-1)  # NaN equals nothing
     clipped = (passed.abs() >= clip).float().mean(dim=-1)
     return torch.stack([missing, flat, clipped], dim=-1)
-
-
-def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, differences, time) in units of `scale` microvolts at `sfreq` Hz.
-
-    With quality, (batch, 4 differences, time): behind the signals the missing share of each, the flat, the clipped,
-    constant in time, so that a net of channels x time needs no second entrance.
-    """
-    passed = config.waves(eeg, config.sfreq)
-    sequence = passed / config.scale
-    if not config.quality:
-        return sequence
-    shares = channel_quality(config.differences(eeg), passed, config.clip)
-    constant = shares.transpose(-2, -1).flatten(1, 2).unsqueeze(-1).expand(-1, -1, sequence.shape[-1])
-    return torch.cat([sequence, constant], dim=1)

@@ -68,9 +68,8 @@ def in_groups(values: Tensor | None, size: int) -> Iterator[Tensor | None]:
 def build_input(windows: Windows, config: Any) -> Tensor:
     """Model input of a batch of at least one window, float32 on the windows' device, never NaN.
 
-    config: one of common.inputs.config; images are (batch, channels, height, width) with the lowest frequency first in
-    each panel, sequences (batch, channels, time). `input_shape` tells the sizes. Raises ValueError when a
-    recording that the input needs is None.
+    config: one of common.inputs.config, whose `make` says what it gives. Raises ValueError when a recording that the
+    input needs is None, or has another shape than Windows promises.
     """
     # What the input does not look at is left out, so that it costs nothing.
     eeg = windows.eeg if needs_eeg(config) else None

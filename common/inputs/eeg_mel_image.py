@@ -30,7 +30,15 @@ class EegMelImage(Input):
     resize: Size | None = None
 
     def make(self, windows: Windows) -> Tensor:
-        return eeg_mel_image(self.given(windows), self)
+        """(batch, 1, 512, 256): the panels of MEL_CHAINS stacked, and the parts joined."""
+        eeg = self.given(windows)
+        differences = fill_gaps(bipolar(eeg.double(), chain_pairs(MEL_CHAINS)))
+        if self.denoise:
+            differences = denoise(differences, self.denoise)
+        power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
+        chains = power.unflatten(1, (len(eeg), len(MEL_CHAINS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
+        panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
+        return resized(compose(panels, panels, self.parts, self.join), self.resize)
 
     def describe(self) -> str:
         return f"EEG mel {' + '.join(self.parts)}"
@@ -54,14 +62,3 @@ def decibel_panel(power: Tensor) -> Tensor:
     ratio = (power * (1 / peak)).maximum(floor)[..., :MEL_FRAMES]
     product = ratio[:, :, 0] * ratio[:, :, 1] * ratio[:, :, 2] * ratio[:, :, 3]
     return product.log10_().div_(16).add_(1)
-
-
-def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), the panels of MEL_CHAINS stacked, and the parts joined."""
-    differences = fill_gaps(bipolar(eeg.double(), chain_pairs(MEL_CHAINS)))
-    if config.denoise:
-        differences = denoise(differences, config.denoise)
-    power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
-    chains = power.unflatten(1, (len(eeg), len(MEL_CHAINS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
-    panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
-    return resized(compose(panels, panels, config.parts, config.join), config.resize)

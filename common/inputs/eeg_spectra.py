@@ -39,13 +39,26 @@ class EegSpectra(EegSignal):
 
     @model_validator(mode="after")
     def tiles_fill_rows(self) -> Self:
-        channels = len(self.names)
-        if self.layout == "tiled" and channels % self.tiles:
-            raise ValueError(f"tiles = {self.tiles} in a row do not divide the {channels} differences of the montage")
+        if self.layout == "tiled" and len(self.names) % self.tiles:
+            raise ValueError(f"tiles = {self.tiles} in a row do not divide the {len(self.names)} differences")
         return self
 
     def make(self, windows: Windows) -> Tensor:
-        return eeg_spectra(self.given(windows), self)
+        """(batch, 1 or differences, height, width): the crops joined, tiled or in depth."""
+        waves = self.waves(self.given(windows).double())  # in float64, as far as the spectra want it
+        maps = [self.crop_maps(waves, crop) for crop in self.crops]
+        images = [tile(crop, self.tiles) for crop in maps] if self.layout == "tiled" else maps
+        return resized(join_images(images, self.join), self.resize)
+
+    def crop_maps(self, waves: Tensor, crop: Crop) -> Tensor:
+        """(batch, differences, 10000) -> (batch, differences, frequencies, columns), scaled and resized."""
+        signals = central_time(waves, crop.seconds * SFREQ).flatten(0, 1)
+        power = crop.transform.density(signals).unflatten(1, waves.shape[:2]).permute(1, 2, 0, 3)
+        if self.scale == "log":
+            return resized((power.log().clamp(*LOG_RANGE) - self.mean) / self.deviation, crop.size)
+        power = power.clamp(min=SMALLEST_POWER)
+        ratio = (power / power.amax(dim=(-2, -1), keepdim=True)).clamp(min=DECIBEL_FLOOR)
+        return resized(ratio.log10_().div_(4).add_(1), crop.size)  # (dB + 40) / 40
 
     def describe(self) -> str:
         kind = self.crops[0].transform.kind
@@ -64,28 +77,7 @@ class EegSpectra(EegSignal):
         return Maps(self.names, hertz, (start, start + columns * step), size, across)
 
 
-def spectra_of_crop(waves: Tensor, crop: Crop, config: EegSpectra) -> Tensor:
-    """(batch, differences, 10000) -> maps (batch, differences, frequencies, columns), scaled and resized."""
-    signals = central_time(waves, crop.seconds * SFREQ).flatten(0, 1)
-    power = crop.transform.density(signals).unflatten(1, waves.shape[:2]).permute(1, 2, 0, 3)
-    if config.scale == "peak":
-        power = power.clamp(min=SMALLEST_POWER)
-        ratio = (power / power.amax(dim=(-2, -1), keepdim=True)).clamp(min=DECIBEL_FLOOR)
-        maps = ratio.log10_().div_(4).add_(1)  # (dB + 40) / 40
-    else:
-        maps = (power.log().clamp(*LOG_RANGE) - config.mean) / config.deviation
-    return resized(maps, crop.size)
-
-
 def tile(maps: Tensor, in_a_row: int) -> Tensor:
     """(batch, maps, height, width) -> (batch, 1, maps / in_a_row height, in_a_row width), row by row."""
     rows = maps.unflatten(1, (-1, in_a_row))  # (batch, rows, in_a_row, height, width)
     return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2).unsqueeze(1)
-
-
-def eeg_spectra(eeg: Tensor, config: EegSpectra) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, 1 or differences, height, width): crops joined, tiled or in depth."""
-    waves = config.waves(eeg.double())  # in float64, as far as the spectra want it
-    maps = [spectra_of_crop(waves, crop, config) for crop in config.crops]
-    images = [tile(crop, config.tiles) if config.layout == "tiled" else crop for crop in maps]
-    return resized(join_images(images, config.join), config.resize)

@@ -32,13 +32,6 @@ PUBLISHED_CONSTANTS = {
 # Mean and deviation of each panel, of the whole image, published constants, constants measured on each fold's
 # training rows (they travel with the fold's weights), or given ones.
 Standardise = Literal["panel", "image", "spec", "stat", "training"] | Constants
-SCALE_WORDS = {
-    "panel": "by panel",
-    "image": "by image",
-    "spec": "spec constants",
-    "stat": "stat constants",
-    "training": "training constants",
-}
 
 
 class KaggleImage(Input):
@@ -70,14 +63,34 @@ class KaggleImage(Input):
         return self.model_copy(update=dict.fromkeys(keys, next(measured)))
 
     def statistics(self, window: Windows) -> tuple[float, float] | None:
-        log_power = kaggle_log_power(self.given(window), self)
+        log_power = self.log_power(window)
         if not log_power.isfinite().any():
             return None
         mean, deviation = mean_and_deviation(log_power, (-3, -2, -1))
         return mean.item(), deviation.item()
 
     def make(self, windows: Windows) -> Tensor:
-        return kaggle_image(self.given(windows), self)
+        """(batch, 1, 4 panel_rows, columns), and the parts joined to it."""
+        log_power = self.log_power(windows)
+        margin = (self.panel_rows - log_power.shape[-2]) // 2
+
+        def panels(how: Standardise) -> Tensor:
+            scaled = central_time(standardised(log_power, how), self.columns) / self.divide
+            return torch.nn.functional.pad(scaled, (0, 0, margin, margin)) if margin else scaled
+
+        image = panels(self.standardise)
+        other = self.standardise_features
+        source = image if other is None or other == self.standardise else panels(other)
+        return resized(compose(image, source, self.parts, self.join), self.resize)
+
+    def log_power(self, windows: Windows) -> Tensor:
+        """(batch, 4, 100, columns), clipped, NaN where it is missing: the columns that are standardised over."""
+        power = self.given(windows)
+        if self.standardise_over == "columns":
+            power = central_time(power, self.columns)
+        if self.missing == "silence":
+            power = power.nan_to_num(nan=0.0)
+        return power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
 
     def describe(self) -> str:
         size = f" to {self.resize[0]} x {self.resize[1]}" if self.resize else ""
@@ -97,16 +110,9 @@ class KaggleImage(Input):
 def scale_words(image: KaggleImage, part: Part) -> str:
     """What a part of the image is standardised by."""
     scale = image.standardise if part == "image" else image.standardise_features or image.standardise
-    return "given constants" if isinstance(scale, Constants) else SCALE_WORDS[scale]
-
-
-def kaggle_log_power(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(batch, 4, 100, 300) power -> its clipped logarithm, NaN where it is missing: the columns that are shown or,
-    where all are standardised over, all."""
-    power = spectrogram if config.standardise_over == "window" else central_time(spectrogram, config.columns)
-    if config.missing == "silence":
-        power = power.nan_to_num(nan=0.0)
-    return power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
+    if isinstance(scale, Constants):
+        return "given constants"
+    return f"by {scale}" if scale in ("panel", "image") else f"{scale} constants"
 
 
 def mean_and_deviation(log_power: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -131,18 +137,3 @@ def standardised(log_power: Tensor, how: Standardise) -> Tensor:
         mean, deviation = mean_and_deviation(log_power, (-2, -1) if how == "panel" else (-3, -2, -1))
         scaled = (log_power - mean.float()).div_((deviation + 1e-6).float())
     return scaled.nan_to_num_(nan=0.0)
-
-
-def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(batch, 4, 100, 300) power -> (batch, 1, 4 panel_rows, columns), and the parts joined to it."""
-    log_power = kaggle_log_power(spectrogram, config)
-    margin = (config.panel_rows - log_power.shape[-2]) // 2
-
-    def panels(how: Standardise) -> Tensor:
-        scaled = central_time(standardised(log_power, how), config.columns) / config.divide
-        return torch.nn.functional.pad(scaled, (0, 0, margin, margin)) if margin else scaled
-
-    image = panels(config.standardise)
-    other = config.standardise_features
-    source = image if other is None or other == config.standardise else panels(other)
-    return resized(compose(image, source, config.parts, config.join), config.resize)

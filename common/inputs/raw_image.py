@@ -32,7 +32,15 @@ class RawImage(EegSignal):
         return self
 
     def make(self, windows: Windows) -> Tensor:
-        return raw_image(self.given(windows), self)
+        """(batch, copies, rows, columns): the differences one below the other, crop below crop."""
+        waves = self.waves(self.given(windows).double()).float() / self.scale
+        crops = [central_time(waves, seconds * SFREQ) for seconds in self.crops]
+        if self.rows == "folded":
+            rows = [crop.unflatten(-1, (-1, self.columns)).flatten(1, 2) for crop in crops]
+        else:
+            rows = [shrunk(crop, self.columns) for crop in crops]
+        image = torch.cat(rows, dim=1).unsqueeze(1).expand(-1, self.copies, -1, -1)
+        return resized(image, self.resize)
 
     def describe(self) -> str:
         return f"raw EEG, {'folded to' if self.rows == 'folded' else 'rows of'} {self.columns}"
@@ -56,16 +64,3 @@ def shrunk(waves: Tensor, columns: int) -> Tensor:
     return torch.nn.functional.interpolate(
         waves.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True
     ).squeeze(1)
-
-
-def raw_image(eeg: Tensor, config: RawImage) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, copies, rows, columns): the differences one below the other, crop
-    below crop."""
-    waves = config.waves(eeg.double()).float() / config.scale
-    crops = [central_time(waves, seconds * SFREQ) for seconds in config.crops]
-    if config.rows == "folded":
-        rows = [crop.unflatten(-1, (-1, config.columns)).flatten(1, 2) for crop in crops]
-    else:
-        rows = [shrunk(crop, config.columns) for crop in crops]
-    image = torch.cat(rows, dim=1).unsqueeze(1).expand(-1, config.copies, -1, -1)
-    return resized(image, config.resize)

@@ -50,53 +50,55 @@ class Transform(Strict):
         """Of a signal of n_time samples: the sample in the middle of the first column, and how many there are."""
 
 
-def window_fits(window: int, n_fft: int) -> None:
-    if window % 2:
-        raise ValueError(f"window = {window} samples must be even")
-    if n_fft < window:
-        raise ValueError(f"n_fft = {n_fft} is shorter than window = {window}")
-    if window > LONGEST_WINDOW:
-        raise ValueError(f"window = {window} samples is longer than {LONGEST_WINDOW}, the shortest crop's 10 s")
+class Windowed(Transform):
+    """Windows that lie inside the signal; bins from `low` to `high`."""
 
-
-class Stft(Transform):
-    """Hann windows that lie inside the signal; bins from `low` to `high`."""
-
-    kind: Literal["stft"] = "stft"
-    window: int = Field(default=100, ge=8)  # samples
-    n_fft: int = Field(default=200, ge=8, le=16384)
+    kind: str
+    window: int = Field(ge=8)  # samples
+    n_fft: int = Field(ge=8, le=16384)
 
     @model_validator(mode="after")
-    def fits(self) -> Self:
-        window_fits(self.window, self.n_fft)
+    def window_fits(self) -> Self:
+        if self.window % 2:
+            raise ValueError(f"window = {self.window} samples must be even")
+        if self.n_fft < self.window:
+            raise ValueError(f"n_fft = {self.n_fft} is shorter than window = {self.window}")
+        if self.window > LONGEST_WINDOW:
+            raise ValueError(f"window = {self.window} samples: longer than {LONGEST_WINDOW}, the shortest crop's 10 s")
         return self
 
-    def density(self, signal: Tensor) -> Tensor:
-        """As scipy.signal.spectrogram with window "hann", no detrend."""
-        bins = bins_between(self.low, self.high, self.n_fft)
-        power = hann_power(signal, self.window, self.hop, self.n_fft, bins)
-        gain = one_sided(bins, self.n_fft) * hann_density(self.window)
-        return power.mul_(torch.from_numpy(gain).to(signal.device, power.dtype)[:, None, None])
+    @property
+    def bins(self) -> range:
+        return bins_between(self.low, self.high, self.n_fft)
 
     def hertz(self) -> np.ndarray:
-        return np.array(bins_between(self.low, self.high, self.n_fft)) * SFREQ / self.n_fft
+        return np.array(self.bins) * SFREQ / self.n_fft
 
     def columns(self, n_time: int) -> tuple[float, int]:
         return self.window / 2, (n_time - self.window) // self.hop + 1
 
 
-class Mel(Transform):
+class Stft(Windowed):
+    """Hann windows."""
+
+    kind: Literal["stft"] = "stft"
+    window: int = Field(default=100, ge=8)
+    n_fft: int = Field(default=200, ge=8, le=16384)
+
+    def density(self, signal: Tensor) -> Tensor:
+        """As scipy.signal.spectrogram with window "hann", no detrend."""
+        power = hann_power(signal, self.window, self.hop, self.n_fft, self.bins)
+        gain = one_sided(self.bins, self.n_fft) * hann_density(self.window)
+        return power.mul_(torch.from_numpy(gain).to(signal.device, power.dtype)[:, None, None])
+
+
+class Mel(Windowed):
     """Hann windows centred on 0, hop, 2 hop ..., beyond the ends 0; triangles on the mel scale."""
 
     kind: Literal["mel"] = "mel"
-    window: int = Field(default=128, ge=8)  # samples
+    window: int = Field(default=128, ge=8)
     n_fft: int = Field(default=1024, ge=8, le=16384)
     n_mels: int = Field(default=64, ge=4, le=256)
-
-    @model_validator(mode="after")
-    def fits(self) -> Self:
-        window_fits(self.window, self.n_fft)
-        return self
 
     def density(self, signal: Tensor) -> Tensor:
         """Averaged under each triangle."""
@@ -110,34 +112,25 @@ class Mel(Transform):
         return 0.0, n_time // self.hop + 1
 
 
-class Multitaper(Transform):
-    """Windows inside the signal, each under DPSS tapers whose powers are averaged; bins from `low` to `high`."""
+class Multitaper(Windowed):
+    """Each window under DPSS tapers, whose powers are averaged with equal weights."""
 
     kind: Literal["multitaper"] = "multitaper"
-    window: int = Field(default=400, ge=8)  # samples
+    window: int = Field(default=400, ge=8)
     n_fft: int = Field(default=512, ge=8, le=16384)
     time_bandwidth: float = Field(default=2.0, ge=1)  # half bandwidth in Hz times the window's seconds
     tapers: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
-    def fits(self) -> Self:
-        window_fits(self.window, self.n_fft)
+    def tapers_fit(self) -> Self:
         if self.tapers > 2 * self.time_bandwidth:
             raise ValueError(f"tapers = {self.tapers}: only the first {int(2 * self.time_bandwidth)} are concentrated")
         return self
 
     def density(self, signal: Tensor) -> Tensor:
-        """With equal weights for all tapers."""
-        bins = bins_between(self.low, self.high, self.n_fft)
-        power = tapered_power(signal, self.window, self.hop, self.n_fft, bins, self.time_bandwidth, self.tapers)
-        gain = torch.from_numpy(one_sided(bins, self.n_fft) / SFREQ).to(signal.device, power.dtype)
+        power = tapered_power(signal, self.window, self.hop, self.n_fft, self.bins, self.time_bandwidth, self.tapers)
+        gain = torch.from_numpy(one_sided(self.bins, self.n_fft) / SFREQ).to(signal.device, power.dtype)
         return power.mean(dim=0).mul_(gain[:, None, None])
-
-    def hertz(self) -> np.ndarray:
-        return np.array(bins_between(self.low, self.high, self.n_fft)) * SFREQ / self.n_fft
-
-    def columns(self, n_time: int) -> tuple[float, int]:
-        return self.window / 2, (n_time - self.window) // self.hop + 1
 
 
 class Morlet(Transform):

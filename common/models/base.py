@@ -4,12 +4,20 @@ of experiments."""
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import nn
 
 from common.strict import Strict
 
+
+def odd_kernel(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel = {kernel} must be odd")
+    return kernel
+
+
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropping something
+Kernel = Annotated[int, Field(ge=3), AfterValidator(odd_kernel)]  # of a convolution that has a centre
 
 
 class NetConfig(Strict):

@@ -58,6 +58,13 @@ def check_backbone(name: str) -> None:
         raise ConfigError(f"model.backbone: timm has no model named {name!r}{hint}")
 
 
+def create_backbone(config: Any, channels: int, **options: Any) -> Any:
+    """A timm net with random weights and without its classifier, for images of so many channels."""
+    return timm_library().create_model(
+        config.backbone, in_chans=channels, num_classes=0, drop_path_rate=config.drop_path, **options
+    )
+
+
 @functools.cache
 def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tuple[torch.Size, int]:
     """Shape of the backbone's features of one image, and their number behind its pooling.
@@ -67,11 +74,7 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
     """
     with torch.device("meta"), torch.no_grad():
         try:
-            sketch: Any = (
-                timm_library()
-                .create_model(config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path)
-                .eval()
-            )
+            sketch = create_backbone(config, shape[0]).eval()
             features = sketch.forward_features(torch.empty(1, *shape))
             return features.shape, sketch.forward_head(features, pre_logits=True).shape[1]
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -86,18 +89,16 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
 class SpectrogramCNN(nn.Module):
     """(batch, channels, height, width) -> (batch, 6) logits.
 
-    backbone without its classifier, pooled, dropout, linear: the seed's drop head. Weights start
-    random here; training loads pretrained ones (train/pretrained.py), inference its own.
-    Raises ConfigError when backbone, pooling and images of `shape` (channels, height, width) do not fit.
+    The backbone without its classifier, pooling, dropout, linear: the seed's drop head. Its weights are random:
+    training loads pretrained ones, inference its own. Raises ConfigError when backbone, pooling and images of `shape`
+    (channels, height, width) do not fit.
     """
 
     def __init__(self, config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         check_backbone(config.backbone)
         features, n_pooled = feature_shapes(config, shape)
-        backbone: Any = timm_library().create_model(
-            config.backbone, pretrained=False, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
-        )
+        backbone = create_backbone(config, shape[0])
         if config.pooling == "gem" and (len(features) != 4 or features[1] != backbone.num_features):
             raise ConfigError(
                 f"model.pooling: 'gem' pools maps of features x height x width; {config.backbone} makes "

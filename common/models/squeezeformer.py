@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from common.inputs.bipolar_sequence import BipolarSequence
-from common.models.base import NetConfig, Rate
-from common.models.wavenet import AttentionPooling
-from common.schema import LABELLED_SECONDS, PATTERNS, WINDOW_SECONDS
+from common.models.base import Kernel, NetConfig, Rate
+from common.models.wavenet import AttentionPooling, labelled_seconds, signed_log
+from common.schema import PATTERNS
 from common.signal.montage import MONTAGES
 
 SHAPE_SFREQ = 50  # Hz, about: where the filters see the shape of a wave
@@ -27,15 +27,13 @@ class WaveSqueezeformerConfig(NetConfig):
     filters: int = Field(default=16, ge=1)  # features made of each difference
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)  # of the attention
-    kernel: int = Field(default=31, ge=3)  # moments seen by a layer's convolution, ten a second, odd
+    kernel: Kernel = 31  # moments seen by a layer's convolution, ten a second
     dropout: Rate = 0.1
 
     @model_validator(mode="after")
     def parts_fit(self) -> Self:
         if self.width % (2 * self.heads):
             raise ValueError(f"width = {self.width} must be a multiple of twice heads = {self.heads}")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
         return self
 
     def build(self, input_config: Any, shape: tuple[int, ...]) -> nn.Module:
@@ -165,10 +163,7 @@ class WaveSqueezeformer(nn.Module):
         self.classifier = nn.Linear(2 * width, len(PATTERNS))
 
     def forward(self, sequence: Tensor) -> Tensor:
-        # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
-        compressed = sequence.sign() * sequence.abs().add(1).log()
-        moments = self.layers(self.project(self.stem(compressed).transpose(1, 2)))  # (batch, 500, width)
-        edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * MOMENT_SFREQ
-        labelled = moments[:, edge : moments.shape[1] - edge]
+        moments = self.layers(self.project(self.stem(signed_log(sequence)).transpose(1, 2)))  # (batch, 500, width)
+        labelled = labelled_seconds(moments.transpose(1, 2), MOMENT_SFREQ).transpose(1, 2)
         looks = [self.pool_labelled(labelled), self.pool_window(moments)]
         return self.classifier(self.dropout(torch.cat(looks, dim=1)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from common.models.base import NetConfig, Rate
-from common.models.cnn import check_backbone, timm_library
+from common.models.cnn import check_backbone, create_backbone, timm_library
 from common.schema import PATTERNS
 from common.strict import ConfigError
 
@@ -112,14 +112,7 @@ class SpectrogramTransformer(nn.Module):
     def __init__(self, config: SpectrogramTransformerConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.grid, self.stride = patch_plan(config, shape)
-        backbone: Any = timm_library().create_model(
-            config.backbone,
-            pretrained=False,
-            in_chans=shape[0],
-            num_classes=0,
-            drop_path_rate=config.drop_path,
-            dynamic_img_size=False,
-        )
+        backbone = create_backbone(config, shape[0], dynamic_img_size=False)
         place_patches(backbone, self.grid, self.stride)
         self.backbone = backbone
         self.dropout = nn.Dropout(config.dropout)

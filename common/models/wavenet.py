@@ -1,13 +1,13 @@
 """A one-dimensional net over the bipolar EEG."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from common.inputs.bipolar_sequence import BipolarSequence
-from common.models.base import NetConfig, Rate
+from common.models.base import Kernel, NetConfig, Rate
 from common.schema import LABELLED_SECONDS, MIDLINE, PATTERNS, WINDOW_SECONDS
 from common.signal.montage import LEFT, MONTAGES, RIGHT, neighbours
 
@@ -24,17 +24,11 @@ class WaveNetConfig(NetConfig):
     kind: Literal["wave-net"] = "wave-net"
     # Channels of the trunk; half of them in each direction of time.
     width: int = Field(default=64, ge=8, le=4096, multiple_of=2)
-    kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
+    kernel: Kernel = 3  # samples at 50 Hz
     # Samples at 50 Hz; these see 2.5 s.
     dilations: Annotated[tuple[Annotated[int, Field(ge=1, le=1250)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)
     drop_channel: Rate = 0.1  # share of differences silenced while training
     dropout: Rate = 0.3
-
-    @model_validator(mode="after")
-    def kernel_has_a_centre(self) -> Self:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
-        return self
 
     def check_input(self, input_config: Any) -> None:
         if input_config.sfreq % TRUNK_SFREQ:
@@ -59,6 +53,17 @@ def hemispheres(sequence: BipolarSequence) -> tuple[list[int], list[int]]:
     blocks = range(0, 4 * len(pairs) if sequence.quality else 1, len(pairs))  # signals, missing, flat, clipped
     left, right = ([first + row for first in blocks for row in side] for side in sides)
     return left, right
+
+
+def signed_log(sequence: Tensor) -> Tensor:
+    """Its signed logarithm: artefacts of millivolts do not drown an EEG of microvolts."""
+    return sequence.sign() * sequence.abs().add(1).log()
+
+
+def labelled_seconds(x: Tensor, sfreq: int) -> Tensor:
+    """The central 10 s of (..., 50 s at sfreq), which the experts judged."""
+    edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * sfreq
+    return x[..., edge : x.shape[-1] - edge]
 
 
 class GatedBlock(nn.Module):
@@ -117,15 +122,12 @@ class WaveNet(nn.Module):
         self.classifier = nn.Linear(2 * width, len(PATTERNS))
 
     def forward(self, sequence: Tensor) -> Tensor:
-        # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
-        compressed = sequence.sign() * sequence.abs().add(1).log()
-        compressed = self.drop_channel(compressed)
-        sides = torch.cat([compressed[:, channels] for channels in self.hemispheres])  # (2 batch, 10, time)
+        x = self.drop_channel(signed_log(sequence))
+        sides = torch.cat([x[:, channels] for channels in self.hemispheres])  # (2 batch, 10, time)
         left, right = self.blocks(self.stem(sides)).chunk(2)  # (batch, width, 2500) each
         merged = self.merge(torch.cat([left + right, (left - right).abs()], dim=1))
         x = self.norm(merged).relu()
-        edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * TRUNK_SFREQ
-        labelled = x[..., edge : x.shape[-1] - edge]
+        labelled = labelled_seconds(x, TRUNK_SFREQ)
         fine = nn.functional.avg_pool1d(labelled, TRUNK_SFREQ // FINE_SFREQ).transpose(1, 2)
         coarse = nn.functional.avg_pool1d(x, TRUNK_SFREQ // COARSE_SFREQ).transpose(1, 2)
         looks = [self.pool_fine(self.fine(fine)[0]), self.pool_coarse(self.coarse(coarse)[0])]

@@ -55,12 +55,10 @@ def bipolar(eeg: Tensor, pairs: tuple[Pair, ...]) -> Tensor:
 
 def electrode_sources(regions: tuple[str, ...]) -> list[int]:
     """Row of the electrode that each electrode's signal is taken from when the chains of `regions` take the
-    places of REGIONS. Raises ValueError when two chains that share an electrode would want two different ones."""
+    places of REGIONS. The two chains of a side share their ends, so they must stay on one side."""
     sources: dict[str, str] = {}
     for place, region in zip(REGIONS, regions, strict=True):
-        for electrode, source in zip(CHAINS[place], CHAINS[region], strict=True):
-            if sources.setdefault(electrode, source) != source:
-                raise ValueError(f"chains {regions}: {electrode} would be both {sources[electrode]} and {source}")
+        sources |= zip(CHAINS[place], CHAINS[region], strict=True)
     return [ELECTRODES.index(sources.get(electrode, electrode)) for electrode in ELECTRODES]
 
 

@@ -1,4 +1,4 @@
-"""Extra rows where a GPU is at hand: inputs a second, what making them adds to a training step, training itself."""
+"""Extra rows where a GPU is at hand: inputs a second, and training images a second from raw windows."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from common.inputs.build import build_input
 from common.inputs.config import BipolarSequence, EegMelImage, EegSpectra
 from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Stft
-from common.models.build import build_model
 from common.models.cnn import SpectrogramCnnConfig
 from train.experiment import Experiment
 from train.experiments.measure import measure_experiment
@@ -40,27 +39,6 @@ def seconds_each(function: Callable[[], Any]) -> float:
     return (time.perf_counter() - started) / REPEATS
 
 
-def training_step(images: torch.Tensor) -> Callable[[], None]:
-    """One step of EfficientNet-B0 on (batch, 1, 512, 256): float16 autocast, scaled gradients, AdamW."""
-    config = SpectrogramCnnConfig(backbone="efficientnet_b0", pretrained=False)
-    net = build_model(Experiment(name="bench-b0", input=EegMelImage(), model=config)).cuda().train()
-    net = net.to(memory_format=torch.channels_last)
-    optimiser, scaler = torch.optim.AdamW(net.parameters(), lr=1e-4), torch.amp.GradScaler("cuda")
-    images = images.to(memory_format=torch.channels_last)
-    target = torch.full((len(images), 6), 1 / 6, device="cuda")
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.float16):
-            logits = net(images)
-        loss = torch.nn.functional.kl_div(logits.float().log_softmax(dim=1), target, reduction="batchmean")
-        scaler.scale(loss).backward()
-        scaler.step(optimiser)
-        scaler.update()
-
-    return step
-
-
 def training_row(
     number: int, backbone: str, reach: float, device: torch.device, batch: int = TRAINING_BATCH, steps: int = REPEATS
 ) -> dict[str, Any]:
@@ -81,16 +59,9 @@ def gpu_rows() -> list[dict[str, Any]]:
     """Rows {"id", "what", "value", "unit"}; needs a GPU. Windows are on it already, as a loader leaves them."""
     windows = cut_windows(simulate_recording(0))
     batch = Windows(torch.from_numpy(windows).cuda().repeat(3, 1, 1)[:BATCH].contiguous(), None)
-    rows = []
+    rows, where = [], f"batch {BATCH}, float32, {torch.cuda.get_device_name()}"
     for number, (what, config) in enumerate(INPUTS.items(), start=1):
         rate = BATCH / seconds_each(lambda config=config: build_input(batch, config))
-        name = torch.cuda.get_device_name()
-        rows.append(
-            {"id": f"G{number}", "what": f"{what}, batch {BATCH}, float32, {name}", "value": rate, "unit": "EEGs/s"}
-        )
-    making = seconds_each(lambda: build_input(batch, EegMelImage()))
-    step = seconds_each(training_step(build_input(batch, EegMelImage())))
-    what = f"making the mel image, share of a B0 training step with it (batch {BATCH}, AMP, channels_last)"
-    rows.append({"id": "G4", "what": what, "value": 100 * making / (making + step), "unit": "%"})
-    trained = enumerate(TRAINING_REACH.items(), start=5)
+        rows.append({"id": f"G{number}", "what": f"{what}, {where}", "value": rate, "unit": "EEGs/s"})
+    trained = enumerate(TRAINING_REACH.items(), start=len(INPUTS) + 1)
     return [*rows, *(training_row(number, *goal, torch.device("cuda")) for number, goal in trained)]

@@ -8,13 +8,12 @@ EEGs, in the sandbox. Seconds of inputs and models are those of the threads that
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from measure import run
 from samples import write_test_set, write_weights
 from torch import nn
 
@@ -26,7 +25,6 @@ from common.models.wavenet import WaveNetConfig
 from common.schema import PATTERNS
 from train.experiment import Experiment
 
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = (
     Experiment(name="cost-mel-b0", input=EegMelImage(), model=SpectrogramCnnConfig(pretrained=False)),
     Experiment(name="cost-wave", input=BipolarSequence(), model=WaveNetConfig()),
@@ -37,12 +35,6 @@ COLUMNS = ("total", "loading", "reading", "inputs", "models", "ram")
 def untrained(experiment: Experiment, fold: int) -> nn.Module:
     torch.manual_seed(fold)
     return build_model(experiment)
-
-
-def run(*words: str | Path) -> None:
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"`python {' '.join(map(str, words))}` ended with exit code {done.returncode}\n{done.stdout[-2000:]}")
 
 
 def measure(folder: Path, eegs: int, folds: int) -> dict[str, Any]:
@@ -65,19 +57,15 @@ def measure(folder: Path, eegs: int, folds: int) -> dict[str, Any]:
 def row(report: dict[str, Any]) -> dict[str, float]:
     """COLUMNS of one run: seconds of the whole kernel and of its stages, MB of memory."""
     stages = report["kernel"]["seconds"]["stages"]
-    return {
-        "total": report["seconds"],
-        **{name: stages[name] for name in COLUMNS[1:-1]},
-        "ram": report["peak_memory_mb"],
+    return {"total": report["seconds"], "ram": report["peak_memory_mb"]} | {
+        name: stages[name] for name in COLUMNS[1:-1]
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--eegs", type=int, nargs="+", default=[50, 200], help="sizes of the test set (default: 50 200)"
-    )
-    parser.add_argument("--folds", type=int, default=5, help="folds of each model (default: 5)")
+    parser.add_argument("--eegs", type=int, nargs="+", default=[50, 200], help="sizes of the test set (50 200)")
+    parser.add_argument("--folds", type=int, default=5, help="folds of each model (5)")
     options = parser.parse_args()
     print(f"2 models x {options.folds} folds, seconds and MB\n{'EEGs':>6}" + "".join(f"{name:>9}" for name in COLUMNS))
     rows = []
@@ -89,9 +77,7 @@ def main() -> None:
         more = options.eegs[-1] - options.eegs[0]
         each = (rows[-1]["total"] - rows[0]["total"]) / more
         memory = (rows[-1]["ram"] - rows[0]["ram"]) / more
-        print(
-            f"each further EEG: {each * 1000:.0f} ms, {memory * 1024:.0f} KB; 2,640 of them: {each * 2640 / 60:.0f} min"
-        )
+        print(f"each further EEG: {each * 1000:.0f} ms, {memory * 1024:.0f} KB")
 
 
 if __name__ == "__main__":

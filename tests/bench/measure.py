@@ -1,16 +1,21 @@
 """Times and rates: interleaved medians, what this machine can do, and the floor that follows from it."""
 
 import gc
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
 
+ROOT = Path(__file__).resolve().parents[2]
 MATRIX = 1024  # rows and columns of the product whose rate is measured
 COPIED_BYTES = 2**26
 LOGARITHM = 20  # operations of one logarithm: range reduction and a polynomial
@@ -32,6 +37,16 @@ def seconds(function: Callable[[], Any]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
+
+
+def run(*words: str | Path) -> str:
+    """Standard output of `python WORDS` in the project's folder; ends the program when it fails."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"`{' '.join(command)}` ended with exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr}")
+    return done.stdout
 
 
 def interleaved(*functions: Callable[[], Any], budget: float = 8.0, most: int = 25, least: int = 3) -> list[float]:

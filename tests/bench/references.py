@@ -4,6 +4,7 @@ Nothing here uses the kit's signal code or tables. Files and columns are named a
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import librosa
@@ -40,12 +41,13 @@ def by_electrode(eeg: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(ELECTRODES, eeg, strict=True))
 
 
-def mel_image(eeg: dict[str, np.ndarray]) -> np.ndarray:
+def mel_image(eeg: dict[str, np.ndarray], clean: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """P1: the public notebooks' EEG spectrogram, librosa for each of 16 signals of 50 s; (512, 256)."""
     image = np.zeros((128, 256, 4), dtype=np.float32)
     for k, region in enumerate(("LL", "LP", "RL", "RP")):
         for anode, cathode in itertools.pairwise(CHAINS[region]):
             signal = difference(eeg, anode, cathode)
+            signal = clean(signal) if clean else signal
             mel = librosa.feature.melspectrogram(
                 y=signal, sr=200, hop_length=len(signal) // 256, n_fft=1024, n_mels=128, fmin=0, fmax=20, win_length=128
             )
@@ -96,16 +98,16 @@ def kaggle_image(path: Path) -> np.ndarray:
     return np.concatenate(panels)
 
 
-def spectrogram(eeg: dict[str, np.ndarray]) -> np.ndarray:
-    """P6: the competition's recipe: signals filtered one after the other, then a plain loop over columns, signals and
-    tapers; (4, 100, columns)."""
+def spectrogram(eeg: dict[str, np.ndarray], filtered: bool = False) -> np.ndarray:
+    """P6: the competition's recipe: signals filtered one after the other if they are not yet, then a plain loop over
+    columns, signals and tapers; (4, 100, columns)."""
     b, a = scipy.signal.butter(3, [0.5, 40], btype="bandpass", fs=200)
     tapers = scipy.signal.windows.dpss(800, 2, 3)
     starts = range(0, len(eeg["Fp1"]) - 799, 400)
     panels = np.zeros((4, 100, len(starts)), dtype=np.float32)
     differences = [eeg[anode].astype(np.float64) - eeg[cathode] for anode, cathode in CHAIN_PAIRS]
-    filtered = [scipy.signal.filtfilt(b, a, signal) for signal in differences]
-    signals = [filtered[4 * k : 4 * k + 4] for k in range(4)]
+    passed = differences if filtered else [scipy.signal.filtfilt(b, a, signal) for signal in differences]
+    signals = [passed[4 * k : 4 * k + 4] for k in range(4)]
     for column, start in enumerate(starts):
         for k in range(4):
             power = np.zeros(100)

@@ -1,16 +1,12 @@
 """The row P8: the whole command `python -m infer submit` against the public inference notebook."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-from measure import Work, seconds
+from measure import Work, run, seconds
 from samples import cut_windows, simulate_recording, write_test_set, write_weights
 
 from common.blend import Blend
@@ -22,7 +18,6 @@ from common.models.cnn import SpectrogramCnnConfig
 from common.schema import PATTERNS, VOTES
 from train.experiment import Experiment
 
-ROOT = Path(__file__).resolve().parents[2]
 BENCH = Path(__file__).resolve().parent
 EEGS, SAMPLED = 200, 24
 REACH, BOUND = 3.0, 1e-4  # probabilities
@@ -30,17 +25,6 @@ NAME = "bench-mel-b0"
 B0_OPERATIONS = 2.0e9  # of one forward pass at 512 x 256: two for each of its 1.0e9 multiplications
 SUBMIT_START = "import infer.__main__, infer.submit, common.weights"
 REFERENCE_START = "import pandas, librosa, timm, torch, safetensors.torch; librosa.feature.melspectrogram"
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Seconds of each whole command on all EEGs, what part of them is the interpreter's start, and the error."""
-
-    reference: float
-    reference_start: float
-    ours: float
-    ours_start: float
-    error: float
 
 
 def random_net(experiment: Experiment, images: torch.Tensor, seed: int) -> torch.nn.Module:
@@ -70,17 +54,6 @@ def write_blend(path: Path) -> Path:
     return path
 
 
-def run(*words: str | Path) -> str:
-    """Standard output of `python WORDS`; ends the bench when it fails."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"bench: `python {' '.join(map(str, words))}` ended with exit code {done.returncode}\n{done.stderr}")
-    return done.stdout
-
-
 def compare(reference: Path, ours: Path) -> float:
     """Largest difference in probability over the rows that the reference answers."""
     joined = pl.read_csv(reference).join(pl.read_csv(ours), on="eeg_id", suffix="_ours")
@@ -88,22 +61,22 @@ def compare(reference: Path, ours: Path) -> float:
     return float(np.abs(theirs - own).max())
 
 
-def time_submit(folder: Path, eegs: int = EEGS, sampled: int = SAMPLED, folds: int = 5) -> Timed:
-    """Both commands on one simulated test set; the reference on the first `sampled` EEGs, scaled to all."""
+def time_submit(folder: Path, eegs: int = EEGS, sampled: int = SAMPLED, folds: int = 5) -> tuple[float, float, float]:
+    """Seconds of the reference and of the kit on one simulated test set, and the error; the reference on the first
+    `sampled` EEGs, scaled to all."""
     competition, weights, blend = folder / "competition", folder / NAME, write_blend(folder / "blend.json")
     write_test_set(competition, eegs)
     write_nets(weights, folds)
     reference_out, ours_out = folder / "reference.csv", folder / "submission.csv"
-    for start in (REFERENCE_START, SUBMIT_START):
-        run("-c", start)  # libraries compiled to bytecode and in the page cache, as on any second start
-    reference_start = seconds(lambda: run("-c", REFERENCE_START))
+    for imports in (REFERENCE_START, SUBMIT_START):
+        run("-c", imports)  # libraries compiled to bytecode and in the page cache, as on any second start
+    start = seconds(lambda: run("-c", REFERENCE_START))
     command = (BENCH / "reference_submit.py", competition, weights, reference_out, "--eegs", str(sampled))
     parts = json.loads(run(*command).splitlines()[-1])
-    ours_start = seconds(lambda: run("-c", SUBMIT_START))
     words = ("-m", "infer", "submit", "--competition", competition, "--weights", weights, "--blend", blend)
     ours = seconds(lambda: run(*words, "--out", ours_out))
-    reference = reference_start + parts["load"] + parts["eegs"] * eegs / sampled
-    return Timed(reference, reference_start, ours, ours_start, compare(reference_out, ours_out))
+    reference = start + parts["load"] + parts["eegs"] * eegs / sampled
+    return reference, ours, compare(reference_out, ours_out)
 
 
 def submit_work(folder: Path, eegs: int = EEGS, folds: int = 5) -> Work:

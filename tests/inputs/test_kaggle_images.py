@@ -8,7 +8,6 @@ from eeg_samples import ALL_PARTS, STARTER_KAGGLE, bilinear, broken_spectrograms
 from common.inputs.base import Constants, Windows, constants_wanted, with_constants
 from common.inputs.build import build_input
 from common.inputs.config import CombinedImage, EegMelImage, KaggleImage
-from common.inputs.panels import global_features, percentiles
 from train.data.constants import measure_constants
 
 ATOL = 2e-5
@@ -46,8 +45,14 @@ def stacked(panels):
 
 
 def finite_windows():
-    """All broken windows, without the one that is NaN throughout and the two whose panels are constant."""
+    """Of the broken windows those that are neither NaN throughout nor constant."""
     return broken_spectrograms()[:3]
+
+
+def assert_equal_images(config, expected):
+    """The images of finite_windows() are what `expected` makes of each window."""
+    for image, window in zip(make(finite_windows(), config).numpy(), finite_windows(), strict=True):
+        np.testing.assert_allclose(image[0], expected(window), atol=ATOL, rtol=0)
 
 
 @pytest.mark.parametrize("columns", [300, 64])
@@ -63,21 +68,15 @@ def finite_windows():
     ids=["panel", "image", "spec", "stat", "given"],
 )
 def test_kaggle_image_equals_numpy(setting, how, columns):
-    made = make(finite_windows(), KaggleImage(standardise=setting, columns=columns)).numpy()
-    assert made.shape == (3, 1, 400, columns)
     centre = slice(150 - columns // 2, 150 + columns // 2)
-    for image, window in zip(made, finite_windows(), strict=True):
-        expected = stacked(standardised(clipped_log(window[..., centre]), how))
-        np.testing.assert_allclose(image[0], expected, atol=ATOL, rtol=0)
+    config = KaggleImage(standardise=setting, columns=columns)
+    assert_equal_images(config, lambda window: stacked(standardised(clipped_log(window[..., centre]), how)))
 
 
-@pytest.mark.parametrize("setting", ["panel", "image"])
-def test_nothing_to_tell_apart_becomes_zero(setting):
-    missing, constant, loud, zero = make(broken_spectrograms()[3:], KaggleImage(standardise=setting))
-    assert (missing == 0).all() and all((image.abs() < 1e-6).all() for image in (constant, loud, zero))
-
-
-def test_fixed_constants_keep_what_is_loud():
+def test_missing_constant_loud_and_zero_windows():
+    """Nothing to tell apart becomes zero; fixed constants keep what is loud."""
+    for setting in ("panel", "image"):
+        assert (make(broken_spectrograms()[3:], KaggleImage(standardise=setting)).abs() < 1e-6).all()
     missing, constant, loud, zero = make(broken_spectrograms()[3:], KaggleImage(standardise="spec"))[:, 0, 0, 0]
     mean, deviation = PUBLISHED["spec"]
     assert missing == 0 and constant == pytest.approx((np.log(2.7) - mean) / deviation, abs=1e-5)
@@ -85,41 +84,36 @@ def test_fixed_constants_keep_what_is_loud():
     assert zero == pytest.approx((-4 - mean) / deviation, abs=1e-5)
 
 
-def test_parts_equal_numpy():
-    panels = torch.from_numpy(np.random.default_rng(2).normal(size=(4, 128, 256)).astype(np.float32))
-    exact = panels.numpy().astype(np.float64)
-    np.testing.assert_allclose(percentiles(panels), by_percentiles(exact), atol=1e-6)
-    np.testing.assert_allclose(global_features(panels), by_extremes(exact), atol=1e-6)
-
-
 @pytest.mark.parametrize("join", ["beside", "below"])
 def test_parts_are_joined_in_their_order(join):
-    made = make(finite_windows(), KaggleImage(standardise="stat", parts=ALL_PARTS, join=join)).numpy()
-    for image, window in zip(made, finite_windows(), strict=True):
+    def expected(window):
         panels = standardised(clipped_log(window), PUBLISHED["stat"])
         parts = [stacked(part) for part in (panels, by_percentiles(panels), by_extremes(panels))]
-        expected = np.concatenate(parts, axis=1 if join == "beside" else 0)
-        np.testing.assert_allclose(image[0], expected, atol=ATOL, rtol=0)
+        return np.concatenate(parts, axis=1 if join == "beside" else 0)
+
+    assert_equal_images(KaggleImage(standardise="stat", parts=ALL_PARTS, join=join), expected)
 
 
 def test_panels_scaled_alone_stand_beside_percentiles_of_the_image_as_a_whole():
     """The seed's section 6: 400 x 600."""
-    config = KaggleImage(standardise="panel", standardise_features="image", parts=("image", "percentiles"))
-    made = make(finite_windows(), config).numpy()
-    assert made.shape == (3, 1, 400, 600)
-    for image, window in zip(made, finite_windows(), strict=True):
+
+    def expected(window):
         logs = clipped_log(window)
         left, right = standardised(logs, "panel"), by_percentiles(standardised(logs, "image"))
-        np.testing.assert_allclose(image[0], np.concatenate([stacked(left), stacked(right)], axis=1), atol=ATOL, rtol=0)
+        return np.concatenate([stacked(left), stacked(right)], axis=1)
+
+    config = KaggleImage(standardise="panel", standardise_features="image", parts=("image", "percentiles"))
+    assert_equal_images(config, expected)
 
 
 def test_resnet34d_baseline():
     """NaN is no power at all, scaled as a whole, 512 x 512."""
-    config = KaggleImage(missing="silence", standardise="image", resize=(512, 512))
-    made = make(finite_windows(), config).numpy()
-    for image, window in zip(made, finite_windows(), strict=True):
+
+    def expected(window):
         panels = standardised(clipped_log(np.nan_to_num(window, nan=0.0)), "image")
-        np.testing.assert_allclose(image[0], bilinear(stacked(panels), (512, 512)), atol=ATOL, rtol=0)
+        return bilinear(stacked(panels), (512, 512))
+
+    assert_equal_images(KaggleImage(missing="silence", standardise="image", resize=(512, 512)), expected)
 
 
 def test_efficientnet_b0_starter():
@@ -136,12 +130,11 @@ def test_efficientnet_b0_starter():
 
 
 def test_the_callers_window_is_left_alone():
-    for kind in (torch.float32, torch.float64):
-        raw = torch.from_numpy(broken_spectrograms()).to(kind)
-        given = raw.clone()
-        assert build_input(Windows(None, raw), KaggleImage()).dtype == torch.float32
-        measure_constants(KaggleImage(standardise="training"), [Windows(None, raw)])
-        assert torch.equal(raw.nan_to_num(-1), given.nan_to_num(-1))
+    raw = torch.from_numpy(broken_spectrograms())
+    given = raw.clone()
+    build_input(Windows(None, raw), KaggleImage())
+    measure_constants(KaggleImage(standardise="training"), [Windows(None, raw)])
+    assert torch.equal(raw.nan_to_num(-1), given.nan_to_num(-1))
 
 
 # ---- constants of the training rows

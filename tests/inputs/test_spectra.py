@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+import references
 import scipy.signal
 import torch
 from eeg_samples import CHAINS, NAMES, chain_differences, eeg_like, real
@@ -24,28 +25,13 @@ def test_spectrogram_of_filtered_pieces_is_the_competitions_own():
         assert np.corrcoef(np.log(theirs.ravel()), np.log(panel.ravel()))[0, 1] > 0.9998, region
 
 
-def as_it_is(signal):
-    return signal
-
-
-def through_filtfilt(signal):
-    return scipy.signal.filtfilt(*scipy.signal.butter(3, (0.5, 40), btype="bandpass", fs=200), signal)
-
-
-@pytest.mark.parametrize("band_pass", [as_it_is, through_filtfilt])
-def test_spectrogram_equals_a_plain_loop(band_pass):
+@pytest.mark.parametrize("filtered", [True, False])
+def test_spectrogram_equals_a_plain_loop(filtered):
     eeg = eeg_like(3, 2100)  # 4 columns and a rest
-    tapers = scipy.signal.windows.dpss(800, 2, 3)
-    ours = competition_spectrogram(torch.from_numpy(eeg), filtered=band_pass is as_it_is).numpy()
+    expected = references.spectrogram(references.by_electrode(eeg), filtered)
+    ours = competition_spectrogram(torch.from_numpy(eeg), filtered).numpy()
     assert ours.shape == (4, 100, 4) and ours.dtype == np.float32
-    for panel, region in zip(ours, CHAINS, strict=True):
-        for column in range(4):
-            powers = [
-                np.abs(np.fft.rfft(taper * signal[400 * column : 400 * column + 800], 1024)[3:103]) ** 2
-                for signal in map(band_pass, chain_differences(eeg, region))
-                for taper in tapers
-            ]
-            np.testing.assert_allclose(panel[:, column], np.mean(powers, axis=0) / 200, rtol=2e-5)
+    np.testing.assert_allclose(ours, expected, rtol=2e-5)
 
 
 def test_white_noise_has_the_density_of_theory():
@@ -82,10 +68,6 @@ def test_drift_and_mains_are_filtered_out():
     torch.testing.assert_close(competition_spectrogram(eeg)[0, ten_hertz, 3:-3], clean[ten_hertz], rtol=0.01, atol=0)
 
 
-def test_equal_electrodes_give_zero():
-    assert (competition_spectrogram(np.tile(eeg_like(0, 1200)[:1], (20, 1))) == 0).all()
-
-
 def test_spectrogram_averages_what_has_no_gap():
     eeg = eeg_like(5, 800)
     eeg[NAMES.index("F7")] = np.nan  # takes two of LL's four differences
@@ -109,7 +91,9 @@ def test_a_gap_costs_the_columns_that_hold_it_and_no_others():
     assert ratio.abs().max() < 0.2 and ratio.square().mean().sqrt() < 0.02
 
 
-def test_spectrogram_refuses_less_than_a_column():
+def test_rebuild_from_nothing():
+    rebuilt = rebuild_spectrogram(None, torch.from_numpy(eeg_like(9)))
+    assert rebuilt.isfinite().any(dim=0).any(dim=0).nonzero().flatten().tolist() == list(range(138, 162))
     with pytest.raises(ValueError, match=r"800 samples.*got 799"):
         competition_spectrogram(np.zeros((20, 799)))
 
@@ -132,8 +116,3 @@ def test_rebuild_restores_the_centre_and_nothing_else(lost):
     assert damaged[lost[0]].isnan().all()  # the argument is left alone
     for kept in set(range(4)) - set(lost):
         assert torch.equal(rebuilt[kept, :, 1:299], damaged[kept, :, 1:299])
-
-
-def test_rebuild_from_nothing():
-    rebuilt = rebuild_spectrogram(None, torch.from_numpy(eeg_like(9)))
-    assert rebuilt.isfinite().any(dim=0).any(dim=0).nonzero().flatten().tolist() == list(range(138, 162))

@@ -37,12 +37,3 @@ def test_denoised_equals_the_public_recipe_on_real_eeg():
     ours = denoise(torch.from_numpy(signals), "db8").numpy()
     for row, signal in zip(ours, signals, strict=True):
         np.testing.assert_allclose(row, denoise_by_pywt(signal, "db8"), atol=1e-6 * np.abs(signal).max())
-
-
-def test_noise_is_cut_and_a_spike_is_kept():
-    clean = np.zeros(2048)
-    clean[1000:1016] = 80 * np.hanning(16)
-    noisy = (clean + np.random.default_rng(4).normal(0, 2, 2048)).astype(np.float32)
-    quiet = denoise(torch.from_numpy(noisy[None]), "db4")[0].numpy()
-    assert np.std(quiet[:900]) < 0.5 * np.std(noisy[:900])
-    assert abs(quiet[1000:1016].max() - 80) < 10

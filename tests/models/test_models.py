@@ -14,7 +14,6 @@ from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Multitaper
 from common.models.build import build_model
 from common.models.cnn import GemPooling, SpectrogramCNN, SpectrogramCnnConfig
-from common.models.config import check_fits
 from common.models.wavenet import WaveNet, WaveNetConfig
 from common.predict import predict
 from common.signal.montage import mirror_eeg
@@ -95,28 +94,16 @@ def test_backbones_of_the_published_runs_have_their_size(backbone, parameters):
     assert sum(weight.numel() for weight in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.006)
 
 
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.parametrize(
-    ("backbone", "pooling"),
-    [("mixnet_l", "gem"), ("convnext_base", "average"), ("inception_next_tiny", "average"), ("caformer_s18", "gem")],
-)
-def test_large_backbones_take_an_image_of_any_size(backbone, pooling):
-    with torch.device("meta"), torch.no_grad():
-        model = SpectrogramCNN(SpectrogramCnnConfig(backbone=backbone, pooling=pooling), (3, 160, 1000)).eval()
-        assert model(torch.empty(2, 3, 160, 1000)).shape == (2, 6)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"backbone": "efficientnet_b99"}, r"no model named 'efficientnet_b99'; names like it: "),
-        ({"backbone": "swin_tiny_patch4_window7_224"}, r"makes no features of 1 x 400 x 304 images .*224.*resize"),
         ({"backbone": "densenet121"}, r"densenet121 with drop_path = 0\.2 makes no features .*drop_path_rate"),
-        ({"backbone": "vit_tiny_patch16_224"}, r"makes no features .*\(224\).* there is 'spectrogram-transformer'"),
         (
-            {"backbone": "test_vit2", "pooling": "gem"},
-            r"'gem' pools maps of .*; test_vit2 makes 476 x 64: take",
+            {"backbone": "vit_tiny_patch16_224"},
+            r"makes no features of 1 x 400 x 304 images .*'spectrogram-transformer'",
         ),
+        ({"backbone": "test_vit2", "pooling": "gem"}, r"'gem' pools maps of .*; test_vit2 makes 476 x 64: take"),
         ({"backbone": "test_mambaout", "pooling": "gem"}, r"test_mambaout makes 13 x 10 x \d+: take 'average'"),
     ],
 )
@@ -125,17 +112,12 @@ def test_backbones_that_do_not_fit_are_refused(options, message):
         SpectrogramCNN(SpectrogramCnnConfig(**options), (1, 400, 304))
 
 
-def test_gem_is_the_average_at_exponent_one_and_nears_the_maximum():
-    pooling, features = GemPooling(), torch.rand(2, 3, 5, 7) + 0.1
-    assert pooling(features).shape == (2, 3, 1, 1)
-    torch.testing.assert_close(pooling(features)[..., 0, 0], features.pow(3).mean(dim=(-2, -1)) ** (1 / 3))
-    pooling.exponent.data.fill_(1.0)
-    torch.testing.assert_close(pooling(features)[..., 0, 0], features.mean(dim=(-2, -1)))
-    pooling.exponent.data.fill_(60.0)
-    torch.testing.assert_close(pooling(features)[..., 0, 0], features.amax(dim=(-2, -1)), rtol=0.1, atol=0)
+def test_gem_is_the_root_of_the_mean_cube():
+    features = torch.rand(2, 3, 5, 7) + 0.1
+    torch.testing.assert_close(GemPooling()(features)[..., 0, 0], features.pow(3).mean(dim=(-2, -1)) ** (1 / 3))
 
 
-@pytest.mark.parametrize("level", [0.0, -3.0, 1e-7, 100.0])
+@pytest.mark.parametrize("level", [0.0, -3.0, 100.0])
 def test_gem_is_finite_in_half_precision(level):
     """0 is raised to 1e-6, whose cube half precision takes for 0; 100 cubed it takes for infinite."""
     pooling, features = GemPooling(), torch.full((1, 2, 3, 3), level, dtype=torch.float16, requires_grad=True)
@@ -149,6 +131,9 @@ def test_answer_does_not_depend_on_the_batch():
     model, sequence = wave_net()
     inputs = build_input(windows(5), sequence)
     together = predict(model, inputs)
+    with pytest.raises(RuntimeError, match=r"needs model\.eval"):
+        predict(model.train(), inputs)
+    model.eval()
     for row in range(5):
         assert abs(predict(model, inputs[row : row + 1]) - together[row]).max() < 1e-6
     assert abs(together[0] - together[1]).max() > 1e-4  # else it would depend on nothing
@@ -174,12 +159,6 @@ def test_wave_net_sees_the_context_and_sees_the_labelled_seconds_more_sharply():
     assert gradient[1000:1500].mean() > 2 * gradient[:900].mean()
 
 
-def test_prediction_needs_evaluation_mode():
-    model, sequence = wave_net()
-    with pytest.raises(RuntimeError, match=r"needs model\.eval"):
-        predict(model.train(), build_input(windows(1), sequence))
-
-
 # ---- inputs of other shapes
 
 DEEP = EegSpectra(layout="depth", crops=(Crop(seconds=10, transform=Multitaper(hop=200), size=(64, 64)),))
@@ -187,8 +166,11 @@ CHANNELS = CombinedImage(images=(KaggleImage(resize=(64, 64)), EegMelImage(resiz
 
 
 @pytest.mark.parametrize(("config", "channels"), [(DEEP, 16), (CHANNELS, 2)], ids=["depth", "channels"])
-def test_backbone_takes_images_of_many_channels(config, channels):
+def test_backbone_takes_images_of_many_channels_that_fit_each_other(config, channels):
     backbone = SpectrogramCnnConfig(backbone="test_efficientnet", pretrained=False)
+    unfit = CombinedImage(images=(KaggleImage(), EegMelImage()))
+    with pytest.raises(ConfigError, match=r"wide: input: images of 1 x 400 x 300, 1 x 512 x 256 .* give them a size"):
+        build_model(Experiment(name="wide", input=unfit, model=backbone))
     torch.manual_seed(0)
     model = build_model(Experiment(name="deep", input=config, model=backbone)).eval()
     images = build_input(windows(), config)
@@ -198,12 +180,6 @@ def test_backbone_takes_images_of_many_channels(config, channels):
         without = images.clone()
         without[:, channel] = 0
         assert abs(predict(model, without) - answer).max() > 1e-9, channel
-
-
-def test_images_that_do_not_fit_each_other_make_no_net():
-    config = CombinedImage(images=(KaggleImage(), EegMelImage()))
-    with pytest.raises(ConfigError, match=r"wide: input: images of 1 x 400 x 300, 1 x 512 x 256 .* give them a size"):
-        build_model(Experiment(name="wide", input=config, model=SpectrogramCnnConfig(backbone="test_efficientnet")))
 
 
 @pytest.mark.parametrize("options", [{}, {"quality": True}, {"phase": "causal"}, {"sfreq": 200}], ids=str)
@@ -230,8 +206,6 @@ def test_wave_net_hears_of_quality():
     [({"montage": "chains"}, "montage = 'chains' lacks it"), ({"sfreq": 40}, "input.sfreq = 40 is no multiple")],
 )
 def test_wave_net_refuses_what_it_cannot_read(options, message):
-    with pytest.raises(ValueError, match=message):
-        check_fits(BipolarSequence(**options), WaveNetConfig())
     values = {"name": "wave", "input": {"kind": "bipolar-sequence", **options}, "model": {"kind": "wave-net"}}
     with pytest.raises(ConfigError, match=message):
         parse_experiment(values, "wave.toml")

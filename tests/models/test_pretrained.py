@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 from common.models.build import build_model
-from common.models.transformer import resample_positions
 from train.engine.pretrained import PretrainedError, initialise
 from train.experiment import Experiment
 
@@ -61,17 +60,12 @@ def assert_equal_but(ours, theirs, *others):
         ("mobilenetv3_small_050", "conv_stem.weight"),
     ],
 )
-def test_one_channel_sees_the_sum_of_three_colours(tmp_path, backbone, first):
-    source = published(backbone)
+def test_one_channel_sees_the_sum_of_three_colours_whatever_the_classifier(tmp_path, backbone, first):
+    source = published(backbone, num_classes=11)
     model = filled(tmp_path, source, experiment(backbone))
     colours = source.state_dict()[first]
     torch.testing.assert_close(model.backbone.state_dict()[first], colours.sum(dim=1, keepdim=True))
     assert_equal_but(model, source, first)
-
-
-def test_three_channels_see_the_three_colours(tmp_path):
-    source = published("test_efficientnet")
-    assert_equal_but(filled(tmp_path, source, experiment("test_efficientnet", COLOURS)), source)
 
 
 def test_many_channels_take_the_colours_in_turn(tmp_path):
@@ -83,17 +77,6 @@ def test_many_channels_take_the_colours_in_turn(tmp_path):
     for channel in range(16):
         torch.testing.assert_close(found[:, channel], colours[:, channel % 3] * 3 / 16)
     assert_equal_but(model, source, "conv_stem.weight")
-
-
-@pytest.mark.parametrize("options", [{"num_classes": 0}, {"num_classes": 11}, {}], ids=str)
-def test_any_classifier_may_stand_in_the_file(tmp_path, options):
-    source = published("test_resnet", **options)
-    assert_equal_but(filled(tmp_path, source, experiment("test_resnet")), source, "conv1.0.weight")
-
-
-def test_gem_keeps_its_exponent(tmp_path):
-    model = filled(tmp_path, published("test_efficientnet"), experiment("test_efficientnet", pooling="gem"))
-    assert model.pooling.exponent == 3
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -109,7 +92,7 @@ def test_a_state_dict_saved_by_torch_will_do(tmp_path, wrapped):
 # ---- vision transformers
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "test_vit2", DISTILLED])
+@pytest.mark.parametrize("backbone", ["test_vit2", DISTILLED])
 def test_transformer_on_its_own_grid_gets_every_weight(tmp_path, backbone):
     source = published(backbone)
     height, width = source.patch_embed.img_size
@@ -129,8 +112,7 @@ def test_transformer_on_another_grid_gets_the_published_positions_resampled(tmp_
     assert model.grid == grid
     found = model.backbone.pos_embed
     assert torch.equal(found[:, :2], source.pos_embed[:, :2])
-    torch.testing.assert_close(found, resample_positions(source.pos_embed, 2, (14, 14), grid))
-    # Independently, on one row: rows 5.. of 14 are the central ones, columns lie at half-pixel distances.
+    # On one row: rows 5.. of 14 are the central ones, columns lie at half-pixel distances.
     top, n = (14 - grid[0]) // 2, grid[1]
     row = source.pos_embed[0, 2:].reshape(14, 14, -1)[top]
     at = ((torch.arange(n) + 0.5) * 14 / n - 0.5).clamp(0, 13)
@@ -156,16 +138,12 @@ class Stranger:
 
 
 def broken(path, what):
-    if what == "text":
-        path.write_text("hello world\n" * 50)
-    elif what == "nothing":
+    if what == "nothing":
         path.write_bytes(b"")
     elif what == "object":
         path.write_bytes(pickle.dumps(Stranger()))
     elif what == "no weights":
         torch.save({"epoch": 3}, path)
-    elif what == "tensor":
-        torch.save(torch.zeros(3), path)
     elif what == "grey":
         torch.save(published("test_resnet", in_chans=1).state_dict(), path)
     elif what == "half":
@@ -186,12 +164,10 @@ AS_SAFETENSORS = ("nothing", "pth by another name")
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("text", "neither a safetensors file nor a state dict saved by torch"),
-        ("nothing", "neither a safetensors"),
+        ("nothing", "neither a safetensors file nor a state dict saved by torch"),
         ("pth by another name", "neither a safetensors"),
         ("object", "neither a safetensors"),
         ("no weights", "it does not hold weights by their names"),
-        ("tensor", "does not hold weights|neither a safetensors"),
         ("grey", "made for 1 channels, not for RGB"),
         ("half", r"Missing key\(s\) in state_dict"),
         ("wider", r"size mismatch for layer1\.0\.conv1\.weight"),

@@ -5,17 +5,14 @@ import pytest
 import timm
 import torch
 from eeg_samples import bilinear
-from torch.nn.functional import pad
 
 from common.models.transformer import (
     SpectrogramTransformer,
     SpectrogramTransformerConfig,
-    count_patches,
     patch_plan,
     place_patches,
     resample_positions,
 )
-from common.predict import predict
 from common.strict import ConfigError
 
 DISTILLED = "deit_tiny_distilled_patch16_224"
@@ -34,10 +31,7 @@ def vit(backbone="test_vit", shape=(1, 100, 70), **options):
     [
         ((400, 300), None, (25, 19)),  # 475 patches: the last column half over zeros
         ((400, 300), 10, (39, 29)),  # 1131, as published for the AST on this image
-        ((400, 600), 10, (39, 59)),
-        ((512, 256), None, (32, 16)),
         ((512, 256), 10, (50, 25)),
-        ((512, 512), 10, (50, 50)),
         ((128, 1024), 10, (12, 101)),  # the AST's own
     ],
 )
@@ -47,21 +41,13 @@ def test_grids_are_those_of_the_literature(backbone, size, stride, grid):
     assert patch_plan(config, (1, *size)) == (grid, (stride or 16, stride or 16))
 
 
-@pytest.mark.parametrize("stride", [None, 16, 10, 7, 1])
-@pytest.mark.parametrize("length", [16, 17, 31, 32, 33, 100])
-def test_patches_see_the_whole_axis_or_all_but_less_than_a_stride(length, stride):
-    step = stride or 16
-    n = count_patches(length, 16, step)
-    covered = (n - 1) * step + 16
-    assert (0 <= covered - length < 16) if step == 16 else (0 <= length - covered < step)
-
-
 def test_backbone_reads_each_patch_where_the_plan_says():
     """One bright pixel changes exactly the patches over it, right and below the image there are zeros."""
     for stride, over in ((None, [(1, 2)]), (10, [(2, 3), (2, 4), (3, 3), (3, 4)])):
         model = vit(shape=(1, 90, 70), stride=stride)
         grid, step = model.grid, model.stride[0]
-        assert grid == ((6, 5) if stride is None else (8, 6))
+        assert grid == ((6, 5) if stride is None else (8, 6))  # zeros to 96 x 80; 4 rows and columns that are not seen
+        assert model.backbone.patch_embed.img_size == ((96, 80) if stride is None else (86, 66))
         image, seen = torch.zeros(1, 1, 90, 70), []
         model.backbone.patch_embed.register_forward_hook(lambda module, arguments, out, seen=seen: seen.append(out))
         model(image)
@@ -70,19 +56,6 @@ def test_backbone_reads_each_patch_where_the_plan_says():
         changed = (seen[0] != seen[1]).any(dim=-1).reshape(grid).nonzero().tolist()
         assert changed == [list(patch) for patch in over]
         assert all(row * step <= 31 < row * step + 16 and col * step <= 41 < col * step + 16 for row, col in over)
-
-
-def test_zeros_go_right_and_below_and_what_overlap_leaves_is_cut():
-    side, torn = vit(shape=(1, 90, 70)), torch.randn(1, 1, 90, 70)
-    whole = pad(torn, (0, 10, 0, 6))  # 96 x 80
-    assert side.backbone.patch_embed.img_size == (96, 80)
-    torch.testing.assert_close(side(torn), side(whole))
-    over = vit(shape=(1, 90, 70), stride=10)
-    assert over.backbone.patch_embed.img_size == (86, 66)
-    cut = torn.clone()
-    cut[..., 86:, :] = 7
-    cut[..., 66:] = 7
-    assert torch.equal(over(torn), over(cut)) and not torch.equal(side(torn), side(cut))
 
 
 # ---- positions
@@ -118,8 +91,7 @@ def test_positions_without_prefix_and_backbones_without_positions():
 # ---- answers
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "test_vit2", "test_vit3", "test_vit4", DISTILLED])
-@pytest.mark.parametrize("stride", [None, 10])
+@pytest.mark.parametrize(("backbone", "stride"), [("test_vit3", None), ("test_vit4", 10), (DISTILLED, 10)])
 def test_six_logits_that_depend_on_the_image_and_not_on_the_batch(backbone, stride):
     model = vit(backbone, shape=(2, 50, 70), stride=stride)
     images = torch.randn(3, 2, 50, 70, generator=torch.Generator().manual_seed(0))
@@ -129,8 +101,6 @@ def test_six_logits_that_depend_on_the_image_and_not_on_the_batch(backbone, stri
         alone = torch.cat([model(image[None]) for image in images])
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
     assert (together[0] - together[1]).abs().max() > 1e-4
-    by_predict = predict(model, images)
-    np.testing.assert_allclose(by_predict, together.double().softmax(dim=1).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_vit2", "test_vit3"])
@@ -145,21 +115,6 @@ def test_plain_vit_answers_as_timm_does(backbone):
     ours.classifier.load_state_dict(classifier)
     image = torch.randn(2, 1, 64, 96)
     torch.testing.assert_close(ours(image), theirs(image))
-
-
-def test_distilled_answers_by_the_mean_of_its_two_tokens():
-    model, image = vit(DISTILLED, shape=(1, 48, 64)), torch.randn(2, 1, 48, 64)
-    tokens = model.backbone.forward_features(image)
-    assert tokens.shape == (2, 2 + 12, 192)
-    torch.testing.assert_close(model(image), model.classifier((tokens[:, 0] + tokens[:, 1]) / 2))
-
-
-def test_trains_in_half_precision():
-    model = vit("test_vit", stride=10, drop_path=0.1, dropout=0.1).train()
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(torch.randn(4, 1, 100, 70))
-    logits.float().square().sum().backward()
-    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
 
 
 @pytest.mark.parametrize(

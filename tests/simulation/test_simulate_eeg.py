@@ -102,8 +102,6 @@ def test_periodic_discharges_come_back_after_one_interval():
             envelope = np.convolve(np.abs(strongest(bipolar)), np.ones(40) / 40, mode="same")
             contrasts.append(autocorrelation(envelope, SFREQ) - autocorrelation(envelope, SFREQ // 2))
     assert np.mean(contrasts) > 0.5 and np.quantile(contrasts, 0.1) > 0.2
-    noise = [autocorrelation(np.abs(rng.standard_normal(6000)), SFREQ) for _ in range(10)]
-    assert np.max(noise) < 0.2
 
 
 def test_seizures_are_faster_than_rhythmic_delta():
@@ -146,21 +144,15 @@ def test_patterns_stand_out_of_a_recording():
         for _ in range(6):
             background = draw_background(rng)
             episode = draw_episode(pattern, 20, 40, background.median, RIGHT, rng)
-            quiet = dataclasses.replace(
-                draw_artefacts(rng), blink_rate=0, gaze_rate=0, muscle_rate=0, pop_rate=0, drift=0, ekg=0,
-                mains=0, dead=None, noisy=None, missing=None, gap_rate=0,
-            )  # fmt: skip
-            eeg = simulate_eeg(60, background, [episode], quiet, rng)
+            quiet = dict.fromkeys(
+                ["blink_rate", "gaze_rate", "muscle_rate", "pop_rate", "drift", "ekg", "mains", "gap_rate"], 0
+            )
+            quiet |= dict.fromkeys(("dead", "noisy", "missing"))
+            artefacts = dataclasses.replace(draw_artefacts(rng), **quiet)
+            eeg = simulate_eeg(60, background, [episode], artefacts, rng)
             assert eeg.shape == (20, 60 * SFREQ) and eeg.dtype == np.float32 and np.isfinite(eeg).all()
             thirds = np.abs(bipolar_matrix() @ eeg[:19]).reshape(18, 3, -1)
             height = np.quantile(thirds, 0.99, axis=2)  # (channels, thirds): discharges are short
             usual = height[:, [0, 2]].mean(axis=1) * episode.background
             gains.append((height[:, 1] / usual).max())
         assert np.median(gains) > 2, pattern
-
-
-def test_episode_outside_the_recording_is_refused():
-    rng = np.random.default_rng(0)
-    episode = draw_episode("gpd", 50, 70, 8.0, LEFT, rng)
-    with pytest.raises(ValueError, match="gpd from 50 to 70"):
-        simulate_eeg(60, draw_background(rng), [episode], draw_artefacts(rng), rng)

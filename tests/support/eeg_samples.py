@@ -94,7 +94,7 @@ def rows_of(windows, rows):
     return Windows(*(None if raw is None else raw[rows] for raw in (windows.eeg, windows.spectrogram)))
 
 
-# ---- every input of the kit, with every option at least once, by name
+# ---- inputs of every kind, by name; the kit's experiments have more
 
 ALL_PARTS = ("image", "percentiles", "global")
 ZOOM = Mel(window=16, hop=4, low=0.53, high=40)
@@ -102,26 +102,19 @@ SHARP = Multitaper(window=200, n_fft=256, hop=20, low=1, high=30, time_bandwidth
 STARTER_KAGGLE = KaggleImage(columns=256, standardise_over="window", divide=2, panel_rows=128)
 INPUTS = {
     "kaggle": KaggleImage(parts=ALL_PARTS),
-    "kaggle-per-image": KaggleImage(standardise="image", columns=64),
-    "kaggle-spec": KaggleImage(standardise="spec", parts=("global",)),
     "kaggle-stat-below": KaggleImage(standardise="stat", parts=("image", "global"), join="below"),
-    "kaggle-given-constants": KaggleImage(standardise=Constants(mean=0.5, deviation=1.5), divide=3),
-    "kaggle-two-ways": KaggleImage(standardise_features="image", parts=("image", "percentiles")),
     "kaggle-silence-resized": KaggleImage(standardise="image", missing="silence", resize=(512, 512)),
     "kaggle-padded": STARTER_KAGGLE,
     "mel": EegMelImage(parts=ALL_PARTS),
     "mel-denoised": EegMelImage(denoise="db8", parts=("image", "global"), join="below"),
-    "mel-haar": EegMelImage(denoise="haar", resize=(64, 96)),
     "sequence": BipolarSequence(),
     "sequence-causal-50": BipolarSequence(phase="causal", sfreq=50, montage="interleaved"),
     "sequence-quality": BipolarSequence(quality=True, montage="mirrored-pairs", high=40, sfreq=100, clip=60),
     "sequence-40": BipolarSequence(montage="chains", low=1.6, sfreq=40, scale=104),
-    "raw-folded": RawImage(),
     "raw-crops": RawImage(
         crops=(50, 30, 10), columns=1000, montage="interleaved", scale=64, clip=500, copies=3, resize=(160, 128)
     ),
     "raw-resized": RawImage(rows="resized", crops=(50, 10), phase="causal", low=1.6, high=30),
-    "stft": EegSpectra(tiles=4),
     "stft-zooms": EegSpectra(
         montage="double-banana",
         crops=tuple(
@@ -142,16 +135,9 @@ INPUTS = {
         layout="depth",
         resize=(96, 128),
     ),
-    "multitaper": EegSpectra(crops=(Crop(transform=Multitaper()),), layout="depth", montage="mirrored-pairs", mean=1.0),
-    "multitaper-sharp": EegSpectra(
-        crops=(Crop(seconds=10, transform=SHARP),),
-        phase="causal",
-    ),
-    "morlet": EegSpectra(crops=(Crop(seconds=10, transform=Morlet(frequencies=6)),), deviation=3.0),
-    "morlet-wide": EegSpectra(
-        crops=(Crop(seconds=10, transform=Morlet(frequencies=4, bandwidth=3.0, hop=20, low=2, high=16)),),
-        clip=200,
-        scale="peak",
+    "multitaper": EegSpectra(crops=(Crop(seconds=10, transform=SHARP),), phase="causal", montage="mirrored-pairs"),
+    "morlet": EegSpectra(
+        crops=(Crop(seconds=10, transform=Morlet(frequencies=4, bandwidth=3.0, hop=20, low=2, high=16)),), deviation=3.0
     ),
     "two-sources": CombinedImage(images=(STARTER_KAGGLE, EegMelImage(resize=(512, 256)))),
     "as-channels": CombinedImage(
@@ -178,13 +164,6 @@ def every_input():
 def real_eeg(name):
     """(20, 10000) float32 of one of the real recordings."""
     return np.ascontiguousarray(pl.read_parquet(real(f"iiic/test_eegs/{name}.parquet")).select(NAMES).to_numpy().T)
-
-
-def read_real_spectrogram():
-    """(4, 100, 300) float32, the ten minutes of one real recording."""
-    table = pl.read_parquet(real("iiic/recipe/spectrogram.parquet"))
-    panels = [table.select(name for name in table.columns if name.startswith(f"{region}_")) for region in CHAINS]
-    return np.stack([panel.to_numpy().T[:, :300] for panel in panels]).astype(np.float32)
 
 
 # ---- references

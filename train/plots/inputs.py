@@ -228,12 +228,7 @@ def draw_sequence(axes: Axes, sequence: np.ndarray, shown: SequenceAxes) -> None
 
 def draw_quality(axes: Axes, shares: np.ndarray) -> None:
     """Missing, flat and clipped share of each difference, (3, differences), right of its trace."""
-    where: dict[str, Any] = {
-        "transform": axes.get_yaxis_transform(),
-        "clip_on": False,
-        "fontsize": TINY,
-        "va": "center",
-    }
+    where: dict[str, Any] = dict(transform=axes.get_yaxis_transform(), clip_on=False, fontsize=TINY, va="center")
     for column, (name, values) in enumerate(zip(("missing", "flat", "clipped"), shares, strict=True)):
         x = 1.03 + 0.055 * column
         axes.text(x, -1.2, name, ha="center", color=FAINT, **where)

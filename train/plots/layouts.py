@@ -51,24 +51,17 @@ class Layout:
 
 def joined(layouts: Sequence[Layout], side: str) -> Layout:
     """Images beside or below each other or as channels."""
-    whole = layouts[0]
-    for other in layouts[1:]:
-        down, right, deeper = {
-            "below": (whole.height, 0, 0),
-            "beside": (0, whole.width, 0),
-            "channels": (0, 0, whole.channels),
-        }[side]
-        moved = tuple(
+    at, panels = {"channels": 0, "below": 0, "beside": 0}, []
+    for each in layouts:
+        down, right, deeper = at["below"], at["beside"], at["channels"]
+        panels += [
             replace(panel, top=panel.top + down, left=panel.left + right, channel=panel.channel + deeper)
-            for panel in other.panels
-        )
-        whole = Layout(
-            whole.channels + other.channels if deeper else whole.channels,
-            whole.height + other.height if down else whole.height,
-            whole.width + other.width if right else whole.width,
-            whole.panels + moved,
-        )
-    return whole
+            for panel in each.panels
+        ]
+        at[side] += {"channels": each.channels, "below": each.height, "beside": each.width}[side]
+    first = layouts[0]
+    sizes = at["channels"] or first.channels, at["below"] or first.height, at["beside"] or first.width
+    return Layout(*sizes, tuple(panels))
 
 
 def resized_layout(layout: Layout, size: Size | None) -> Layout:

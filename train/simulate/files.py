@@ -42,24 +42,20 @@ TRAIN_COLUMNS = (
 )
 
 
-class SimulationError(KitError):
-    """A simulation that cannot be made as asked."""
-
-
 def simulate_competition(directory: Path, patients: int, seed: int, workers: int | None = None) -> None:
     """Write a competition of simulated patients with known truth into a directory.
 
     The files depend on patients and seed only, not on the number of workers (default: the cores, at most 8).
     A quarter of the patients is the hidden test; its answer is truth/solution.csv. A directory that holds
-    this very simulation is left as it is. Raises SimulationError for fewer than 4 patients, FileExistsError for
+    this very simulation is left as it is. Raises KitError for fewer than 4 patients, FileExistsError for
     a directory with anything else in it. Nothing is left behind by a simulation that fails.
     """
     directory = Path(directory).resolve()
     record = {"format": FORMAT, "patients": patients, "seed": seed}
     if seed < 0:
-        raise SimulationError(f"seed {seed} is negative; give a whole number from 0")
+        raise KitError(f"seed {seed} is negative; give a whole number from 0")
     if patients < FEWEST_PATIENTS:
-        raise SimulationError(f"{patients} patients cannot be split and validated; ask for {FEWEST_PATIENTS} or more")
+        raise KitError(f"{patients} patients cannot be split and validated; ask for {FEWEST_PATIENTS} or more")
     if already_there(directory, record):
         print(f"{directory} already holds the simulation {record}: nothing to do", file=sys.stderr)
         return
