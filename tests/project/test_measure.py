@@ -21,7 +21,7 @@ from train.engine import loop
 from train.engine.state import TrainingError
 from train.experiment import Experiment, load_experiment
 from train.experiments import cost, measure
-from train.experiments.cost import Cost, MeasureError, as_markdown, as_text, as_values, measure_costs, rows_of
+from train.experiments.cost import Cost, KitError, as_markdown, as_text, as_values, measure_costs, rows_of
 from train.experiments.measure import Measurement, StepTime, kept_bytes, measure_experiment
 
 CPU = torch.device("cpu")
@@ -227,7 +227,7 @@ def test_a_config_that_dies_is_named_and_the_others_go_on(small, error, told, mo
         return fake(1.0, 1.0)
 
     monkeypatch.setattr(cost, "in_own_process", die_on_other)
-    with pytest.raises(MeasureError, match=r"^1 of 3 configs were not measured: other$"):
+    with pytest.raises(KitError, match=r"^1 of 3 configs were not measured: other$"):
         run_command(small, other, small, "--markdown")
     printed = capsys.readouterr()
     assert printed.err.splitlines()[1] == f"[2/3] other: not measured: {told}"

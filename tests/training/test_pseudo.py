@@ -10,7 +10,6 @@ import torch
 from common.schema import VOTES
 from train.engine.loop import targets_of
 from train.engine.pseudo_labels import (
-    PseudoError,
     Teacher,
     choose_teachers,
     make_pseudo,
@@ -147,13 +146,13 @@ def test_a_leaking_assignment_is_refused_whoever_made_it(tmp_path):
 
     refuse()
     refuse(fold0and1=[4, 5, 6, 7], fold0and2=[8, 9, 10, 11])
-    with pytest.raises(PseudoError, match=r"^patient 4: source/fold0and1 was trained on .* \(1 such patients\)"):
+    with pytest.raises(RunError, match=r"^patient 4: source/fold0and1 was trained on .* \(1 such patients\)"):
         refuse(fold0and1=[4, 5, 6, 7, 8], fold0and2=[9, 10, 11])
-    with pytest.raises(PseudoError, match=r"^patient 0 is held out, but source/fold1 was trained on .* \(2 such"):
+    with pytest.raises(RunError, match=r"^patient 0 is held out, but source/fold1 was trained on .* \(2 such"):
         refuse(fold1=[4, 5, 6, 7], fold0and2=[8, 9, 10, 11])  # the naive choice: out-of-fold predictions
-    with pytest.raises(PseudoError, match=r"^patient 0 is held out, but source/fold1and2 was trained on"):
+    with pytest.raises(RunError, match=r"^patient 0 is held out, but source/fold1and2 was trained on"):
         refuse(fold1and2=[4], fold0and1=[5, 6, 7])
-    with pytest.raises(PseudoError, match=r"^patient 2: source/fold0 was trained on"):
+    with pytest.raises(RunError, match=r"^patient 2: source/fold0 was trained on"):
         refuse(fold0=[4])
 
 
@@ -161,7 +160,7 @@ def test_a_patient_torn_between_folds_is_found_by_its_name(tmp_path):
     """Row 5 of patient 2 moved to fold 2: fold numbers alone would let fold0and1 speak of row 4."""
     torn = ROWS.with_columns(fold=pl.when(pl.col("eeg_id") == 5).then(2).otherwise("fold"))
     make_up(tmp_path / "source", torn, PAIRS)
-    with pytest.raises(PseudoError, match="patient 2: source/fold0and1 was trained on"):
+    with pytest.raises(RunError, match="patient 2: source/fold0and1 was trained on"):
         labels_of(tmp_path / "source", ROWS, (0,))
 
 
@@ -210,25 +209,25 @@ def test_missing_models_are_named_with_the_command_that_makes_them(tmp_path):
     make_up(tmp_path / "source", ROWS, [SINGLES[0], SINGLES[1], PAIRS[0]])
     run = tmp_path / "source"
     pairs = rf"fold0: no pseudo labels for 4 rows, first of patient 4: .*{run} that never saw its folds 0, 2, fold0and2"
-    with pytest.raises(PseudoError, match=pairs + rf"\. Train it: .* source.toml .*--out {tmp_path} --folds pairs "):
+    with pytest.raises(RunError, match=pairs + rf"\. Train it: .* source.toml .*--out {tmp_path} --folds pairs "):
         labels_of(run, ROWS, (0,))
-    with pytest.raises(PseudoError, match=r"full: no pseudo labels for 4 rows.* folds 2, fold2. .* --folds 2 "):
+    with pytest.raises(RunError, match=r"full: no pseudo labels for 4 rows.* folds 2, fold2. .* --folds 2 "):
         labels_of(run, ROWS, ())
-    with pytest.raises(PseudoError, match=r"fold0and2: no pseudo.* never saw its folds 0, 1, 2, .*leave 'pairs' out"):
+    with pytest.raises(RunError, match=r"fold0and2: no pseudo.* never saw its folds 0, 1, 2, .*leave 'pairs' out"):
         labels_of(run, ROWS, (0, 2))
     (run / "fold0and1" / "state.pt").touch()  # not finished
-    with pytest.raises(PseudoError, match="fold0: no pseudo labels for 8 rows"):
+    with pytest.raises(RunError, match="fold0: no pseudo labels for 8 rows"):
         labels_of(run, ROWS, (0,))
 
 
 def test_folds_that_cross_or_are_too_few_are_refused(tmp_path):
     make_up(tmp_path / "source", ROWS, [*SINGLES, *PAIRS])
     crossing = made_up_rows(PATIENTS, [0, 1, 0, 1, 2, 2])
-    with pytest.raises(PseudoError, match=r"give both runs the same folds \(--fold-table .*source/folds\.csv"):
+    with pytest.raises(RunError, match=r"give both runs the same folds \(--fold-table .*source/folds\.csv"):
         labels_of(tmp_path / "source", crossing, (0,))
     halves = made_up_rows(PATIENTS, [0, 0, 0, 1, 1, 1])
     make_up(tmp_path / "halves", halves, SINGLES[:2])
-    with pytest.raises(PseudoError, match=r"never saw its folds 0, 1, and there can be none: .* 3 or more of them"):
+    with pytest.raises(RunError, match=r"never saw its folds 0, 1, and there can be none: .* 3 or more of them"):
         labels_of(tmp_path / "halves", halves, (0,))
     assert labels_of(tmp_path / "halves", halves, ()).models == ("fold0", "fold1")
 
@@ -239,7 +238,7 @@ def test_a_model_of_other_folds_is_not_believed(tmp_path):
     make_up(tmp_path / "other", made_up_rows(PATIENTS, [0, 2, 1, 1, 0, 2]), PAIRS)
     shutil.rmtree(tmp_path / "source/fold0and1")
     shutil.copytree(tmp_path / "other/fold0and1", tmp_path / "source/fold0and1")
-    with pytest.raises(PseudoError, match=r"fold0and1/oof\.parquet does not have the rows .*which patients this model"):
+    with pytest.raises(RunError, match=r"fold0and1/oof\.parquet does not have the rows .*which patients this model"):
         labels_of(tmp_path / "source", ROWS, (0,))
 
 
@@ -247,14 +246,14 @@ def test_last_weights_that_began_from_the_best_are_refused(tmp_path):
     """The best epoch was chosen by the votes held out: what starts from it knows them."""
     stages = [{}, {"start": "best"}]
     make_up(tmp_path / "source", ROWS, [*SINGLES, *PAIRS], experiment_of(stages=stages))
-    with pytest.raises(PseudoError, match="start = 'best' goes on from weights chosen by the votes of the rows held"):
+    with pytest.raises(RunError, match="start = 'best' goes on from weights chosen by the votes of the rows held"):
         labels_of(tmp_path / "source", ROWS, (0,))
 
 
 def test_other_label_rows_and_no_run_at_all_are_refused(tmp_path):
     make_up(tmp_path / "source", ROWS, [*SINGLES, *PAIRS])
     changed = ROWS.with_columns(seizure_vote=pl.when(pl.col("eeg_id") == 7).then(4).otherwise("seizure_vote"))
-    with pytest.raises(PseudoError, match=r"rows\.parquet has other label rows .*'votes'"):
+    with pytest.raises(RunError, match=r"rows\.parquet has other label rows .*'votes'"):
         labels_of(tmp_path / "source", changed, (0,))
     with pytest.raises(RunError, match=r"no config\.json and no finished model here"):
         labels_of(tmp_path / "nowhere", ROWS, (0,))
@@ -263,5 +262,5 @@ def test_other_label_rows_and_no_run_at_all_are_refused(tmp_path):
 def test_a_share_that_no_row_has_is_refused(tmp_path):
     make_up(tmp_path / "source", ROWS, [*SINGLES, *PAIRS])
     no_rows = experiment_of("student", [{"pseudo": 0.5, "pseudo_below": 4}])
-    with pytest.raises(PseudoError, match="student: no stage with a share of pseudo labels has rows below"):
+    with pytest.raises(RunError, match="student: no stage with a share of pseudo labels has rows below"):
         labels_of(tmp_path / "source", ROWS, (0,), no_rows)

@@ -18,7 +18,7 @@ from train import __main__ as verbs
 from train.data.labels import label_rows
 from train.engine import fold_model, loop
 from train.engine.optim import ModelOptimizer
-from train.engine.pseudo_labels import PseudoError, plan_pseudo
+from train.engine.pseudo_labels import RunError, plan_pseudo
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import probability_columns
 from train.simulate.recording_files import write_eeg
@@ -167,7 +167,7 @@ def test_a_run_goes_on_with_the_same_pseudo_labels_only(trained, tmp_path, monke
     assert (tmp_path / "student/fold0/state.pt").exists()
     refused = r"student/fold0 was trained with pseudo labels of run source \(fold0and1, fold0and2\)"
     for folds in ("0", "1"):  # the models of one run share their pseudo labels' source
-        with pytest.raises(PseudoError, match=refused):
+        with pytest.raises(RunError, match=refused):
             options = RunOptions(folds=folds, pseudo=changed, resume=True)
             run_experiment(STUDENT, trained.competition, tmp_path, options)
     assert not (tmp_path / "student/fold1").exists()

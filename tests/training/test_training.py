@@ -11,7 +11,7 @@ from training_stage import EPOCHS, RATE, same_weights, small, write_competition
 
 from common.schema import VOTES
 from train.data.labels import label_rows
-from train.data.store_build import MissingRecordings
+from train.data.store_build import StoreError
 from train.data.windows import TrainingWindows
 from train.engine import fold_model
 from train.engine.optim import ModelOptimizer
@@ -136,7 +136,7 @@ def test_only_training_windows_are_shifted_and_each_epoch_anew(competition, tmp_
 
 def test_missing_recording_is_named_before_training(tmp_path):
     incomplete = write_competition(tmp_path / "incomplete", without=3)
-    with pytest.raises(MissingRecordings, match=r"1 of 8 recordings of train\.csv are not there, first 3\.parquet"):
+    with pytest.raises(StoreError, match=r"1 of 8 recordings of train\.csv are not there, first 3\.parquet"):
         run_experiment(small(), incomplete, tmp_path / "runs", RunOptions())
     assert not (tmp_path / "runs").exists()
 

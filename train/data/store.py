@@ -17,7 +17,7 @@ GPU_LEFT = 4 * 2**30  # bytes of a GPU that training itself is left with at leas
 class RecordingStore:
     """The store of one kind of recording, for reading; made or renewed first where it does not fit the files.
 
-    A build that renews it later leaves these values as they are. Raises MissingRecordings and StoreError.
+    A build that renews it later leaves these values as they are. Raises StoreError.
     """
 
     def __init__(self, kind: RecordingKind, competition: Path, store: Path, ids: Iterable[int]) -> None:

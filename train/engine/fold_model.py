@@ -33,7 +33,7 @@ from train.engine.checkpoint import (
 from train.engine.distributed import Distributed
 from train.engine.loop import ORDER, generator, predict_rows, train_epoch
 from train.engine.optim import ModelOptimizer, make_optimizer, pick_precision
-from train.engine.plan import RunOptions
+from train.engine.options import RunOptions
 from train.engine.pretrained import initialise
 from train.engine.pseudo_labels import PseudoLabels
 from train.engine.published import SELECTIONS
