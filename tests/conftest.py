@@ -191,6 +191,14 @@ def plain(road, tmp_path_factory):
     return out, submit(road.competition, road.datasets, road.blend, out)
 
 
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory):
+    """A small competition of noise, to train on in this process; tests only read it."""
+    from training_stage import write_competition
+
+    return write_competition(tmp_path_factory.mktemp("noise"))
+
+
 @pytest.fixture
 def competition(road, tmp_path):
     """A copy of the simulated test set that a test may break."""

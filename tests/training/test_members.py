@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_stage import PROCESSES, image, same_weights, small, stage, write_competition
+from training_stage import PROCESSES, image, same_weights, small, stage
 
 from common.blend import Blend
 from common.inputs.base import Windows
@@ -41,35 +41,25 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
-
-
-@pytest.fixture(scope="module")
-def run(competition, tmp_path_factory):
+def run(noise, tmp_path_factory):
     """Grown in three sittings: one fold; all folds with a second seed and the full fit; pairs."""
     out = tmp_path_factory.mktemp("runs")
-    run_experiment(ONE, competition, out, RunOptions(folds="0"))
+    run_experiment(ONE, noise, out, RunOptions(folds="0"))
     first = (out / ONE.name / "fold0/last.safetensors").read_bytes()
-    run_experiment(ONE, competition, out, RunOptions(folds="all,full", seeds=2, resume=True))
-    run = run_experiment(ONE, competition, out, RunOptions(folds="pairs,0", resume=True))
+    run_experiment(ONE, noise, out, RunOptions(folds="all,full", seeds=2, resume=True))
+    run = run_experiment(ONE, noise, out, RunOptions(folds="pairs,0", resume=True))
     assert (run / "fold0/last.safetensors").read_bytes() == first  # what is finished stays
     return run
 
 
 def test_names_of_members_and_back():
-    names = {
-        "fold0": FoldModel((0,)),
-        "fold11-seed3": FoldModel((11,), 3),
-        "full": FoldModel(()),
-        "full-seed1": FoldModel((), 1),
-        "fold0and2": FoldModel((0, 2)),
-        "fold0and2-seed1": FoldModel((0, 2), 1),
-    }
-    for name, member in names.items():
+    for name, member in (
+        ("fold11-seed3", FoldModel((11,), 3)),
+        ("full", FoldModel(())),
+        ("fold0and2", FoldModel((0, 2))),
+    ):
         assert member.name == name and model_of(name) == member
-        assert member.exported == ("and" not in name)
-    for other in ("fold", "folds", "fold0-seed", "full0", "fold0and", "tensorboard", "fold0.partial", "xfold0"):
+    for other in ("folds", "full0", "fold0and", "tensorboard", "fold0.partial", "xfold0"):
         assert model_of(other) is None
 
 
@@ -87,8 +77,8 @@ def test_members_are_what_was_asked_for_each_with_draws_of_its_own(run):
     assert all(not torch.equal(stems[i], stems[j]) for i in range(len(stems)) for j in range(i))
 
 
-def test_a_member_is_the_same_alone_and_among_others(run, competition, tmp_path):
-    alone = run_experiment(ONE, competition, tmp_path, RunOptions(folds="full,1"))
+def test_a_member_is_the_same_alone_and_among_others(run, noise, tmp_path):
+    alone = run_experiment(ONE, noise, tmp_path, RunOptions(folds="full,1"))
     for name in ("full/last", "fold1/last", "fold1/best"):
         assert same_weights(alone / f"{name}.safetensors", run / f"{name}.safetensors")
 
@@ -155,10 +145,10 @@ def test_pairs_alone_are_neither_exported_nor_evaluated(run, tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["eeg", pytest.param("window", marks=pytest.mark.slow)])
-def test_other_label_rows_go_the_whole_way(competition, tmp_path, labels):
+def test_other_label_rows_go_the_whole_way(noise, tmp_path, labels):
     experiment = small(labels=labels, stages=[stage(epochs=1), stage(rows={"min_votes": 10}, loss="modified")])
-    run = run_experiment(experiment, competition, tmp_path, RunOptions())
-    rows, table = label_rows(competition, labels), read_oof(run)
+    run = run_experiment(experiment, noise, tmp_path, RunOptions())
+    rows, table = label_rows(noise, labels), read_oof(run)
     assert table.height == rows.height == {"eeg": 8, "window": 16}[labels]
     assert sorted(table["label_id"]) == sorted(rows["label_id"])
     assert evaluate([run], None) is not None and export(run, tmp_path / "weights").is_dir()
@@ -167,13 +157,13 @@ def test_other_label_rows_go_the_whole_way(competition, tmp_path, labels):
 
 
 @pytest.mark.slow
-def test_tensorboard_is_an_option(competition, tmp_path):
+def test_tensorboard_is_an_option(noise, tmp_path):
     if find_spec("tensorboard") is None:
         pytest.skip("the package tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     options = RunOptions(folds="0", tensorboard=True)
-    run = run_experiment(image(stage(epochs=2)), competition, tmp_path, options)
+    run = run_experiment(image(stage(epochs=2)), noise, tmp_path, options)
     told = EventAccumulator(str(run / "fold0/tensorboard")).Reload()
     log = pl.read_csv(run / "fold0/epochs.csv")
     for name in ("train_loss", "validation_kl", "learning_rate"):
@@ -190,19 +180,19 @@ def anonymous():
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
 
 
-def measure_reading(competition, rows, answers):
+def measure_reading(noise, rows, answers):
     """By how much memory grows while the windows of all rows are read; what is freed goes back at once."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
-    windows = TrainingWindows(competition, rows, BipolarSequence())
+    windows = TrainingWindows(noise, rows, BipolarSequence())
     reads, before = windows.batches(np.arange(rows.height), 4, CPU), anonymous()
     answers.put(max(anonymous() for _ in reads) - before)
 
 
 @pytest.mark.slow
-def test_reading_takes_no_more_memory_for_more_recordings(competition, tmp_path):
+def test_reading_takes_no_more_memory_for_more_recordings(noise, tmp_path):
     (tmp_path / "train_eegs").mkdir()
     for k in range(160):
-        os.link(competition / f"train_eegs/{k % 8}.parquet", tmp_path / f"train_eegs/{k}.parquet")
+        os.link(noise / f"train_eegs/{k % 8}.parquet", tmp_path / f"train_eegs/{k}.parquet")
     open_store(EEGS, tmp_path, tmp_path / "store", range(160))
     answers, grown = PROCESSES.SimpleQueue(), {}
     for number in (20, 160):  # 17 and 132 MiB of recordings

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training_stage import image, same_weights, small, stage, write_competition
+from training_stage import image, same_weights, small, stage
 
 from common.inputs.base import Windows
 from common.metric import kl_divergence, vote_shares
@@ -20,11 +20,6 @@ from train.engine.state import Epoch, FoldData, TrainState
 from train.experiment import Experiment
 
 NEVER = {"schedule": "constant"}
-
-
-@pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
 
 
 def written_best(monkeypatch):
@@ -48,7 +43,7 @@ def with_scores(monkeypatch, scores):
 # ---- as it should be
 
 
-def test_best_has_the_lowest_mean_over_the_stages_own_rows(competition, tmp_path, monkeypatch):
+def test_best_has_the_lowest_mean_over_the_stages_own_rows(noise, tmp_path, monkeypatch):
     """Stages that carry on on the same rows share a best; scores on other rows do not compare."""
     written = written_best(monkeypatch)
     many = {"min_votes": 10}
@@ -57,7 +52,7 @@ def test_best_has_the_lowest_mean_over_the_stages_own_rows(competition, tmp_path
         stage(epochs=2, learning_rate=2e-2, carry_on=True),
         stage(epochs=3, rows=many, learning_rate=5e-3, start="best"),
     ]
-    run = run_experiment(small(stages=stages), competition, tmp_path, RunOptions(folds="0"))
+    run = run_experiment(small(stages=stages), noise, tmp_path, RunOptions(folds="0"))
     log, table = pl.read_csv(run / "fold0/epochs.csv"), pl.read_parquet(run / "fold0/oof.parquet")
     assert log["stage"].to_list() == [0, 0, 0, 1, 1, 2, 2, 2] and log["epoch"].to_list() == [0, 1, 2, 0, 1, 0, 1, 2]
     own = log["validation_kl_many"].to_list()[:3] + log["validation_kl"].to_list()[3:5]
@@ -159,7 +154,7 @@ def test_after_mosaic_epochs_mosaics_of_the_fold_were_scored():
     assert found["mosaic"][0] < found["none"][0] - 0.1  # means of four are easier
 
 
-def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, tmp_path, monkeypatch):
+def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(noise, tmp_path, monkeypatch):
     """The second look there overwrites the first though it is worse; later ones must be better again."""
     both = [
         stage(batch_size=2, augment={"mosaic": True}, **NEVER),  # 4 batches: looks after 2, 3 and 4
@@ -178,7 +173,7 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
 
     monkeypatch.setattr(fold_model, "save_weights", watched)
     published = image(*both, selection="as-published")
-    run = run_experiment(published, competition, tmp_path, RunOptions(folds="0"))
+    run = run_experiment(published, noise, tmp_path, RunOptions(folds="0"))
     log = pl.read_csv(run / "fold0/epochs.csv")
     assert log["batches"].to_list() == [2, 3, 4] * 3
     assert log["selected_by"].to_list() == [score for scores in looks.values() for score in scores]

@@ -55,16 +55,11 @@ EQUAL = small(
 
 
 @pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
-
-
-@pytest.fixture(scope="module")
-def alone(competition, tmp_path_factory):
+def alone(noise, tmp_path_factory):
     """Both folds by one process, and the config."""
     folder = tmp_path_factory.mktemp("alone")
     config = write_config(EQUAL, folder)
-    finished_run(config, competition, folder, output=folder / "output")
+    finished_run(config, noise, folder, output=folder / "output")
     return folder / EQUAL.name, config
 
 
@@ -105,9 +100,9 @@ def test_parts_of_a_batch_are_all_of_it_and_weigh_alike():
             assert {batch.rows_in_step for batch in batches} == {sum(len(batch.rows) for batch in batches)}
 
 
-def test_predictions_are_the_same_however_many_processes_make_them(competition):
-    rows, parts = label_rows(competition), {}
-    windows, votes = TrainingWindows(competition, rows, EQUAL.input), rows.select(VOTES).to_numpy()
+def test_predictions_are_the_same_however_many_processes_make_them(noise):
+    rows, parts = label_rows(noise), {}
+    windows, votes = TrainingWindows(noise, rows, EQUAL.input), rows.select(VOTES).to_numpy()
     data, model = FoldData(windows, None, votes, np.arange(0), np.arange(16)), build_model(EQUAL)
 
     class Remembering(Distributed):
@@ -127,9 +122,9 @@ def test_predictions_are_the_same_however_many_processes_make_them(competition):
 
 @pytest.mark.slow
 @needs_network
-def test_two_processes_under_torchrun_are_as_good_as_one(competition, alone, tmp_path):
+def test_two_processes_under_torchrun_are_as_good_as_one(noise, alone, tmp_path):
     run, config = alone
-    words = ("run", config, "--competition", competition, "--out", tmp_path, "--folds", "0")
+    words = ("run", config, "--competition", noise, "--out", tmp_path, "--folds", "0")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train")
     done = subprocess.run([sys.executable, *torchrun, *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -150,9 +145,9 @@ def test_two_processes_under_torchrun_are_as_good_as_one(competition, alone, tmp
 
 
 @needs_network
-def test_each_process_may_train_its_own_folds(competition, alone, tmp_path):
+def test_each_process_may_train_its_own_folds(noise, alone, tmp_path):
     run, config = alone
-    told = finished_team(config, competition, tmp_path, "--spread", "folds", output=tmp_path / "output")
+    told = finished_team(config, noise, tmp_path, "--spread", "folds", output=tmp_path / "output")
     found = tmp_path / EQUAL.name
     for fold in ("fold0", "fold1"):
         for file in ("last.safetensors", "best.safetensors"):
@@ -163,19 +158,19 @@ def test_each_process_may_train_its_own_folds(competition, alone, tmp_path):
 
 @pytest.mark.slow
 @needs_network
-def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(competition, alone, tmp_path):
+def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(noise, alone, tmp_path):
     _, config = alone
     more, output = ("--folds", "1"), tmp_path / "output"
-    finished_team(config, competition, tmp_path / "whole", *more, output=output)
+    finished_team(config, noise, tmp_path / "whole", *more, output=output)
     folder = tmp_path / "killed" / EQUAL.name / "fold1"
-    (first, second), _ = start_team(config, competition, tmp_path / "killed", *more, output=output)
+    (first, second), _ = start_team(config, noise, tmp_path / "killed", *more, output=output)
     while not (folder / "state.pt").exists():
         assert first.is_alive()
         time.sleep(0.01)
     os.kill(second.pid, signal.SIGKILL)
     first.join(60)
     assert first.exitcode not in (None, 0) and (folder / "state.pt").exists()
-    told = finished_team(config, competition, tmp_path / "killed", *more, "--resume", output=output)
+    told = finished_team(config, noise, tmp_path / "killed", *more, "--resume", output=output)
     assert "fold1: continued" in told[0]
     expected = tmp_path / "whole" / EQUAL.name / "fold1"
     for file in ("last.safetensors", "best.safetensors"):
@@ -194,18 +189,18 @@ def save_slowly(*given):
 
 @pytest.mark.slow
 @needs_network
-def test_nobody_reads_weights_before_they_are_written(competition, alone, tmp_path):
+def test_nobody_reads_weights_before_they_are_written(noise, alone, tmp_path):
     _, config = alone
-    finished_team(config, competition, tmp_path, "--folds", "0", output=tmp_path / "output", target=save_slowly)
+    finished_team(config, noise, tmp_path, "--folds", "0", output=tmp_path / "output", target=save_slowly)
     assert (tmp_path / EQUAL.name / "fold0/oof.parquet").exists()
 
 
 @pytest.mark.slow
 @needs_network
-def test_what_one_process_finds_ends_both(competition, alone, tmp_path):
+def test_what_one_process_finds_ends_both(noise, alone, tmp_path):
     """A run folder that exists, or labels that are missing, found by both; recordings that are missing, by one."""
     run, config = alone
-    for folder, found in ((competition, "exists: --resume continues it"), (tmp_path, "cannot be read")):
+    for folder, found in ((noise, "exists: --resume continues it"), (tmp_path, "cannot be read")):
         processes, outputs = start_team(config, folder, run.parent, output=tmp_path / "output")
         for process in processes:
             process.join(60)
