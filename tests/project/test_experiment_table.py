@@ -56,10 +56,6 @@ def test_table_has_a_line_for_each():
             " | schedule, selection, cutmix-axis, middle-window",
         ),
         (
-            "eeg-mel-ast",
-            "EEG mel image | deit_base_distilled_patch16_384, stride 10 | kl | - | 6 | - | - | -",
-        ),
-        (
             "wave-squeezeformer",
             "EEG waves at 100 Hz | squeezeformer, 3 x 128 | kl (few votes fade) | shift, mirror, reverse | 20"
             " | 0.2570* | 0.25 | -",

@@ -66,11 +66,19 @@ def test_shifts_are_uniform_and_none_is_drawn_for_none():
 # ---- hemispheres, chains, time
 
 
-def test_mirror_is_that_of_the_montage_and_twice_is_nothing():
-    windows = some_windows(2)
-    changes = draw_signal_changes(Augment(mirror=1.0), 2, drawing())
+@pytest.mark.parametrize(
+    ("augment", "of_eeg", "of_spectrogram"),
+    [
+        (Augment(mirror=1.0), mirror_eeg, mirror_spectrogram),
+        (Augment(reverse=1.0), reverse_time, reverse_time),
+    ],
+    ids=["mirror", "reverse"],
+)
+def test_mirror_and_reverse_are_those_of_the_montage_and_twice_is_nothing(augment, of_eeg, of_spectrogram):
+    windows = some_windows(3)
+    changes = draw_signal_changes(augment, 3, drawing())
     once = change_signals(windows, changes)
-    assert same(once.eeg, mirror_eeg(windows.eeg)) and same(once.spectrogram, mirror_spectrogram(windows.spectrogram))
+    assert same(once.eeg, of_eeg(windows.eeg)) and same(once.spectrogram, of_spectrogram(windows.spectrogram))
     twice = change_signals(once, changes)
     assert same(twice.eeg, windows.eeg) and same(twice.spectrogram, windows.spectrogram)
 
@@ -91,15 +99,6 @@ def test_mirror_and_swapped_chains_reach_every_arrangement_alike(mirror):
         of_panels = (changed.spectrogram.nan_to_num(7e30) == panels.nan_to_num(7e30)).flatten(1).all(dim=1)
         assert torch.equal(of_eeg, of_panels)
         assert of_eeg.sum() == pytest.approx(n_rows / len(pairs), rel=0.4)
-
-
-def test_reversed_windows_run_backwards_in_both():
-    windows = some_windows(3)
-    changes = draw_signal_changes(Augment(reverse=1.0), 3, drawing())
-    made = change_signals(windows, changes)
-    assert same(made.eeg, reverse_time(windows.eeg)) and same(made.spectrogram, reverse_time(windows.spectrogram))
-    again = change_signals(made, changes)
-    assert same(again.eeg, windows.eeg) and same(again.spectrogram, windows.spectrogram)
 
 
 # ---- electrodes

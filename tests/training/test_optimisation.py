@@ -1,6 +1,7 @@
 """What moves the weights, step by step, beside closed forms and hand-made averages."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -194,13 +195,8 @@ def test_a_state_of_another_precision_goes_on():
 
 def test_a_stages_progress_goes_from_its_first_batch_to_its_last(noise, tmp_path, monkeypatch):
     """What few_votes goes by: 0 to 1, of each stage."""
-    seen, row_loss = [], loop.row_loss
-
-    def watched(*given):
-        seen.append(given[-1])
-        return row_loss(*given)
-
-    monkeypatch.setattr(loop, "row_loss", watched)
+    row_loss = mock.Mock(side_effect=loop.row_loss)
+    monkeypatch.setattr(loop, "row_loss", row_loss)
     stages = [stage(epochs=2), stage(batch_size=8, carry_on=True, warm_up=0.0)]
     run_experiment(small(stages=stages), noise, tmp_path, RunOptions(folds="0"))
-    np.testing.assert_allclose(seen, [0, 1 / 3, 2 / 3, 1, 0])
+    np.testing.assert_allclose([call.args[-1] for call in row_loss.call_args_list], [0, 1 / 3, 2 / 3, 1, 0])

@@ -108,10 +108,10 @@ def test_what_was_used_is_written_down(trained):
 
 def test_training_sees_the_last_epochs_predictions(trained, tmp_path, monkeypatch):
     """With a share of 1 the targets of the rows with few votes are what the pairs' models said, else the votes."""
-    seen, original = {}, loop.targets_of
+    seen, targets_of = {}, loop.targets_of
 
     def watched(data, rows, stage, device):
-        target, n_votes = original(data, rows, stage, device)
+        target, n_votes = targets_of(data, rows, stage, device)
         seen.update(zip(rows.tolist(), target.tolist(), strict=True))
         return target, n_votes
 

@@ -1,6 +1,7 @@
 """Which weights are "best": as it should be, and with each fault of the published runs."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -22,30 +23,13 @@ from train.experiment import Experiment
 NEVER = {"schedule": "constant"}
 
 
-def written_best(monkeypatch):
-    """The best weights of each group of stages, as often as they were written."""
-    written, save = [], fold_model.save_weights
-
-    def watched(model, path):
-        written.append(path.name)
-        save(model, path)
-
-    monkeypatch.setattr(fold_model, "save_weights", watched)
-    return written
-
-
-def with_scores(monkeypatch, scores):
-    """Published losses that are given, one for each look at the fold."""
-    given = iter(scores)
-    monkeypatch.setattr(PublishedSelection, "score", lambda *_: next(given))
-
-
 # ---- as it should be
 
 
 def test_best_has_the_lowest_mean_over_the_stages_own_rows(noise, tmp_path, monkeypatch):
     """Stages that carry on on the same rows share a best; scores on other rows do not compare."""
-    written = written_best(monkeypatch)
+    saved = mock.Mock(side_effect=fold_model.save_weights)
+    monkeypatch.setattr(fold_model, "save_weights", saved)
     many = {"min_votes": 10}
     stages = [
         stage(epochs=3, rows=many, learning_rate=2e-2),
@@ -62,7 +46,7 @@ def test_best_has_the_lowest_mean_over_the_stages_own_rows(noise, tmp_path, monk
     begins = [0, 0, 0, 3, 3, 5, 5, 5]
     better = [k for k in range(8) if own[k] < min(own[begins[k] : k], default=np.inf)]
     expected = [f"best-stage{0 if k < 5 else 2}.safetensors" for k in better]
-    assert written == [*expected, "last.safetensors"]
+    assert [call.args[1].name for call in saved.call_args_list] == [*expected, "last.safetensors"]
     kl = {}
     for which in ("last", "best"):
         probabilities = table.select(f"{pattern}_{which}" for pattern in PATTERNS).to_numpy()
@@ -164,7 +148,8 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(noise, tmp_pat
     replaced = [PublishedSelection().is_best(state, Epoch(*at), 0.2) for at in ((0, 0), (1, 0), (1, 1))]
     assert replaced == [False, True, False]
     looks = {"mosaic": [0.3, 0.2, 0.4], "first": [0.9, 0.7, 0.8], "later": [0.85, 0.75, 0.95]}
-    with_scores(monkeypatch, [score for scores in looks.values() for score in scores])
+    scores = [score for of_epoch in looks.values() for score in of_epoch]
+    monkeypatch.setattr(PublishedSelection, "score", mock.Mock(side_effect=scores))
     kept, keep = [], fold_model.save_weights
 
     def watched(model, path):
@@ -176,7 +161,7 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(noise, tmp_pat
     run = run_experiment(published, noise, tmp_path, RunOptions(folds="0"))
     log = pl.read_csv(run / "fold0/epochs.csv")
     assert log["batches"].to_list() == [2, 3, 4] * 3
-    assert log["selected_by"].to_list() == [score for scores in looks.values() for score in scores]
+    assert log["selected_by"].to_list() == scores
     assert len(kept) == 2 + 3 + 1 + 1  # of mosaics .3 and .2; all of the first epoch; then .75, below .8; and last
     best = load_file(run / "fold0/best.safetensors")
     assert all(torch.equal(best[name], kept[5][name]) for name in best)

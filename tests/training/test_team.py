@@ -23,14 +23,10 @@ from training_stage import (
     write_config,
 )
 
-from common.models.build import build_model
-from common.schema import PATTERNS, VOTES
-from train.data.labels import label_rows
-from train.data.windows import TrainingWindows
+from common.schema import PATTERNS
 from train.engine import fold_model
 from train.engine.distributed import Distributed
-from train.engine.loop import cut_batches, predict_rows
-from train.engine.state import FoldData
+from train.engine.loop import cut_batches
 from train.experiment import Stage
 
 CPU = torch.device("cpu")
@@ -98,26 +94,6 @@ def test_parts_of_a_batch_are_all_of_it_and_weigh_alike():
         for step in set(steps):
             batches = [batch for batch, of in zip(single, steps, strict=True) if of == step]
             assert {batch.rows_in_step for batch in batches} == {sum(len(batch.rows) for batch in batches)}
-
-
-def test_predictions_are_the_same_however_many_processes_make_them(noise):
-    rows, parts = label_rows(noise), {}
-    windows, votes = TrainingWindows(noise, rows, EQUAL.input), rows.select(VOTES).to_numpy()
-    data, model = FoldData(windows, None, votes, np.arange(0), np.arange(16)), build_model(EQUAL)
-
-    class Remembering(Distributed):
-        """Gathers what the processes asked so far have given."""
-
-        def gather(self, values):
-            parts[self.rank] = values
-            return [parts.get(rank, np.zeros(6)) for rank in range(self.size)]
-
-    for chosen in (np.array([5, 0, 9, 3, 11]), np.array([7])):  # two of the processes have no row of the second
-        parts.clear()
-        asked = [predict_rows(model, data, chosen, EQUAL, Remembering(rank, 3, CPU)) for rank in (0, 1, 2)]
-        whole = predict_rows(model, data, chosen, EQUAL, Distributed(0, 1, CPU))
-        np.testing.assert_allclose(asked[-1], whole, atol=1e-6)
-        assert whole.shape == (len(chosen), 6) and len({tuple(row) for row in whole}) == len(chosen)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """A whole small training: its schedule, its resumption, its scores."""
 
+from unittest import mock
+
 import numpy as np
 import polars as pl
 import pytest
@@ -65,14 +67,10 @@ def test_training_interrupted_again_and_again_ends_the_same(run, noise, tmp_path
 
 
 def test_only_training_windows_are_shifted_and_each_epoch_anew(noise, tmp_path, monkeypatch):
-    batches, given = TrainingWindows.batches, []
-
-    def watched(self, rows, batch_size, device, shifts=None, labelled=None):
-        given.append(shifts)
-        return batches(self, rows, batch_size, device, shifts, labelled)
-
-    monkeypatch.setattr(TrainingWindows, "batches", watched)
+    batches = mock.Mock(side_effect=TrainingWindows.batches)
+    monkeypatch.setattr(TrainingWindows, "batches", lambda *given: batches(*given))
     run_experiment(small(), noise, tmp_path, RunOptions(folds="0"))
+    given = [(*call.args, None)[4] for call in batches.call_args_list]
     assert [shifts is not None for shifts in given] == [True, False] * EPOCHS + [False, False] + [False] * 2
     first, second = given[0], given[2]
     assert first.shape == (8,) and 0 < np.abs(first).max() <= 2 and not np.array_equal(first, second)

@@ -30,9 +30,8 @@ from train.data.recording_kinds import RecordingKind
 
 FORMAT = 2  # to be raised when the same recordings give other values or another layout
 STORE = "store"  # in the competition folder, unless --store says otherwise
-# Why float32: in 12 real EEGs 0.5 % of the values survive float16 (off by up to 16 uV) and 0.1 % survive int16 with a
-# scale per channel; lossless lz4 saves 2 %, zstd with bytes shuffled 22 % (20 % of spectrograms), and neither can be
-# memory-mapped at any offset.
+# Of 12 real EEGs 0.5 % of the values survive float16 (off by up to 16 uV) and 0.1 % int16 with a scale per channel;
+# lossless zstd saves 22 %, and cannot be memory-mapped at any offset.
 VALUE = np.dtype(np.float32)
 SHOWN = 5  # unreadable recordings named in a message
 

@@ -1,13 +1,12 @@
 """Pseudo labels: what models of another run, the teachers, say of rows with few votes; and that no vote leaks.
 
-Two kinds of teacher are forbidden to a model M that holds out some patients. One that was trained on the row's
-patient gives back the votes that it learnt instead of an opinion of its own. One that was trained on a patient whom
-M holds out carries those votes into M's targets: M's out-of-fold score then rises, its leaderboard score does not.
-In a run of K folds the teachers of fold j's model are therefore the K - 1 models that never saw j and one fold more
-(--folds pairs); the full fit, which holds out nobody, learns from the ordinary models of the folds.
+A model M may not learn from a teacher that was trained on the row's patient, for it repeats the votes that it learnt;
+nor from one that was trained on a patient whom M holds out, for it carries those votes into M's targets: M's
+out-of-fold score then rises, its leaderboard score does not. In a run of K folds the teachers of fold j's model are
+therefore the K - 1 models that never saw j and one fold more (--folds pairs); the full fit learns from the folds'.
 
-Teachers are found by the rows that they held out, and checked by the patients that they were trained on; the numbers
-of folds do not count, those of the two runs may differ.
+Teachers are found by the rows that they held out and checked by the patients that they were trained on. The folds of
+the two runs may differ.
 """
 
 import hashlib
