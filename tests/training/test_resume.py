@@ -25,7 +25,7 @@ from training_stage import (
 
 from train.engine.published import PublishedSelection
 from train.engine.run import RunOptions, run_experiment
-from train.engine.state import TrainingError
+from train.engine.run_folder import RunError
 
 MIXED = {"mixup": {"chance": 0.5}, "cutmix": {"chance": 0.5, "length": 75, "margin": 10, "smallest": 5, "largest": 20}}
 AVERAGED = {"ema": 0.9, "clip_norm": 1.0}
@@ -139,10 +139,10 @@ def test_damaged_states_and_states_of_others_are_refused(noise, tmp_path):
     flipped[:200] = bytes(200)
     for damaged in (b"", whole[: len(whole) // 2], bytes(flipped)):
         (folder / "state.pt").write_bytes(damaged)
-        with pytest.raises(TrainingError, match=r"fold0/state\.pt is damaged: remove .*/fold0, and this model starts"):
+        with pytest.raises(RunError, match=r"fold0/state\.pt is damaged: remove .*/fold0, and this model starts"):
             run_experiment(mine, noise, tmp_path / "one", again)
     (folder / "state.pt").write_bytes((other / "state.pt").read_bytes())
-    with pytest.raises(TrainingError, match="is the state of another model or config: remove"):
+    with pytest.raises(RunError, match="is the state of another model or config: remove"):
         run_experiment(mine, noise, tmp_path / "one", again)
     assert not (folder / "last.safetensors").exists()
     (folder / "state.pt").write_bytes(whole)

@@ -25,7 +25,7 @@ from common.errors import KitError
 from train.engine import loop
 from train.engine.optim import ModelOptimizer
 from train.engine.run import RunOptions, run_experiment
-from train.engine.state import TrainingError
+from train.engine.run_folder import RunError
 
 # ---- before anything is read or written
 
@@ -90,7 +90,7 @@ def test_a_loss_that_is_not_a_number_names_its_batch(noise, tmp_path, monkeypatc
     monkeypatch.setattr(loop, "row_loss", broken)
     targets_of = mock.Mock(side_effect=loop.targets_of)
     monkeypatch.setattr(loop, "targets_of", targets_of)
-    with pytest.raises(TrainingError, match="stage 0, epoch 1, batch 1: the loss is nan in the batch with") as caught:
+    with pytest.raises(RunError, match="stage 0, epoch 1, batch 1: the loss is nan in the batch with") as caught:
         run_experiment(small(stages=[stage(epochs=2, batch_size=2)]), noise, tmp_path, RunOptions(folds="0"))
     table = pl.read_parquet(tmp_path / "tiny-wave/rows.parquet")
     rows = targets_of.call_args_list[5].args[1]
@@ -109,7 +109,7 @@ def test_weights_that_have_run_away_are_not_kept(noise, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ModelOptimizer, "step", too_far)
     for folds, message in (("0", "no finite prediction for label_id"), ("full", "full: weights are not numbers")):
-        with pytest.raises(TrainingError, match=f"{message}.*: lower (the )?learning.rate"):
+        with pytest.raises(RunError, match=f"{message}.*: lower (the )?learning.rate"):
             run_experiment(small(stages=[stage(batch_size=16)]), noise, tmp_path, RunOptions(folds, resume=True))
     assert not list(tmp_path.glob("*/*/*.safetensors"))
 
@@ -122,11 +122,11 @@ def test_memory_that_does_not_suffice_says_which_setting_to_change(noise, tmp_pa
     for place, error in (("train.engine.loop.build_input", on_cpu), ("train.engine.optim.ModelOptimizer.step", on_gpu)):
         with monkeypatch.context() as patch:
             patch.setattr(place, mock.Mock(side_effect=error))
-            with pytest.raises(TrainingError, match="set batch_size = 2 and accumulate = 2") as caught:
+            with pytest.raises(RunError, match="set batch_size = 2 and accumulate = 2") as caught:
                 run_experiment(small(), noise, tmp_path / place, RunOptions(folds="0"))
             assert "a batch of 4 does not fit in the memory of cpu" in str(caught.value)
     monkeypatch.setattr("train.engine.loop.build_input", mock.Mock(side_effect=on_gpu))
-    with pytest.raises(TrainingError, match="memory of cpu: take a smaller backbone or input"):
+    with pytest.raises(RunError, match="memory of cpu: take a smaller backbone or input"):
         run_experiment(small(stages=[stage(batch_size=1)]), noise, tmp_path, RunOptions(folds="0"))
 
 

@@ -60,7 +60,7 @@ def rows_with_folds(experiment: Experiment, competition: Path, table: Path | Non
 def check_plan(
     experiment: Experiment, rows: pl.DataFrame, wanted: Sequence[tuple[int, ...]], options: RunOptions
 ) -> None:
-    """Raises RunError, TrainingError and what a net raises."""
+    """Raises RunError and what a net raises."""
     torch.manual_seed(experiment.training.seed)
     net = build_model(experiment)
     if options.pretrained and not options.pretrained.is_file():

@@ -76,7 +76,7 @@ def rows_of(selection: RowSelection, labels: str) -> float:
 
 
 def measure_file(path: Path, steps: int, batch_size: int | None) -> Measurement:
-    """What a process does for one config. Raises ConfigError, TrainingError, and RuntimeError for want of memory."""
+    """What a process does for one config. Raises ConfigError, RunError, and RuntimeError for want of memory."""
     keep_freed_memory()  # as every command
     return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
 

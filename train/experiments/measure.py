@@ -140,7 +140,7 @@ def kept_bytes(model: nn.Module, train: Callable[[], None]) -> int:
 
 
 def time_steps(state: TrainState, number: int, steps: int) -> StepTime:
-    """A step of a stage. Raises TrainingError."""
+    """A step of a stage. Raises RunError."""
     stage, device, windows = state.stages[number], state.distributed.device, state.data.windows
     rows, warm_up = stage.batch_size * stage.accumulate, MORE_WARM_UP[device.type]
     optimizer = make_optimizer(state.model, stage, 1 + warm_up + steps, state.precision)
@@ -177,7 +177,7 @@ def peak_resident() -> int:
 def measure_experiment(experiment: Experiment, steps: int, batch_size: int | None, device: torch.device) -> Measurement:
     """Stages whose steps do the same work are measured once.
 
-    Raises ConfigError when the net cannot be built, and TrainingError as training would.
+    Raises ConfigError when the net cannot be built, and RunError as training would.
     """
     state = prepare(with_batch_size(experiment, batch_size) if batch_size else experiment, device)
     works = [
