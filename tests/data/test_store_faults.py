@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -224,34 +223,3 @@ def test_stopped_at_any_step_it_is_not_whole_and_the_next_build_is(tmp_path, mon
             assert stored_values(folder) == expected[then], step
         shutil.rmtree(folder)
     assert step > 6 and stored_values(folder) == expected[second]
-
-
-BUILD = """
-import sys
-from pathlib import Path
-from train.data.recording_kinds import EEGS
-from train.data.store_build import open_store
-open_store(EEGS, Path(sys.argv[1]), Path(sys.argv[1]) / "store", range(300))
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_build_leaves_nothing_that_passes_for_whole(tmp_path):
-    (tmp_path / "train_eegs").mkdir()
-    write_eeg(tmp_path / "one.parquet", 10_000, 0)
-    for k in range(300):
-        os.link(tmp_path / "one.parquet", tmp_path / f"train_eegs/{k}.parquet")
-    pl.DataFrame({"eeg_id": range(300)}).write_csv(tmp_path / "train.csv")
-    process = subprocess.Popen([sys.executable, "-c", BUILD, str(tmp_path)], stderr=subprocess.DEVNULL)
-    partial = tmp_path / "store/eegs.f32.partial"
-    while not partial.is_file() or partial.stat().st_size < 2**26:
-        assert process.poll() is None
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
-    assert not is_whole(tmp_path)
-    hold(tmp_path)
-    values = np.fromfile(values_file(tmp_path / "store", EEGS), np.float32).reshape(300, -1)
-    assert np.array_equal(values, np.broadcast_to(values[0], values.shape), equal_nan=True)
-    np.testing.assert_array_equal(values[0], EEGS.read(tmp_path / "one.parquet").values.ravel())
-    assert not partial.exists()

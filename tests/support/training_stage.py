@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -74,6 +75,16 @@ def write_competition(folder, without=None, patients=8):
 def same_weights(one, other):
     one, other = load_file(one), load_file(other)
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def assert_same_run(found, expected):
+    """Two folders of one model: the same weights, curve and predictions, and nothing left of an interruption."""
+    for name in ("last.safetensors", "best.safetensors"):
+        assert same_weights(found / name, expected / name), name
+    told = [pl.read_csv(folder / "epochs.csv").drop("seconds") for folder in (found, expected)]
+    assert told[0].equals(told[1])
+    assert pl.read_parquet(found / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
+    assert not list(found.glob("*.partial")) and not (found / "state.pt").exists()
 
 
 @contextmanager

@@ -8,15 +8,14 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import polars as pl
 import pytest
 from training_stage import (
     PROCESSES,
+    assert_same_run,
     finished_run,
     image,
     interrupted,
     run_command,
-    same_weights,
     small,
     stage,
     start_run,
@@ -38,15 +37,6 @@ EVERYTHING = image(
     stage(batch_size=2, rows={"min_votes": 10}, schedule="cosine", start="best", **AVERAGED),
     labels="one-per-eeg",
 )  # fmt: skip
-
-
-def assert_same_run(found, expected):
-    for name in ("last.safetensors", "best.safetensors"):
-        assert same_weights(found / name, expected / name), name
-    told = [pl.read_csv(folder / "epochs.csv").drop("seconds") for folder in (found, expected)]
-    assert told[0].equals(told[1])
-    assert pl.read_parquet(found / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
-    assert not list(found.glob("*.partial")) and not (found / "state.pt").exists()
 
 
 def changed_since(file, before):

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from training_stage import (
+    assert_same_run,
     finished_run,
     run_command,
-    same_weights,
     small,
     stage,
     start_run,
@@ -126,8 +126,7 @@ def test_each_process_may_train_its_own_folds(noise, alone, tmp_path):
     told = finished_team(config, noise, tmp_path, "--spread", "folds", output=tmp_path / "output")
     found = tmp_path / EQUAL.name
     for fold in ("fold0", "fold1"):
-        for file in ("last.safetensors", "best.safetensors"):
-            assert same_weights(found / fold / file, run / fold / file)
+        assert_same_run(found / fold, run / fold)
     assert pl.read_parquet(found / "oof.parquet").equals(pl.read_parquet(run / "oof.parquet"))
     assert "fold0: first" in told[0] and "fold1: first" in told[1] and "fold1: first" not in told[0]
 
@@ -148,12 +147,7 @@ def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(nois
     assert first.exitcode not in (None, 0) and (folder / "state.pt").exists()
     told = finished_team(config, noise, tmp_path / "killed", *more, "--resume", output=output)
     assert "fold1: continued" in told[0]
-    expected = tmp_path / "whole" / EQUAL.name / "fold1"
-    for file in ("last.safetensors", "best.safetensors"):
-        assert same_weights(folder / file, expected / file)
-    logs = [pl.read_csv(where / "epochs.csv").drop("seconds") for where in (folder, expected)]
-    assert logs[0].equals(logs[1])
-    assert pl.read_parquet(folder / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
+    assert_same_run(folder, tmp_path / "whole" / EQUAL.name / "fold1")
 
 
 def save_slowly(*given):
