@@ -5,19 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # One thread for each worker and each command they start: on few cores more of them only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROJECT = Path(__file__).resolve().parents[1]
 PATIENTS, SEED = "6", "0"
-PATIENCE = 400  # seconds that a worker waits for the one that builds
-
 # Nets that are small and, after one epoch, far from constant: a layer-normalised backbone, high learning rates.
 EXPERIMENTS = {
     "tiny-image": """
@@ -137,17 +136,6 @@ def build_road(road):
     road.blend_file.write_text(json.dumps({"models": dict(zip(EXPERIMENTS, (0.6, 0.4), strict=True)), "prior": prior}))
 
 
-def wait_for(folder, failed):
-    """Until another worker has built the road; its failure is ours."""
-    started = time.monotonic()
-    while not folder.exists():
-        if failed.exists():
-            pytest.fail(f"the road could not be built:\n{failed.read_text()}")
-        if time.monotonic() - started > PATIENCE:
-            pytest.fail(f"no road after {PATIENCE} s: the worker that builds it is gone or hangs")
-        time.sleep(0.2)
-
-
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Each test draws the same by itself as among others."""
@@ -158,27 +146,15 @@ def same_random_numbers():
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory):
-    """Built once for all workers of pytest-xdist; tests only read it.
-
-    The first to make the lock folder builds; a rename shows the others a whole road or none.
-    """
+    """Built once for all workers of pytest-xdist; tests only read it."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # else the parent outlives the session
-    folder, partial, failed = shared / "road", shared / "road.partial", shared / "road.failed"
-    try:
-        (shared / "road.lock").mkdir()
-    except FileExistsError:
-        wait_for(folder, failed)
-        return Road(folder)
-    try:
-        partial.mkdir()
-        build_road(Road(partial))
-        os.rename(partial, folder)
-    except BaseException as error:
-        beside = shared / "failure.partial"
-        beside.write_text(str(error))
-        os.replace(beside, failed)
-        raise
+    folder = shared / "road"
+    with FileLock(shared / "road.lock"):
+        if not folder.exists():
+            partial = Path(tempfile.mkdtemp(dir=shared))
+            build_road(Road(partial))
+            partial.rename(folder)
     return Road(folder)
 
 
@@ -189,6 +165,14 @@ def plain(road, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("plain") / "submission.csv"
     return out, submit(road.competition, road.datasets, road.blend, out)
+
+
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory):
+    """A small competition of noise, to train on in this process; tests only read it."""
+    from training_stage import write_competition
+
+    return write_competition(tmp_path_factory.mktemp("noise"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter, Token, validators
 
 from common.command_line import Count, Help, Whole, application
+from train.engine.options import RunOptions, Store
 
 app = application("python -m train", "From a competition folder to weights and a blend.")
 
@@ -28,7 +29,7 @@ def folds_of(_: Any, tokens: list[Token]) -> int | Path:
 
 
 def view_of(text: str) -> Any:
-    """A View: mirror, +4, mirror-4: mirrored, so many seconds later, or both. Raises ValueError."""
+    """A View from mirror, +4 or mirror-4: mirrored, so many seconds later, or both. Raises ValueError."""
     from common.tta import View
 
     found = re.fullmatch(r"(mirror)? ?([+-]\d+(?:\.\d+)?)?(?: s)?", text)
@@ -44,13 +45,12 @@ def check_views(_: Any, texts: tuple[str, ...]) -> None:
 
 
 Competition = Annotated[Path, Help("folder with train.csv")]
-Store = Annotated[Path | None, Help("where the stored recordings are, or are put (default: COMPETITION/store)")]
 Runs = Annotated[list[Path], Help("run folders")]
 Truth = Annotated[Path | None, Help("a simulation's truth/train_probabilities.csv: adds the floor")]
 Json = Annotated[Path | None, Help("also write every number there")]
 Folds = Annotated[int | Path, Parameter(converter=folds_of, n_tokens=1, help="how many, or a table of them")]
-Spread = Literal["batches", "folds"]
 Views = Annotated[tuple[str, ...], Parameter(name=("--tta", "--views"), validator=check_views)]
+DEFAULTS = RunOptions()
 OneOf = Parameter(group=Group("One of", validator=validators.mutually_exclusive))
 
 
@@ -221,17 +221,8 @@ def run(
     *,
     competition: Competition,
     out: Annotated[Path, Help("where run folders go")],
-    store: Store = None,
-    store_on_gpu: Annotated[bool, Help("copy the recordings to the GPU whole: no reading while training")] = False,
-    folds: Annotated[str, Help("all; some, as 0,1; full: one model of all rows; pairs: models for --pseudo")] = "all",
-    seeds: Annotated[Count, Help("models of each")] = 1,
-    fold_table: Annotated[Path | None, Help("patient_id, fold (csv or parquet): other folds")] = None,
     as_published: Annotated[bool, Help("bring back the faults of the published run")] = False,
-    pseudo: Annotated[Path | None, Help("another run, whose models of --folds pairs make pseudo labels")] = None,
-    resume: Annotated[bool, Help("continue OUT/<config name>, or add folds and seeds to it")] = False,
-    tensorboard: Annotated[bool, Help("also write TensorBoard's files to the run folder")] = False,
-    spread: Annotated[Spread, Help("under torchrun: share each batch, or share out the models")] = "batches",
-    pretrained: Annotated[Path | None, Help("backbone weights (safetensors, state dict) instead of timm's hub")] = None,
+    options: RunOptions = DEFAULTS,
 ) -> None:
     """Train the folds of one experiment.
 
@@ -241,22 +232,10 @@ def run(
     Example: python -m train run train/configs/kaggle-b2.toml --competition data/hms --out runs
     """
     from train.engine.published import as_published as with_faults
-    from train.engine.run import RunOptions, run_experiment
+    from train.engine.run import run_experiment
     from train.experiment import load_experiment
 
     experiment = load_experiment(config)
-    options = RunOptions(
-        folds=folds,
-        seeds=seeds,
-        resume=resume,
-        pretrained=pretrained,
-        store=store,
-        store_on_gpu=store_on_gpu,
-        fold_table=fold_table,
-        pseudo=pseudo,
-        tensorboard=tensorboard,
-        one_fold_a_process=spread == "folds",
-    )
     folder = run_experiment(with_faults(experiment) if as_published else experiment, competition, out, options)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"wrote {folder}; see how it did: python -m train evaluate {folder}")
@@ -279,14 +258,15 @@ def measure(
 
     Example: python -m train measure train/configs/kaggle-b2.toml train/configs/kaggle-ast.toml --steps 20
     """
-    from train.experiments.cost import MeasureError, as_markdown, as_text, as_values, measure_costs
+    from common.errors import KitError
+    from train.experiments.cost import as_text, as_values, measure_costs
 
     costs, failed = measure_costs(configs, steps, batch_size)
     if costs:
-        print(as_markdown(costs) if markdown else as_text(costs))
+        print(as_text(costs, markdown))
     save_json(json, as_values(costs))
     if failed:
-        raise MeasureError(f"{len(failed)} of {len(configs)} configs were not measured: {', '.join(failed)}")
+        raise KitError(f"{len(failed)} of {len(configs)} configs were not measured: {', '.join(failed)}")
 
 
 # ---- judging
@@ -331,33 +311,27 @@ def blend(
 
     Example: python -m train blend runs/kaggle-b2 runs/wave-bipolar --out infer/blend.json
     """
-    from common.files import write_via
+    from common.files import write_text
     from train.blend.diagnostics import diagnose
     from train.blend.out_of_fold import read_out_of_fold
     from train.blend.select import fit_blend
     from train.blend.text import as_text
+    from train.engine.run_folder import CONFIG, read_run
 
     oof = read_out_of_fold(sources, labels, group)
     fitted = fit_blend(oof, tuple(map(view_of, tta)), hours)
     diagnostics = diagnose(fitted)
+    runs = [read_run(source) for source in sources if (source / CONFIG).is_file()]
     diagnostics["warnings"] += [
-        f"{name}: best epoch, chosen on the fold that scores it: all scores of it are optimistic"
-        for name in chosen_on_the_fold(sources)
+        f"{run.name}: best epoch, chosen on the fold that scores it: all scores of it are optimistic"
+        for run in runs
+        if run.training.checkpoint == "best"
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = fitted.blend.model_dump_json(indent=1, exclude_none=True) + "\n"
-    write_via(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(out, fitted.blend.model_dump_json(indent=1, exclude_none=True) + "\n")
     print(as_text(diagnostics, fitted.blend))
     print(f"wrote {out}")
     save_json(json, diagnostics)
-
-
-def chosen_on_the_fold(sources: list[Path]) -> list[str]:
-    """Those run folders whose predictions are of their best epoch."""
-    from train.engine.run_folder import CONFIG, read_run
-
-    runs = [read_run(source) for source in sources if (source / CONFIG).is_file()]
-    return [run.name for run in runs if run.training.checkpoint == "best"]
 
 
 def tta(

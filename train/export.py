@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common.files import sha256_of, write_text, write_via
+from common.files import sha256_of, write_text
 from common.recipe import as_json
 from common.schema import REGIONS, VOTES
 from common.weights import CONFIG_FILE, MANIFEST_FILE, FoldEntry, Manifest
@@ -44,7 +44,7 @@ def metadata_of(name: str) -> str:
     text = json.dumps({"id": f"OWNER/{slug}", "title": title, "licenses": [{"name": "CC0-1.0"}]}, indent=1) + "\n"
     if DATASETS_META.is_dir() and (CONFIGS / f"{name}.toml").is_file():
         home.parent.mkdir(exist_ok=True)
-        write_via(home, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(home, text)
         print(f"wrote datasets_meta/{slug}/{METADATA}: change the dataset's title or licence there")
     return text
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from common.schema import CONSENSUS, VOTES
 from train.__main__ import main
 from train.data.folds import FoldError, check_folds, fold_table, folds_from_table, make_folds, read_fold_table
-from train.data.labels import label_rows
+from train.data.labels import OFFSETS, label_rows
 from train.data.published_folds import published_folds
 
 
@@ -55,7 +55,7 @@ def test_too_few_patients_and_split_patients_are_refused(make):
     tuple(int(part) for part in sklearn.__version__.split(".")[:2]) >= (1, 8),
     reason="scikit-learn shuffles the patients along with their counts from 1.8 on",
 )
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 def test_published_folds_are_those_of_the_old_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     n_folds, n_patients = int(rng.integers(2, 7)), int(rng.integers(20, 90))
@@ -78,21 +78,12 @@ SMALL = {11: (6, 0), 12: (0, 5), 13: (4, 1), 14: (1, 3), 15: (2, 2), 16: (1, 0),
 SMALL_FOLDS = {11: 1, 12: 1, 13: 0, 14: 1, 15: 2, 16: 2, 17: 2, 18: 0}
 
 
-def small_rows():
-    counted = [(p, name) for p, (lpd, gpd) in SMALL.items() for name in ["LPD"] * lpd + ["GPD"] * gpd]
-    return pl.DataFrame(counted, schema=["patient_id", "expert_consensus"], orient="row")
-
-
 def test_published_folds_of_a_small_case():
-    rows = small_rows()
+    counted = [(p, name) for p, (lpd, gpd) in SMALL.items() for name in ["LPD"] * lpd + ["GPD"] * gpd]
+    rows = pl.DataFrame(counted, schema=["patient_id", "expert_consensus"], orient="row")
+    rows = rows.sample(fraction=1, shuffle=True, seed=0)  # in no order
     table = fold_table(rows.with_columns(fold=pl.Series(published_folds(rows, 3))))
     assert dict(table.iter_rows()) == SMALL_FOLDS
-
-
-def test_published_folds_do_not_depend_on_the_order_of_rows():
-    rows = small_rows()
-    order = np.random.default_rng(0).permutation(rows.height)
-    np.testing.assert_array_equal(published_folds(rows[order], 3), published_folds(rows, 3)[order])
 
 
 # ---- tables
@@ -127,14 +118,10 @@ def test_a_table_with_a_row_for_every_label_and_more_columns_is_read(tmp_path):
     [
         ("patient_id,fold\n", "no rows"),
         ("patient,fold\n1,0\n", "no column patient_id; it has patient, fold"),
-        ("patient_id,part\n1,0\n", "no column fold; it has patient_id, part"),
         ("patient_id,fold\n1,0\n2,1\n3,-1\n", r"patient_id 3, fold -1 in data row 3 \(1 such rows\)"),
         ("patient_id,fold\n1,0\n2,0.5\n", r"fold 0\.5 in data row 2"),
-        ("patient_id,fold\n1,0\n2,\n", "fold None in data row 2"),
         ("patient_id,fold\n1,0\n2,two\n", "fold two in data row 2"),
-        ("patient_id,fold\n1,0\nx7,1\n", "patient_id x7, fold 1 in data row 2"),
         ("patient_id,fold\n1,0\n2,1\n2,0\n5,1\n", r"folds\.csv: patient 2 is in 2 folds \(1 such patients\)"),
-        ("patient_id,fold\n1,1\n2,2\n", r"its folds are \[1, 2\]; expected 0 to 1"),
         ("patient_id,fold\n1,0\n2,2\n", r"its folds are \[0, 2\]; expected 0 to 1"),
     ],
 )
@@ -144,13 +131,11 @@ def test_unusable_tables_are_refused(tmp_path, text, message):
         read_fold_table(tmp_path / "folds.csv")
 
 
-@pytest.mark.parametrize("name", ["folds.csv", "folds.parquet"])
-def test_absent_and_damaged_tables(tmp_path, name):
-    with pytest.raises(FoldError, match=rf"{name}: cannot be read"):
-        read_fold_table(tmp_path / name)
-    (tmp_path / name).write_bytes(b"\x00\xff\x00" * 9 if name.endswith("parquet") else b"")
-    with pytest.raises(FoldError, match=rf"{name}: cannot be read"):
-        read_fold_table(tmp_path / name)
+def test_absent_and_damaged_tables(tmp_path):
+    (tmp_path / "damaged.parquet").write_bytes(b"\x00\xff\x00" * 9)
+    for name in ("absent.csv", "damaged.parquet"):
+        with pytest.raises(FoldError, match=rf"{name}: cannot be read"):
+            read_fold_table(tmp_path / name)
 
 
 def test_tables_that_do_not_fit_the_label_rows_are_refused():
@@ -159,9 +144,6 @@ def test_tables_that_do_not_fit_the_label_rows_are_refused():
     assert folds_from_table(rows, table).tolist() == [2, 0, 1, 0]
     with pytest.raises(FoldError, match=r"lacks 2 patients of train\.csv: 10, 30$"):
         folds_from_table(rows, table[1:2])
-    many = pl.DataFrame({"patient_id": list(range(90, 0, -1))})
-    with pytest.raises(FoldError, match=r"lacks 87 patients of train\.csv: 1, 2, 3, 4, 5, \.\.\.$"):
-        folds_from_table(many, table)
     with pytest.raises(FoldError, match="fold 1 of 0 to 2 got no rows"):
         folds_from_table(rows.filter(pl.col("patient_id") != 20), table)
     with pytest.raises(FoldError, match="patient 10 is in 2 folds"):
@@ -170,14 +152,12 @@ def test_tables_that_do_not_fit_the_label_rows_are_refused():
 
 # ---- the command
 
-OFFSETS = ["eeg_label_offset_seconds", "spectrogram_label_offset_seconds"]
-
 
 def write_train_table(folder, n=60):
     rng = np.random.default_rng(5)
     table = pl.DataFrame({name: rng.permutation(n) for name in ("eeg_id", "spectrogram_id", "label_id")})
     votes = pl.DataFrame(rng.integers(1, 5, (n, 6)), schema=list(VOTES))
-    zeros = pl.DataFrame(np.zeros((n, 2)), schema=OFFSETS)
+    zeros = pl.DataFrame(np.zeros((n, 2)), schema=list(OFFSETS))
     table = pl.concat([table, patients_table(5, 15, n), votes, zeros], how="horizontal")
     table.write_csv(folder / "train.csv")
     return folder

@@ -67,11 +67,9 @@ GOOD = "7,0,70,4,901,3,Seizure,10,0,0,0,0,2"
         (GOOD, HEAD.replace("patient_id", "subject"), "no column patient_id; it has eeg_id"),
         (GOOD.replace("10,0", "0,0")[:-1] + "0", HEAD, "1 rows without votes: 901; fix"),
         (GOOD.replace("10,0", "-1,0"), HEAD, "1 rows with votes that are negative, not whole or empty: 901"),
-        (GOOD.replace("10,0", "many,0"), HEAD, "negative, not whole or empty"),
         (GOOD.replace("10,0", ",0"), HEAD, "negative, not whole or empty"),
         (GOOD.replace("10,0", "1.5,0"), HEAD, "negative, not whole or empty"),
         (GOOD.replace("70,4", "70,"), HEAD, "1 rows whose ids or offsets are no numbers: 901"),
-        (GOOD.replace("70,4", "70,late"), HEAD, "ids or offsets are no numbers"),
         (GOOD.replace("901,3", ",3"), HEAD, "1 rows whose ids or offsets are no numbers: row 2"),
         (GOOD.replace("Seizure", "seizure"), HEAD, "1 rows whose consensus is none of Seizure, LPD.*: 901"),
         (GOOD.replace("901", "900"), HEAD, "1 label_ids that stand in several rows: 900"),
@@ -192,13 +190,10 @@ def test_selection_by_hand():
     )
     for selection, chosen in (
         (RowSelection(), [0, 1, 2, 3, 4]),
-        (RowSelection(min_votes=4), [2, 3, 4]),
-        (RowSelection(max_votes=4), [0, 1, 2, 3]),
         (RowSelection(min_votes=3, max_votes=4), [1, 2, 3]),
         (FIRST, [0, 1, 3]),
         (SECOND, [2, 4]),
         (RowSelection(min_votes=10), [4]),
-        (RowSelection(min_votes=11), []),
         (RowSelection(min_votes=10, at_min="unanimous"), []),
         (RowSelection(min_votes=1, max_votes=10, at_max="divided"), [0, 1, 2, 3, 4]),
     ):

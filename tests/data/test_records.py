@@ -33,8 +33,7 @@ def written(tmp_path, frame):
             "extra columns ignored: 2 (Photic, note)",
         ),
         (lambda frame: frame.cast(pl.Float64), "numbers are Float64"),
-        (lambda frame: frame.rename(str.lower), None),  # case and blanks do not matter
-        (lambda frame: frame.rename({"Fp1": " FP1 "}), None),
+        (lambda frame: frame.rename(lambda name: f" {name.lower()} "), None),  # case and blanks do not matter
         (lambda frame: frame.with_columns(fp1=pl.lit(0.0)), "extra columns ignored: 1 (fp1)"),  # the exact name wins
     ],
 )
@@ -46,10 +45,9 @@ def test_sound_values_survive_unchanged(tmp_path, change, finding):
     assert len(read.findings) == (finding is not None) and (finding is None or finding in read.findings[0])
 
 
-@pytest.mark.parametrize("gone", [["EKG"], ["T3"], ["Fp1", "O2", "EKG"]])
 @pytest.mark.parametrize("how", ["dropped", "text", "null"])
-def test_missing_electrodes_become_nan(tmp_path, gone, how):
-    frame = eeg_frame(10_500)
+def test_missing_electrodes_become_nan(tmp_path, how):
+    frame, gone = eeg_frame(10_500), ["Fp1", "O2", "EKG"]
     stand_in = pl.lit("flat") if how == "text" else pl.lit(None)
     changed = frame.drop(gone) if how == "dropped" else frame.with_columns(stand_in.alias(name) for name in gone)
     read = read_eeg(written(tmp_path, changed))
@@ -57,11 +55,7 @@ def test_missing_electrodes_become_nan(tmp_path, gone, how):
     assert np.isnan(read.values[rows]).all() and read.values.shape == (20, 10_500)
     kept = [row for row in range(20) if row not in rows]
     np.testing.assert_array_equal(read.values[kept], frame.to_numpy().T[kept])
-    assert read.findings == (f"missing columns read as NaN: {len(gone)} ({', '.join(sorted(gone, key=rows_of))})",)
-
-
-def rows_of(name):
-    return ELECTRODES.index(name)
+    assert read.findings == (f"missing columns read as NaN: {len(gone)} ({', '.join(gone)})",)
 
 
 def test_integers_nulls_and_what_no_float32_holds(tmp_path):
@@ -111,15 +105,13 @@ def test_cut_leaves_nan_outside():
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), r"not a readable parquet file \(Is a directory\)"),
         (lambda path: path.write_bytes(b""), "not a readable parquet"),
-        (lambda path: path.write_bytes(b"PAR1" + bytes(200) + b"PAR1"), "not a readable parquet"),
-        (lambda path: path.write_bytes(half_a_parquet()), "not a readable parquet"),
+        (lambda path: path.write_bytes(whole_parquet()[:-9]), "not a readable parquet"),
         (lambda path: path.write_bytes(flipped(whole_parquet(), 16, 0)), "not a readable parquet"),
         (lambda path: path.open("w").truncate(2**30 + 1), r"more than 1,073,741,824 bytes"),
         (lambda path: pl.select(Fp1=pl.zeros(10**7 + 1, pl.Int8)).write_parquet(path), "10,000,001 rows, no recording"),
         (lambda path: eeg_frame(0).write_parquet(path), "no rows"),
         (lambda path: pl.DataFrame({"a": [1.0], "b": [2.0]}).write_parquet(path), "none of its 2 columns"),
         (lambda path: eeg_frame(3).cast(pl.String).write_parquet(path), "no numbers but String in its columns: 20"),
-        (lambda path: (eeg_frame(3) * np.nan).write_parquet(path), "not one finite"),
         (lambda path: (eeg_frame(3).cast(pl.Float64) * np.inf).write_parquet(path), "not one finite"),
     ],
 )
@@ -134,10 +126,6 @@ def whole_parquet():
     buffer = io.BytesIO()
     eeg_frame(500).write_parquet(buffer)
     return buffer.getvalue()
-
-
-def half_a_parquet():
-    return whole_parquet()[: len(whole_parquet()) // 2]
 
 
 def flipped(content, at, bit):
@@ -170,15 +158,14 @@ def power_frame(n_rows=300):
     return pl.DataFrame({"time": np.arange(n_rows) * 2 + 1} | {f: values[:, k] for k, f in enumerate(fields)}), values
 
 
-def to_three_decimals(name):
-    """The bin's own frequency, of which the file spells two decimals."""
-    region, _, hertz = name.partition("_")
-    return f"{region}_{round(float(hertz) * 1024 / 200) * 200 / 1024:.3f}" if hertz else name
+def spelt(decimals):
+    """Names with the bin's own frequency, of which the file spells at most two decimals."""
 
+    def rename(name):
+        region, _, hertz = name.partition("_")
+        return f"{region}_{round(float(hertz) * 1024 / 200) * 200 / 1024:.{decimals}f}" if hertz else name
 
-def to_two_decimals(name):
-    region, _, hertz = name.partition("_")
-    return f"{region}_{round(float(hertz) * 1024 / 200) * 200 / 1024:.2f}" if hertz else name
+    return rename
 
 
 @pytest.mark.parametrize(
@@ -189,16 +176,12 @@ def to_two_decimals(name):
         (lambda frame: frame.with_columns(pl.col("time").cast(pl.String)), "time is String: its rows are taken"),
         (lambda frame: frame.sample(fraction=1, shuffle=True, seed=3), "not in the order of time"),
         (lambda frame: frame.rename(str.lower), None),
-        (lambda frame: frame.rename(to_three_decimals), None),  # LL_3.125 is the file's LL_3.13
-        (lambda frame: frame.rename(to_two_decimals), None),  # LL_4.10 is the file's LL_4.1
-        (lambda frame: frame.with_columns(pl.col("time").cast(pl.Int16)), None),
-        (lambda frame: frame.with_columns(pl.col("time").cast(pl.Float64)), None),
+        (lambda frame: frame.rename(spelt(3)), None),  # LL_3.125 is the file's LL_3.13
+        (lambda frame: frame.rename(spelt(2)), None),  # LL_4.10 is the file's LL_4.1
         (lambda frame: frame.with_columns(pl.lit(7.0).alias("LL_3.125")), "extra columns ignored: 1 (LL_3.125)"),
-        (lambda frame: frame.with_columns(pl.lit(7.0).alias("LL_3.14")), "extra columns ignored: 1 (LL_3.14)"),
         (lambda frame: frame.with_columns(pl.lit(7.0).alias("RR_3.13")), "extra columns ignored: 1 (RR_3.13)"),
         (lambda frame: frame.with_columns(time=pl.col("time") * 2), "a row every 4 s"),
         (lambda frame: frame.with_columns(time=pl.col("time").replace(11, None)), "time has gaps: rows are taken"),
-        (lambda frame: frame.with_columns(time=pl.lit(np.nan)), "time has gaps: rows are taken"),
         (lambda frame: frame.with_columns(pl.col("time").cast(pl.UInt16)), None),
         (
             lambda frame: frame.rename({"LL_0.59": "LL_0.5859"}).with_columns(pl.lit("x").alias("LL_0.59")),

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from common.models.build import build_model
-from train.engine.pretrained import PretrainedError, initialise
+from train.engine.pretrained import RunError, initialise
 from train.experiment import Experiment
 
 DEEP = {
@@ -179,7 +179,7 @@ def test_any_other_file_is_refused_by_name(tmp_path, capsys, what, message):
     model = build_model(wanted)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     broken(tmp_path / name, what)
-    with pytest.raises(PretrainedError, match=rf"{name} does not fit test_resnet: .*({message})") as caught:
+    with pytest.raises(RunError, match=rf"{name} does not fit test_resnet: .*({message})") as caught:
         initialise(model, wanted, tmp_path / name)
     assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
@@ -225,5 +225,5 @@ def test_nets_without_a_backbone_and_configs_without_wish(tmp_path):
         model={"kind": "wave-squeezeformer", "width": 16, "filters": 2, "layers": 1},
     )
     assert initialise(build_model(wave), wave, None) == "random: this net has no pretrained weights"
-    with pytest.raises(PretrainedError, match="wave has no timm backbone"):
+    with pytest.raises(RunError, match="wave has no timm backbone"):
         initialise(build_model(wave), wave, tmp_path / "weights.safetensors")

@@ -56,10 +56,6 @@ def test_table_has_a_line_for_each():
             " | schedule, selection, cutmix-axis, middle-window",
         ),
         (
-            "eeg-mel-ast",
-            "EEG mel image | deit_base_distilled_patch16_384, stride 10 | kl | - | 6 | - | - | -",
-        ),
-        (
             "wave-squeezeformer",
             "EEG waves at 100 Hz | squeezeformer, 3 x 128 | kl (few votes fade) | shift, mirror, reverse | 20"
             " | 0.2570* | 0.25 | -",
@@ -161,11 +157,6 @@ def test_a_run_of_another_config_and_runs_of_no_config_are_told_apart(tmp_path):
     table = table_of(tmp_path, None)
     assert column(table, "folds", "kaggle-b2") == "run of another config" and column(table, "KL", "kaggle-b2") == ""
     assert other_runs(tmp_path, table) == ["my-own"]
-    for runs, truth in ((tmp_path / "no", None), (tmp_path, tmp_path / "no")):
-        with pytest.raises(RunError, match="no: not there"):
+    for runs, truth, why in ((tmp_path / "no", None, "not there"), (None, tmp_path, "say with --runs where they are")):
+        with pytest.raises(RunError, match=why):
             table_of(runs, truth)
-
-
-def test_truth_wants_runs():
-    with pytest.raises(RunError, match="say with --runs where they are"):
-        table_of(None, Path("truth.csv"))

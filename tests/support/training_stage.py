@@ -1,21 +1,24 @@
 """What the tests of training share: a small competition of noise, small experiments, and runs of their own process."""
 
+import itertools
 import json
 import multiprocessing
 import os
 import sys
+from contextlib import contextmanager
 
 import numpy as np
+import polars as pl
+import pytest
 import torch
 from safetensors.torch import load_file
+from store_stage import HEAD
 
+from train.engine import fold_model
+from train.engine.optim import ModelOptimizer
 from train.experiment import Experiment
 from train.simulate.recording_files import write_eeg, write_spectrogram
 
-HEAD = (
-    "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
-    "expert_consensus,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
-)
 EPOCHS, BATCH, RATE = 3, 4, 4e-3
 # A server that has imported what training needs and done nothing yet: its forks start at once.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -28,14 +31,14 @@ def stage(**values):
     return {"epochs": 1, "batch_size": BATCH, "learning_rate": RATE, "warm_up": 0.0} | values
 
 
-def small(*, model=None, **training):
+def small(*, name="tiny-wave", model=None, **training):
     """A wave net of two stages: eight label rows a fold in batches of four, then four in batches of two."""
     stages = [
         stage(epochs=EPOCHS, augment={"mirror": 0.5, "shift": 2.0}, warm_up=0.3),
         {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, "rows": {"min_votes": 10}},
     ]
     return Experiment(
-        name="tiny-wave",
+        name=name,
         input={"kind": "bipolar-sequence", "sfreq": 50},
         model={"kind": "wave-net", "width": 8, "kernel": 3, "dilations": [1]} | (model or {}),
         training={"folds": 2, "stages": stages} | training,
@@ -74,6 +77,32 @@ def same_weights(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+def assert_same_run(found, expected):
+    """Two folders of one model: the same weights, curve and predictions, and nothing left of an interruption."""
+    for name in ("last.safetensors", "best.safetensors"):
+        assert same_weights(found / name, expected / name), name
+    told = [pl.read_csv(folder / "epochs.csv").drop("seconds") for folder in (found, expected)]
+    assert told[0].equals(told[1])
+    assert pl.read_parquet(found / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
+    assert not list(found.glob("*.partial")) and not (found / "state.pt").exists()
+
+
+@contextmanager
+def interrupted(steps=2):
+    """After so many steps of the optimizer training ends as by Ctrl-C; its state is saved after each."""
+    step, done = ModelOptimizer.step, itertools.count()
+
+    def counted(self):
+        if next(done) == steps:
+            raise KeyboardInterrupt
+        step(self)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ModelOptimizer, "step", counted)
+        patch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", 0.0)
+        yield
+
+
 # ---- `python -m train run` in a process of its own
 
 
@@ -99,7 +128,6 @@ def write_config(experiment, folder):
 def run_command(words, environment, output, seconds_between_saves):
     """What a process of its own does: the command, with its output in a file."""
     from train.__main__ import main
-    from train.engine import fold_model
 
     os.environ.update(environment)
     number = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

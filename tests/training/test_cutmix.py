@@ -35,33 +35,6 @@ def test_cutmix_is_what_the_loops_make(axis, second_cut, shape):
     assert moved > 0
 
 
-def rows_and_columns_touched(config, n_seeds, height, width):
-    """By how often something else came there, over many batches of one class: (height,), (width,)."""
-    images = numbered_images(4, height, width)
-    augment, votes = Augment(cutmix=config), torch.ones(4)
-    touched = np.zeros((height, width), dtype=int)
-    for seed in range(n_seeds):
-        made = mix_images(images, WHOLE.expand(4, 6), votes, augment, drawing(seed))[0]
-        touched += (made != images).any(dim=0)[0].numpy()
-    return touched.any(axis=1), touched.any(axis=0), touched
-
-
-def test_the_published_cutmix_cuts_frequency_and_never_reaches_the_last_panel():
-    rows, columns, touched = rows_and_columns_touched(CutMix(chance=1, axis="frequency"), 300, 400, 60)
-    assert columns.all()  # the whole width, the percentiles' half too
-    assert (touched == touched[:, :1]).all()
-    assert rows[:110].all() and rows[185:290].all()
-    assert not rows[125:175].any() and not rows[300:].any()
-
-
-def test_the_right_cutmix_cuts_time_and_its_second_cut_the_other_half():
-    rows, columns, touched = rows_and_columns_touched(CutMix(chance=1), 300, 40, 600)
-    assert rows.all() and (touched == touched[:1]).all()
-    assert columns[:110].all() and columns[185:290].all() and not columns[125:175].any() and not columns[300:].any()
-    _, columns, _ = rows_and_columns_touched(CutMix(chance=1, second_cut=True), 100, 40, 600)
-    assert np.array_equal(columns[:300], columns[300:])
-
-
 def test_cutmix_takes_from_the_class_and_keeps_the_targets():
     target = torch.zeros(40, 6)
     target[:15, 2], target[15:39, 4], target[39, 1] = 0.5, 0.8, 1.0  # the last is alone in its class

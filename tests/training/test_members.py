@@ -11,18 +11,12 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_stage import PROCESSES, image, same_weights, small, stage, write_competition
+from training_stage import PROCESSES, image, same_weights, small, stage
 
-from common.blend import Blend
-from common.inputs.base import Windows
-from common.inputs.build import build_input
 from common.inputs.config import BipolarSequence
 from common.memory import M_MMAP_THRESHOLD
-from common.predict import predict
-from common.records import read_eeg
-from common.schema import PATTERNS, VOTES
+from common.schema import PATTERNS
 from common.weights import load_weights, read_manifest
-from infer.submit import submit
 from train.data.labels import label_rows
 from train.data.recording_kinds import EEGS
 from train.data.store_build import open_store
@@ -31,7 +25,6 @@ from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import FoldModel, RunError, finished_models, model_of, read_oof
 from train.evaluate.runs import evaluate
 from train.export import export
-from train.simulate.recording_files import write_eeg
 
 ONE = small(folds=3, stages=[stage(batch_size=8)])
 EXPORTED = ["fold0", "fold0-seed1", "fold1", "fold1-seed1", "fold2", "fold2-seed1", "full", "full-seed1"]
@@ -41,35 +34,25 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
-
-
-@pytest.fixture(scope="module")
-def run(competition, tmp_path_factory):
+def run(noise, tmp_path_factory):
     """Grown in three sittings: one fold; all folds with a second seed and the full fit; pairs."""
     out = tmp_path_factory.mktemp("runs")
-    run_experiment(ONE, competition, out, RunOptions(folds="0"))
+    run_experiment(ONE, noise, out, RunOptions(folds="0"))
     first = (out / ONE.name / "fold0/last.safetensors").read_bytes()
-    run_experiment(ONE, competition, out, RunOptions(folds="all,full", seeds=2, resume=True))
-    run = run_experiment(ONE, competition, out, RunOptions(folds="pairs,0", resume=True))
+    run_experiment(ONE, noise, out, RunOptions(folds="all,full", seeds=2, resume=True))
+    run = run_experiment(ONE, noise, out, RunOptions(folds="pairs,0", resume=True))
     assert (run / "fold0/last.safetensors").read_bytes() == first  # what is finished stays
     return run
 
 
 def test_names_of_members_and_back():
-    names = {
-        "fold0": FoldModel((0,)),
-        "fold11-seed3": FoldModel((11,), 3),
-        "full": FoldModel(()),
-        "full-seed1": FoldModel((), 1),
-        "fold0and2": FoldModel((0, 2)),
-        "fold0and2-seed1": FoldModel((0, 2), 1),
-    }
-    for name, member in names.items():
+    for name, member in (
+        ("fold11-seed3", FoldModel((11,), 3)),
+        ("full", FoldModel(())),
+        ("fold0and2", FoldModel((0, 2))),
+    ):
         assert member.name == name and model_of(name) == member
-        assert member.exported == ("and" not in name)
-    for other in ("fold", "folds", "fold0-seed", "full0", "fold0and", "tensorboard", "fold0.partial", "xfold0"):
+    for other in ("folds", "full0", "fold0and", "tensorboard", "fold0.partial", "xfold0"):
         assert model_of(other) is None
 
 
@@ -87,8 +70,8 @@ def test_members_are_what_was_asked_for_each_with_draws_of_its_own(run):
     assert all(not torch.equal(stems[i], stems[j]) for i in range(len(stems)) for j in range(i))
 
 
-def test_a_member_is_the_same_alone_and_among_others(run, competition, tmp_path):
-    alone = run_experiment(ONE, competition, tmp_path, RunOptions(folds="full,1"))
+def test_a_member_is_the_same_alone_and_among_others(run, noise, tmp_path):
+    alone = run_experiment(ONE, noise, tmp_path, RunOptions(folds="full,1"))
     for name in ("full/last", "fold1/last", "fold1/best"):
         assert same_weights(alone / f"{name}.safetensors", run / f"{name}.safetensors")
 
@@ -109,7 +92,7 @@ def test_out_of_fold_is_the_mean_over_seeds_and_nothing_of_pairs_or_the_full_fit
     assert evaluate([run], None) is not None
 
 
-def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, tmp_path):
+def test_an_export_has_all_models_but_pairs(run, tmp_path):
     folder = export(run, tmp_path)
     assert sorted(path.stem for path in folder.glob("*.safetensors")) == EXPORTED
     manifest, _ = read_manifest(folder)
@@ -122,22 +105,7 @@ def test_an_export_has_all_models_but_pairs_and_a_submission_is_their_mean(run, 
         assert (entry.train_rows, entry.validation_rows) == (16 - held_out, held_out)
         assert (entry.last_kl is None) == (entry.best_kl is None) == full
         assert same_weights(folder / entry.file, run / name / "last.safetensors")
-    hidden = tmp_path / "hidden"
-    (hidden / "test_eegs").mkdir(parents=True)
-    (hidden / "test.csv").write_text("spectrogram_id,eeg_id,patient_id\n" + "".join(f"{k},{k},{k}\n" for k in range(3)))
-    for k in range(3):
-        noise = np.random.default_rng(k).normal(0, 40, (10_000, 20)).astype(np.float32)
-        write_eeg(hidden / f"test_eegs/{k}.parquet", noise.T)
-    blend = Blend(models={ONE.name: 1.0}, prior=(1 / 6,) * 6)
-    report = submit(hidden, [folder], blend, tmp_path / "submission.csv")
-    assert report.models == {ONE.name: {"weight": 1.0, "nets": 8}}
-    loaded = load_weights(folder, CPU)
-    assert len(loaded.models) == 8
-    eegs = [torch.from_numpy(read_eeg(hidden / f"test_eegs/{k}.parquet").values) for k in range(3)]
-    inputs = build_input(Windows(torch.stack(eegs), None), loaded.experiment.input)
-    expected = np.mean([predict(model, inputs) for model in loaded.models], axis=0)
-    found = pl.read_csv(tmp_path / "submission.csv").select(VOTES).to_numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len(load_weights(folder, CPU).models) == 8
 
 
 def test_pairs_alone_are_neither_exported_nor_evaluated(run, tmp_path):
@@ -155,10 +123,10 @@ def test_pairs_alone_are_neither_exported_nor_evaluated(run, tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["eeg", pytest.param("window", marks=pytest.mark.slow)])
-def test_other_label_rows_go_the_whole_way(competition, tmp_path, labels):
+def test_other_label_rows_go_the_whole_way(noise, tmp_path, labels):
     experiment = small(labels=labels, stages=[stage(epochs=1), stage(rows={"min_votes": 10}, loss="modified")])
-    run = run_experiment(experiment, competition, tmp_path, RunOptions())
-    rows, table = label_rows(competition, labels), read_oof(run)
+    run = run_experiment(experiment, noise, tmp_path, RunOptions())
+    rows, table = label_rows(noise, labels), read_oof(run)
     assert table.height == rows.height == {"eeg": 8, "window": 16}[labels]
     assert sorted(table["label_id"]) == sorted(rows["label_id"])
     assert evaluate([run], None) is not None and export(run, tmp_path / "weights").is_dir()
@@ -167,13 +135,13 @@ def test_other_label_rows_go_the_whole_way(competition, tmp_path, labels):
 
 
 @pytest.mark.slow
-def test_tensorboard_is_an_option(competition, tmp_path):
+def test_tensorboard_is_an_option(noise, tmp_path):
     if find_spec("tensorboard") is None:
         pytest.skip("the package tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     options = RunOptions(folds="0", tensorboard=True)
-    run = run_experiment(image(stage(epochs=2)), competition, tmp_path, options)
+    run = run_experiment(image(stage(epochs=2)), noise, tmp_path, options)
     told = EventAccumulator(str(run / "fold0/tensorboard")).Reload()
     log = pl.read_csv(run / "fold0/epochs.csv")
     for name in ("train_loss", "validation_kl", "learning_rate"):
@@ -190,19 +158,19 @@ def anonymous():
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
 
 
-def measure_reading(competition, rows, answers):
+def measure_reading(noise, rows, answers):
     """By how much memory grows while the windows of all rows are read; what is freed goes back at once."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
-    windows = TrainingWindows(competition, rows, BipolarSequence())
+    windows = TrainingWindows(noise, rows, BipolarSequence())
     reads, before = windows.batches(np.arange(rows.height), 4, CPU), anonymous()
     answers.put(max(anonymous() for _ in reads) - before)
 
 
 @pytest.mark.slow
-def test_reading_takes_no_more_memory_for_more_recordings(competition, tmp_path):
+def test_reading_takes_no_more_memory_for_more_recordings(noise, tmp_path):
     (tmp_path / "train_eegs").mkdir()
     for k in range(160):
-        os.link(competition / f"train_eegs/{k % 8}.parquet", tmp_path / f"train_eegs/{k}.parquet")
+        os.link(noise / f"train_eegs/{k % 8}.parquet", tmp_path / f"train_eegs/{k}.parquet")
     open_store(EEGS, tmp_path, tmp_path / "store", range(160))
     answers, grown = PROCESSES.SimpleQueue(), {}
     for number in (20, 160):  # 17 and 132 MiB of recordings

@@ -85,16 +85,6 @@ def hidden_kl(tmp_path_factory):
     return found
 
 
-def test_exchange_keeps_the_votes_and_moves_them():
-    table = pl.DataFrame({"patient_id": [1, 1, 2, 3, 3, 3, 4]}).with_columns(
-        expert_consensus=pl.lit("Seizure"),
-        **{vote: pl.Series([k + 10 * r for r in range(7)]) for k, vote in enumerate(VOTES)},
-    )
-    moved = exchange_votes(table)
-    first = moved["seizure_vote"].to_list()
-    assert first == [30, 40, 60, 0, 10, 0, 20] and moved["expert_consensus"].unique().to_list() == ["Other"]
-
-
 def test_training_on_true_votes_beats_the_prior(hidden_kl):
     assert hidden_kl["true"] < hidden_kl["prior"] - 0.1
 

@@ -1,6 +1,7 @@
 """What moves the weights, step by step, beside closed forms and hand-made averages."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from training_stage import RATE, same_weights, small, stage, write_competition
+from training_stage import RATE, same_weights, small, stage
 
 from common.metric import kl_divergence, vote_shares
 from common.schema import PATTERNS, VOTES
@@ -23,11 +24,6 @@ from train.experiment import Experiment, Stage
 CPU = torch.device("cpu")
 STILL = {"drop_channel": 0.0, "dropout": 0.0}
 FROZEN = {"learning_rate": 1e-30, "weight_decay": 0.0}
-
-
-@pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
 
 
 def falling(first, last, share):
@@ -88,7 +84,7 @@ def test_every_rate_of_cosine_and_constant_and_one_cycle(warm_up):
     np.testing.assert_allclose(rates, cycle, rtol=1e-9)
 
 
-def test_a_stage_that_carries_on_is_on_the_same_schedule(competition, tmp_path, monkeypatch):
+def test_a_stage_that_carries_on_is_on_the_same_schedule(noise, tmp_path, monkeypatch):
     rates, counts = [], []
 
     class Recording(torch.optim.AdamW):
@@ -101,7 +97,7 @@ def test_a_stage_that_carries_on_is_on_the_same_schedule(competition, tmp_path, 
     monkeypatch.setattr(torch.optim, "AdamW", Recording)
     cosine = {"schedule": "cosine"}
     stages = [stage(**cosine), stage(batch_size=2, carry_on=True, **cosine), stage(batch_size=8, accumulate=4)]
-    run_experiment(small(stages=stages), competition, tmp_path, RunOptions(folds="0"))
+    run_experiment(small(stages=stages), noise, tmp_path, RunOptions(folds="0"))
     assert counts == [1, 2, 3, 4, 5, 6, 1]  # two batches of four and four of two, one optimiser; then a new one
     np.testing.assert_allclose(rates[:6], [falling(RATE, RATE / 2500, k / 5) for k in range(6)], rtol=1e-9)
 
@@ -126,10 +122,10 @@ def test_gradients_are_clipped_as_they_are_not_as_they_are_scaled(half):
         assert model.weight.grad is None
 
 
-def test_batches_of_a_step_are_worth_one_large_batch(competition, tmp_path):
+def test_batches_of_a_step_are_worth_one_large_batch(noise, tmp_path):
     halves = stage(epochs=2, batch_size=4, accumulate=2)
     for name, values in (("one", stage(epochs=2, batch_size=8)), ("two", halves)):
-        run_experiment(small(model=STILL, stages=[values]), competition, tmp_path / name, RunOptions(folds="0"))
+        run_experiment(small(model=STILL, stages=[values]), noise, tmp_path / name, RunOptions(folds="0"))
     one, two = (load_file(tmp_path / name / "tiny-wave/fold0/last.safetensors") for name in ("one", "two"))
     for name in one:
         if not name.endswith("score.2.bias"):  # no gradient but rounding errors, which AdamW makes steps of
@@ -156,9 +152,9 @@ def test_averaged_weights_are_those_by_hand():
     assert not torch.allclose(tools.scored.weight, model.weight)
 
 
-def test_averaged_weights_are_scored_kept_and_started_from(competition, tmp_path):
+def test_averaged_weights_are_scored_kept_and_started_from(noise, tmp_path):
     def folder(name, *stages):
-        run_experiment(small(stages=stages), competition, tmp_path / name, RunOptions(folds="0"))
+        run_experiment(small(stages=stages), noise, tmp_path / name, RunOptions(folds="0"))
         return tmp_path / name / "tiny-wave/fold0"
 
     averaged = stage(epochs=2, learning_rate=3e-2, ema=0.9)
@@ -197,15 +193,10 @@ def test_a_state_of_another_precision_goes_on():
             make_optimizer(nn.Linear(2, 1), Stage(), 4, precision).load_state(state)
 
 
-def test_a_stages_progress_goes_from_its_first_batch_to_its_last(competition, tmp_path, monkeypatch):
+def test_a_stages_progress_goes_from_its_first_batch_to_its_last(noise, tmp_path, monkeypatch):
     """What few_votes goes by: 0 to 1, of each stage."""
-    seen, row_loss = [], loop.row_loss
-
-    def watched(*given):
-        seen.append(given[-1])
-        return row_loss(*given)
-
-    monkeypatch.setattr(loop, "row_loss", watched)
+    row_loss = mock.Mock(side_effect=loop.row_loss)
+    monkeypatch.setattr(loop, "row_loss", row_loss)
     stages = [stage(epochs=2), stage(batch_size=8, carry_on=True, warm_up=0.0)]
-    run_experiment(small(stages=stages), competition, tmp_path, RunOptions(folds="0"))
-    np.testing.assert_allclose(seen, [0, 1 / 3, 2 / 3, 1, 0])
+    run_experiment(small(stages=stages), noise, tmp_path, RunOptions(folds="0"))
+    np.testing.assert_allclose([call.args[-1] for call in row_loss.call_args_list], [0, 1 / 3, 2 / 3, 1, 0])

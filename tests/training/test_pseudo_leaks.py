@@ -9,28 +9,21 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-import torch
-from safetensors.torch import load_file
-from test_pseudo import experiment_of
+from store_stage import HEAD
+from training_stage import interrupted, same_weights, small, stage, write_config
 
 from common.schema import VOTES
 from train import __main__ as verbs
 from train.data.labels import label_rows
-from train.engine import fold_model, loop
-from train.engine.optim import ModelOptimizer
-from train.engine.pseudo_labels import PseudoError, plan_pseudo
+from train.engine import loop
+from train.engine.pseudo_labels import RunError, plan_pseudo
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import probability_columns
 from train.simulate.recording_files import write_eeg
 
-HEAD = (
-    "eeg_id,eeg_label_offset_seconds,spectrogram_id,spectrogram_label_offset_seconds,label_id,patient_id,"
-    "expert_consensus,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
-)
-
 LEARNING = {"epochs": 2, "batch_size": 4, "learning_rate": 4e-3, "augment": {"mirror": 0.5}}
-SOURCE = experiment_of(stages=[LEARNING])
-STUDENT = experiment_of("student", [LEARNING | {"pseudo": 1.0}])
+SOURCE = small(name="source", folds=3, stages=[LEARNING])
+STUDENT = small(name="student", folds=3, stages=[LEARNING | {"pseudo": 1.0}])
 
 
 def write_competition(folder, other_votes=()):
@@ -99,12 +92,10 @@ def test_votes_held_out_change_no_pseudo_label_by_a_bit(trained, retrained):
 
 @pytest.mark.slow
 def test_votes_held_out_change_no_weight_by_a_bit(trained, retrained):
-    one, other = (load_file(case.student / "fold0/last.safetensors") for case in (trained, retrained))
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    plain = load_file(trained.source / "fold0/last.safetensors")
-    assert not torch.equal(one["classifier.weight"], plain["classifier.weight"])  # pseudo labels do matter
-    one, other = (load_file(case.student / "full/last.safetensors") for case in (trained, retrained))
-    assert not torch.equal(one["classifier.weight"], other["classifier.weight"])  # and so do those votes, elsewhere
+    fold, full = "fold0/last.safetensors", "full/last.safetensors"
+    assert same_weights(trained.student / fold, retrained.student / fold)
+    assert not same_weights(trained.student / fold, trained.source / fold)  # pseudo labels do matter
+    assert not same_weights(trained.student / full, retrained.student / full)  # and so do those votes, elsewhere
 
 
 def test_what_was_used_is_written_down(trained):
@@ -117,10 +108,10 @@ def test_what_was_used_is_written_down(trained):
 
 def test_training_sees_the_last_epochs_predictions(trained, tmp_path, monkeypatch):
     """With a share of 1 the targets of the rows with few votes are what the pairs' models said, else the votes."""
-    seen, original = {}, loop.targets_of
+    seen, targets_of = {}, loop.targets_of
 
     def watched(data, rows, stage, device):
-        target, n_votes = original(data, rows, stage, device)
+        target, n_votes = targets_of(data, rows, stage, device)
         seen.update(zip(rows.tolist(), target.tolist(), strict=True))
         return target, n_votes
 
@@ -149,40 +140,20 @@ def other_source(source, folder):
     return folder
 
 
-def test_a_run_goes_on_with_the_same_pseudo_labels_only(trained, tmp_path, monkeypatch):
-    step, done = ModelOptimizer.step, []
-
-    def two_steps(self):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        step(self)
-
+def test_a_run_goes_on_with_the_same_pseudo_labels_only(trained, tmp_path):
     changed = other_source(trained.source, tmp_path / "changed/source")
-    monkeypatch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(ModelOptimizer, "step", two_steps)
-        with pytest.raises(KeyboardInterrupt):
-            run_experiment(STUDENT, trained.competition, tmp_path, RunOptions(folds="0", pseudo=trained.source))
+    with interrupted():
+        run_experiment(STUDENT, trained.competition, tmp_path, RunOptions(folds="0", pseudo=trained.source))
     assert (tmp_path / "student/fold0/state.pt").exists()
     refused = r"student/fold0 was trained with pseudo labels of run source \(fold0and1, fold0and2\)"
     for folds in ("0", "1"):  # the models of one run share their pseudo labels' source
-        with pytest.raises(PseudoError, match=refused):
+        with pytest.raises(RunError, match=refused):
             options = RunOptions(folds=folds, pseudo=changed, resume=True)
             run_experiment(STUDENT, trained.competition, tmp_path, options)
     assert not (tmp_path / "student/fold1").exists()
     same = shutil.copytree(trained.source, tmp_path / "elsewhere/source")
     run_experiment(STUDENT, trained.competition, tmp_path, RunOptions(folds="0", pseudo=same, resume=True))
-    one, other = (load_file(run / "student/fold0/last.safetensors") for run in (tmp_path, trained.student.parent))
-    assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-TOML = """
-input = {kind = "bipolar-sequence", sfreq = 50}
-model = {kind = "wave-net", width = 8, kernel = 3, dilations = [1]}
-[training]
-folds = 3
-"""
+    assert same_weights(tmp_path / "student/fold0/last.safetensors", trained.student / "fold0/last.safetensors")
 
 
 @pytest.mark.slow
@@ -192,11 +163,10 @@ def test_the_command_names_the_command_that_is_missing(trained, tmp_path, monkey
         code = verbs.main()
         return code, capsys.readouterr().err
 
-    source = tmp_path / "source.toml"
-    source.write_text(TOML + "stages = [{epochs = 1, batch_size = 4}]")
-    (tmp_path / "student.toml").write_text(TOML + "stages = [{epochs = 1, batch_size = 4, pseudo = 0.5}]")
+    source = write_config(small(name="source", folds=3, stages=[stage()]), tmp_path)
+    config = write_config(small(name="student", folds=3, stages=[stage(pseudo=0.5)]), tmp_path)
     places = ("--competition", trained.competition, "--out", tmp_path / "runs")
-    student = ("run", tmp_path / "student.toml", *places, "--folds", "2,full")
+    student = ("run", config, *places, "--folds", "2,full")
     assert say("run", source, *places)[0] == 0
     code, error = say(*student, "--pseudo", tmp_path / "runs/source")
     assert code == 1 and "fold2: no pseudo labels for 4 rows" in error and not (tmp_path / "runs/student").exists()

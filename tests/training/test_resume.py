@@ -5,28 +5,26 @@ import os
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
-import polars as pl
 import pytest
 from training_stage import (
     PROCESSES,
+    assert_same_run,
     finished_run,
     image,
+    interrupted,
     run_command,
-    same_weights,
     small,
     stage,
     start_run,
-    write_competition,
     write_config,
 )
 
-from train.engine import fold_model
-from train.engine.optim import ModelOptimizer
 from train.engine.published import PublishedSelection
 from train.engine.run import RunOptions, run_experiment
-from train.engine.state import TrainingError
+from train.engine.run_folder import RunError
 
 MIXED = {"mixup": {"chance": 0.5}, "cutmix": {"chance": 0.5, "length": 75, "margin": 10, "smallest": 5, "largest": 20}}
 AVERAGED = {"ema": 0.9, "clip_norm": 1.0}
@@ -41,28 +39,14 @@ EVERYTHING = image(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
-
-
-def assert_same_run(found, expected):
-    for name in ("last.safetensors", "best.safetensors"):
-        assert same_weights(found / name, expected / name), name
-    told = [pl.read_csv(folder / "epochs.csv").drop("seconds") for folder in (found, expected)]
-    assert told[0].equals(told[1])
-    assert pl.read_parquet(found / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
-    assert not list(found.glob("*.partial")) and not (found / "state.pt").exists()
-
-
 def changed_since(file, before):
     return file.is_file() and file.stat().st_mtime_ns != before
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_same_bits(competition, tmp_path):
+def test_killed_at_random_moments_it_ends_with_the_same_bits(noise, tmp_path):
     config, output = write_config(EVERYTHING, tmp_path / "configs"), tmp_path / "output"
-    given, rng = (config, competition), np.random.default_rng(1)
+    given, rng = (config, noise), np.random.default_rng(1)
     finished_run(*given, tmp_path / "whole", "--folds", "1", output=output)
     folder = tmp_path / "killed" / EVERYTHING.name / "fold1"
     state, kills = folder / "state.pt", 0
@@ -106,15 +90,15 @@ def die_at_change(words, environment, output, saves, number):
 
 
 @pytest.mark.slow
-def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(competition, tmp_path):
+def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(noise, tmp_path):
     experiment = small(
         model={"drop_channel": 0.0},
         stages=[stage(epochs=2), stage(batch_size=2, rows={"min_votes": 10}, start="best")],
     )
     config, output = write_config(experiment, tmp_path / "configs"), tmp_path / "output"
-    finished_run(config, competition, tmp_path / "whole", "--folds", "0", output=output)
+    finished_run(config, noise, tmp_path / "whole", "--folds", "0", output=output)
     folder, left = tmp_path / "killed" / experiment.name / "fold0", set()
-    words = ("run", config, "--competition", competition, "--out", tmp_path / "killed", "--folds", "0")
+    words = ("run", config, "--competition", noise, "--out", tmp_path / "killed", "--folds", "0")
     for number in itertools.count(2):
         resume = ["--resume"] if (folder.parent / "config.json").exists() else []
         process = PROCESSES.Process(
@@ -133,51 +117,38 @@ def test_killed_while_it_writes_any_file_it_loads_nothing_half_written(competiti
 # ---- state files that must not be used
 
 
-def interrupted(experiment, competition, out, monkeypatch, steps=2):
-    """The folder of a model that was interrupted after so many steps."""
-    step, done = ModelOptimizer.step, itertools.count()
-
-    def counted(self):
-        if next(done) == steps:
-            raise KeyboardInterrupt
-        step(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ModelOptimizer, "step", counted)
-        patch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", 0.0)
-        with pytest.raises(KeyboardInterrupt):
-            run_experiment(experiment, competition, out, RunOptions(folds="0"))
-    return out / experiment.name / "fold0"
-
-
-def test_damaged_states_and_states_of_others_are_refused(competition, tmp_path, monkeypatch):
+def test_damaged_states_and_states_of_others_are_refused(noise, tmp_path):
     mine, others = image(stage(epochs=2)), image(stage(epochs=2), model={"backbone": "test_resnet"})
-    folder = interrupted(mine, competition, tmp_path / "one", monkeypatch)
-    other = interrupted(others, competition, tmp_path / "other", monkeypatch)
+    for experiment, name in ((mine, "one"), (others, "other")):
+        with interrupted():
+            run_experiment(experiment, noise, tmp_path / name, RunOptions(folds="0"))
+    folder, other = (tmp_path / name / "tiny-image/fold0" for name in ("one", "other"))
     whole = (folder / "state.pt").read_bytes()
     again = RunOptions(folds="0", resume=True)
     flipped = bytearray(whole)
     flipped[:200] = bytes(200)
-    for damaged in (b"", whole[:100], whole[: len(whole) // 2], whole[:-1], b"no state" * 20, bytes(flipped)):
+    for damaged in (b"", whole[: len(whole) // 2], bytes(flipped)):
         (folder / "state.pt").write_bytes(damaged)
-        with pytest.raises(TrainingError, match=r"fold0/state\.pt is damaged: remove .*/fold0, and this model starts"):
-            run_experiment(mine, competition, tmp_path / "one", again)
+        with pytest.raises(RunError, match=r"fold0/state\.pt is damaged: remove .*/fold0, and this model starts"):
+            run_experiment(mine, noise, tmp_path / "one", again)
     (folder / "state.pt").write_bytes((other / "state.pt").read_bytes())
-    with pytest.raises(TrainingError, match="is the state of another model or config: remove"):
-        run_experiment(mine, competition, tmp_path / "one", again)
+    with pytest.raises(RunError, match="is the state of another model or config: remove"):
+        run_experiment(mine, noise, tmp_path / "one", again)
     assert not (folder / "last.safetensors").exists()
     (folder / "state.pt").write_bytes(whole)
     (folder / "state.pt.partial").write_bytes(whole[:1000])
-    run_experiment(mine, competition, tmp_path / "one", again)
-    run_experiment(mine, competition, tmp_path / "whole", RunOptions(folds="0"))
+    run_experiment(mine, noise, tmp_path / "one", again)
+    run_experiment(mine, noise, tmp_path / "whole", RunOptions(folds="0"))
     assert_same_run(folder, tmp_path / "whole/tiny-image/fold0")
 
 
-def test_the_best_score_so_far_is_remembered(competition, tmp_path, monkeypatch):
-    scores = iter([0.2, 0.5, 0.4])  # of three epochs, interrupted after two
-    monkeypatch.setattr(PublishedSelection, "score", lambda *_: next(scores))
+def test_the_best_score_so_far_is_remembered(noise, tmp_path, monkeypatch):
+    score = mock.Mock(side_effect=[0.2, 0.5, 0.4])  # of three epochs, interrupted after two
+    monkeypatch.setattr(PublishedSelection, "score", score)
     published = image(stage(epochs=3, batch_size=8), selection="as-published")
-    folder = interrupted(published, competition, tmp_path, monkeypatch)
+    with interrupted():
+        run_experiment(published, noise, tmp_path, RunOptions(folds="0"))
+    folder = tmp_path / "tiny-image/fold0"
     first = (folder / "best-stage0.safetensors").read_bytes()
-    run_experiment(published, competition, tmp_path, RunOptions(folds="0", resume=True))
-    assert next(scores, None) is None and (folder / "best.safetensors").read_bytes() == first
+    run_experiment(published, noise, tmp_path, RunOptions(folds="0", resume=True))
+    assert score.call_count == 3 and (folder / "best.safetensors").read_bytes() == first

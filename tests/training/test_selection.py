@@ -1,6 +1,7 @@
 """Which weights are "best": as it should be, and with each fault of the published runs."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training_stage import image, same_weights, small, stage, write_competition
+from training_stage import image, same_weights, small, stage
 
 from common.inputs.base import Windows
 from common.metric import kl_divergence, vote_shares
@@ -22,42 +23,20 @@ from train.experiment import Experiment
 NEVER = {"schedule": "constant"}
 
 
-@pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
-
-
-def written_best(monkeypatch):
-    """The best weights of each group of stages, as often as they were written."""
-    written, save = [], fold_model.save_weights
-
-    def watched(model, path):
-        written.append(path.name)
-        save(model, path)
-
-    monkeypatch.setattr(fold_model, "save_weights", watched)
-    return written
-
-
-def with_scores(monkeypatch, scores):
-    """Published losses that are given, one for each look at the fold."""
-    given = iter(scores)
-    monkeypatch.setattr(PublishedSelection, "score", lambda *_: next(given))
-
-
 # ---- as it should be
 
 
-def test_best_has_the_lowest_mean_over_the_stages_own_rows(competition, tmp_path, monkeypatch):
+def test_best_has_the_lowest_mean_over_the_stages_own_rows(noise, tmp_path, monkeypatch):
     """Stages that carry on on the same rows share a best; scores on other rows do not compare."""
-    written = written_best(monkeypatch)
+    saved = mock.Mock(side_effect=fold_model.save_weights)
+    monkeypatch.setattr(fold_model, "save_weights", saved)
     many = {"min_votes": 10}
     stages = [
         stage(epochs=3, rows=many, learning_rate=2e-2),
         stage(epochs=2, learning_rate=2e-2, carry_on=True),
         stage(epochs=3, rows=many, learning_rate=5e-3, start="best"),
     ]
-    run = run_experiment(small(stages=stages), competition, tmp_path, RunOptions(folds="0"))
+    run = run_experiment(small(stages=stages), noise, tmp_path, RunOptions(folds="0"))
     log, table = pl.read_csv(run / "fold0/epochs.csv"), pl.read_parquet(run / "fold0/oof.parquet")
     assert log["stage"].to_list() == [0, 0, 0, 1, 1, 2, 2, 2] and log["epoch"].to_list() == [0, 1, 2, 0, 1, 0, 1, 2]
     own = log["validation_kl_many"].to_list()[:3] + log["validation_kl"].to_list()[3:5]
@@ -67,7 +46,7 @@ def test_best_has_the_lowest_mean_over_the_stages_own_rows(competition, tmp_path
     begins = [0, 0, 0, 3, 3, 5, 5, 5]
     better = [k for k in range(8) if own[k] < min(own[begins[k] : k], default=np.inf)]
     expected = [f"best-stage{0 if k < 5 else 2}.safetensors" for k in better]
-    assert written == [*expected, "last.safetensors"]
+    assert [call.args[1].name for call in saved.call_args_list] == [*expected, "last.safetensors"]
     kl = {}
     for which in ("last", "best"):
         probabilities = table.select(f"{pattern}_{which}" for pattern in PATTERNS).to_numpy()
@@ -159,7 +138,7 @@ def test_after_mosaic_epochs_mosaics_of_the_fold_were_scored():
     assert found["mosaic"][0] < found["none"][0] - 0.1  # means of four are easier
 
 
-def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, tmp_path, monkeypatch):
+def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(noise, tmp_path, monkeypatch):
     """The second look there overwrites the first though it is worse; later ones must be better again."""
     both = [
         stage(batch_size=2, augment={"mosaic": True}, **NEVER),  # 4 batches: looks after 2, 3 and 4
@@ -169,7 +148,8 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
     replaced = [PublishedSelection().is_best(state, Epoch(*at), 0.2) for at in ((0, 0), (1, 0), (1, 1))]
     assert replaced == [False, True, False]
     looks = {"mosaic": [0.3, 0.2, 0.4], "first": [0.9, 0.7, 0.8], "later": [0.85, 0.75, 0.95]}
-    with_scores(monkeypatch, [score for scores in looks.values() for score in scores])
+    scores = [score for of_epoch in looks.values() for score in of_epoch]
+    monkeypatch.setattr(PublishedSelection, "score", mock.Mock(side_effect=scores))
     kept, keep = [], fold_model.save_weights
 
     def watched(model, path):
@@ -178,10 +158,10 @@ def test_in_the_first_epoch_after_mosaics_every_look_was_the_best(competition, t
 
     monkeypatch.setattr(fold_model, "save_weights", watched)
     published = image(*both, selection="as-published")
-    run = run_experiment(published, competition, tmp_path, RunOptions(folds="0"))
+    run = run_experiment(published, noise, tmp_path, RunOptions(folds="0"))
     log = pl.read_csv(run / "fold0/epochs.csv")
     assert log["batches"].to_list() == [2, 3, 4] * 3
-    assert log["selected_by"].to_list() == [score for scores in looks.values() for score in scores]
+    assert log["selected_by"].to_list() == scores
     assert len(kept) == 2 + 3 + 1 + 1  # of mosaics .3 and .2; all of the first epoch; then .75, below .8; and last
     best = load_file(run / "fold0/best.safetensors")
     assert all(torch.equal(best[name], kept[5][name]) for name in best)

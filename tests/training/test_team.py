@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from training_stage import (
+    assert_same_run,
     finished_run,
     run_command,
-    same_weights,
     small,
     stage,
     start_run,
@@ -23,14 +23,10 @@ from training_stage import (
     write_config,
 )
 
-from common.models.build import build_model
-from common.schema import PATTERNS, VOTES
-from train.data.labels import label_rows
-from train.data.windows import TrainingWindows
+from common.schema import PATTERNS
 from train.engine import fold_model
 from train.engine.distributed import Distributed
-from train.engine.loop import cut_batches, predict_rows
-from train.engine.state import FoldData
+from train.engine.loop import cut_batches
 from train.experiment import Stage
 
 CPU = torch.device("cpu")
@@ -55,16 +51,11 @@ EQUAL = small(
 
 
 @pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
-
-
-@pytest.fixture(scope="module")
-def alone(competition, tmp_path_factory):
+def alone(noise, tmp_path_factory):
     """Both folds by one process, and the config."""
     folder = tmp_path_factory.mktemp("alone")
     config = write_config(EQUAL, folder)
-    finished_run(config, competition, folder, output=folder / "output")
+    finished_run(config, noise, folder, output=folder / "output")
     return folder / EQUAL.name, config
 
 
@@ -105,31 +96,11 @@ def test_parts_of_a_batch_are_all_of_it_and_weigh_alike():
             assert {batch.rows_in_step for batch in batches} == {sum(len(batch.rows) for batch in batches)}
 
 
-def test_predictions_are_the_same_however_many_processes_make_them(competition):
-    rows, parts = label_rows(competition), {}
-    windows, votes = TrainingWindows(competition, rows, EQUAL.input), rows.select(VOTES).to_numpy()
-    data, model = FoldData(windows, None, votes, np.arange(0), np.arange(16)), build_model(EQUAL)
-
-    class Remembering(Distributed):
-        """Gathers what the processes asked so far have given."""
-
-        def gather(self, values):
-            parts[self.rank] = values
-            return [parts.get(rank, np.zeros(6)) for rank in range(self.size)]
-
-    for chosen in (np.array([5, 0, 9, 3, 11]), np.array([7])):  # two of the processes have no row of the second
-        parts.clear()
-        asked = [predict_rows(model, data, chosen, EQUAL, Remembering(rank, 3, CPU)) for rank in (0, 1, 2)]
-        whole = predict_rows(model, data, chosen, EQUAL, Distributed(0, 1, CPU))
-        np.testing.assert_allclose(asked[-1], whole, atol=1e-6)
-        assert whole.shape == (len(chosen), 6) and len({tuple(row) for row in whole}) == len(chosen)
-
-
 @pytest.mark.slow
 @needs_network
-def test_two_processes_under_torchrun_are_as_good_as_one(competition, alone, tmp_path):
+def test_two_processes_under_torchrun_are_as_good_as_one(noise, alone, tmp_path):
     run, config = alone
-    words = ("run", config, "--competition", competition, "--out", tmp_path, "--folds", "0")
+    words = ("run", config, "--competition", noise, "--out", tmp_path, "--folds", "0")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train")
     done = subprocess.run([sys.executable, *torchrun, *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -150,39 +121,33 @@ def test_two_processes_under_torchrun_are_as_good_as_one(competition, alone, tmp
 
 
 @needs_network
-def test_each_process_may_train_its_own_folds(competition, alone, tmp_path):
+def test_each_process_may_train_its_own_folds(noise, alone, tmp_path):
     run, config = alone
-    told = finished_team(config, competition, tmp_path, "--spread", "folds", output=tmp_path / "output")
+    told = finished_team(config, noise, tmp_path, "--spread", "folds", output=tmp_path / "output")
     found = tmp_path / EQUAL.name
     for fold in ("fold0", "fold1"):
-        for file in ("last.safetensors", "best.safetensors"):
-            assert same_weights(found / fold / file, run / fold / file)
+        assert_same_run(found / fold, run / fold)
     assert pl.read_parquet(found / "oof.parquet").equals(pl.read_parquet(run / "oof.parquet"))
     assert "fold0: first" in told[0] and "fold1: first" in told[1] and "fold1: first" not in told[0]
 
 
 @pytest.mark.slow
 @needs_network
-def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(competition, alone, tmp_path):
+def test_a_killed_process_ends_the_other_and_both_resume_with_the_same_bits(noise, alone, tmp_path):
     _, config = alone
     more, output = ("--folds", "1"), tmp_path / "output"
-    finished_team(config, competition, tmp_path / "whole", *more, output=output)
+    finished_team(config, noise, tmp_path / "whole", *more, output=output)
     folder = tmp_path / "killed" / EQUAL.name / "fold1"
-    (first, second), _ = start_team(config, competition, tmp_path / "killed", *more, output=output)
+    (first, second), _ = start_team(config, noise, tmp_path / "killed", *more, output=output)
     while not (folder / "state.pt").exists():
         assert first.is_alive()
         time.sleep(0.01)
     os.kill(second.pid, signal.SIGKILL)
     first.join(60)
     assert first.exitcode not in (None, 0) and (folder / "state.pt").exists()
-    told = finished_team(config, competition, tmp_path / "killed", *more, "--resume", output=output)
+    told = finished_team(config, noise, tmp_path / "killed", *more, "--resume", output=output)
     assert "fold1: continued" in told[0]
-    expected = tmp_path / "whole" / EQUAL.name / "fold1"
-    for file in ("last.safetensors", "best.safetensors"):
-        assert same_weights(folder / file, expected / file)
-    logs = [pl.read_csv(where / "epochs.csv").drop("seconds") for where in (folder, expected)]
-    assert logs[0].equals(logs[1])
-    assert pl.read_parquet(folder / "oof.parquet").equals(pl.read_parquet(expected / "oof.parquet"))
+    assert_same_run(folder, tmp_path / "whole" / EQUAL.name / "fold1")
 
 
 def save_slowly(*given):
@@ -194,18 +159,18 @@ def save_slowly(*given):
 
 @pytest.mark.slow
 @needs_network
-def test_nobody_reads_weights_before_they_are_written(competition, alone, tmp_path):
+def test_nobody_reads_weights_before_they_are_written(noise, alone, tmp_path):
     _, config = alone
-    finished_team(config, competition, tmp_path, "--folds", "0", output=tmp_path / "output", target=save_slowly)
+    finished_team(config, noise, tmp_path, "--folds", "0", output=tmp_path / "output", target=save_slowly)
     assert (tmp_path / EQUAL.name / "fold0/oof.parquet").exists()
 
 
 @pytest.mark.slow
 @needs_network
-def test_what_one_process_finds_ends_both(competition, alone, tmp_path):
+def test_what_one_process_finds_ends_both(noise, alone, tmp_path):
     """A run folder that exists, or labels that are missing, found by both; recordings that are missing, by one."""
     run, config = alone
-    for folder, found in ((competition, "exists: --resume continues it"), (tmp_path, "cannot be read")):
+    for folder, found in ((noise, "exists: --resume continues it"), (tmp_path, "cannot be read")):
         processes, outputs = start_team(config, folder, run.parent, output=tmp_path / "output")
         for process in processes:
             process.join(60)

@@ -1,71 +1,28 @@
 """A whole small training: its schedule, its resumption, its scores."""
 
-import itertools
+from unittest import mock
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
-from safetensors.torch import load_file
-from training_stage import EPOCHS, RATE, same_weights, small, write_competition
+from training_stage import EPOCHS, assert_same_run, interrupted, same_weights, small, write_competition
 
-from common.schema import VOTES
+from common.schema import PATTERNS, VOTES
 from train.data.labels import label_rows
-from train.data.store_build import MissingRecordings
+from train.data.store_build import StoreError
 from train.data.windows import TrainingWindows
-from train.engine import fold_model
-from train.engine.optim import ModelOptimizer
 from train.engine.plan import parse_folds
 from train.engine.run import RunOptions, run_experiment
 from train.engine.run_folder import RunError
 
-PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
-
 
 @pytest.fixture(scope="module")
-def competition(tmp_path_factory):
-    return write_competition(tmp_path_factory.mktemp("competition"))
+def run(noise, tmp_path_factory):
+    return run_experiment(small(), noise, tmp_path_factory.mktemp("runs"), RunOptions())
 
 
-@pytest.fixture(scope="module")
-def rates():
-    return []
-
-
-@pytest.fixture(scope="module")
-def run(competition, tmp_path_factory, rates):
-    class Recording(torch.optim.AdamW):
-        def step(self, *arguments, **options):
-            rates.append(self.param_groups[0]["lr"])
-            return super().step(*arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim, "AdamW", Recording)
-        return run_experiment(small(), competition, tmp_path_factory.mktemp("runs"), RunOptions())
-
-
-def test_every_step_has_the_one_cycle_rate(run, rates):
-    log = pl.read_csv(run / "fold0/epochs.csv")
-    assert log["epoch"].to_list() == [0, 1, 2, 0] and log["stage"].to_list() == [0, 0, 0, 1]
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    steps = 2 * EPOCHS  # 8 of 16 rows in batches of 4
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, RATE, total_steps=steps, pct_start=0.3, div_factor=25, final_div_factor=100, cycle_momentum=False
-    )
-    expected = []
-    for _ in range(steps):
-        expected.append(cycle.get_last_lr()[0])
-        optimiser.step()
-        cycle.step()
-    assert expected[0] == pytest.approx(RATE / 25) and max(expected) > 0.9 * RATE and expected[-1] < RATE / 1000
-    np.testing.assert_allclose(rates[:steps], expected, rtol=1e-9)
-    np.testing.assert_allclose(log["learning_rate"][:2], [expected[2], expected[4]], rtol=1e-9)
-    assert len(rates) == 2 * (steps + 2)  # the second stage: 4 rows in batches of 2, a cycle of its own
-    assert expected[-1] * 50 < max(rates[steps : steps + 2]) < 1e-3
-
-
-def test_out_of_fold_table_is_whole(run, competition):
-    oof, rows = pl.read_parquet(run / "oof.parquet"), label_rows(competition)
+def test_out_of_fold_table_is_whole(run, noise):
+    oof, rows = pl.read_parquet(run / "oof.parquet"), label_rows(noise)
     assert {"label_id", "eeg_id", "fold", *VOTES, *PATTERNS} <= set(oof.columns)
     assert sorted(oof["label_id"]) == sorted(rows["label_id"]) and oof.height == 16
     np.testing.assert_allclose(oof.select(PATTERNS).to_numpy().sum(axis=1), 1, atol=1e-12)
@@ -75,16 +32,16 @@ def test_out_of_fold_table_is_whole(run, competition):
     assert last.rows() == oof.filter(fold=1).select(PATTERNS).rows() and not (run / "fold0/state.pt").exists()
 
 
-def test_a_run_is_not_overwritten_nor_continued_as_another(run, competition):
+def test_a_run_is_not_overwritten_nor_continued_as_another(run, noise):
     before = (run / "oof.parquet").read_bytes()
     with pytest.raises(RunError, match="exists: --resume continues it"):
-        run_experiment(small(), competition, run.parent, RunOptions())
+        run_experiment(small(), noise, run.parent, RunOptions())
     with pytest.raises(RunError, match="must be the same experiment"):
-        run_experiment(small(seed=7), competition, run.parent, RunOptions(resume=True))
+        run_experiment(small(seed=7), noise, run.parent, RunOptions(resume=True))
     assert (run / "oof.parquet").read_bytes() == before
 
 
-def test_a_run_is_not_continued_on_other_labels(run, competition, tmp_path):
+def test_a_run_is_not_continued_on_other_labels(run, noise, tmp_path):
     other = write_competition(tmp_path / "other")
     table = (other / "train.csv").read_text()
     (other / "train.csv").write_text(table.replace("Other,0,0,1,0,1,12", "Other,0,0,1,0,1,13"))
@@ -92,43 +49,21 @@ def test_a_run_is_not_continued_on_other_labels(run, competition, tmp_path):
         run_experiment(small(), other, run.parent, RunOptions(resume=True))
 
 
-def test_training_interrupted_after_every_step_ends_the_same(run, competition, tmp_path, monkeypatch):
-    step, done = ModelOptimizer.step, []
-
-    def two_steps(self):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        step(self)
-
-    monkeypatch.setattr(ModelOptimizer, "step", two_steps)
-    monkeypatch.setattr(fold_model, "SECONDS_BETWEEN_SAVES", 0.0)
-    for interruptions in itertools.count():
-        done.clear()
-        try:
-            again = run_experiment(small(), competition, tmp_path, RunOptions(folds="0", resume=interruptions > 0))
-            break
-        except KeyboardInterrupt:
-            assert len(list(tmp_path.glob("*/fold0/state.pt"))) == 1
-    assert interruptions == 3  # eight steps
-    for name in ("fold0/last.safetensors", "fold0/best.safetensors"):
-        assert same_weights(run / name, again / name), name
-    assert pl.read_parquet(again / "fold0/oof.parquet").equals(pl.read_parquet(run / "fold0/oof.parquet"))
-    told = [pl.read_csv(folder / "fold0/epochs.csv").drop("seconds") for folder in (run, again)]
-    assert told[0].equals(told[1])
-    one, other = (load_file(run / f"fold{k}/last.safetensors") for k in (0, 1))
-    assert not torch.equal(one["classifier.weight"], other["classifier.weight"])  # the folds differ
+def test_training_interrupted_again_and_again_ends_the_same(run, noise, tmp_path):
+    for resume in (False, True, True):  # eight steps
+        with interrupted(2):
+            run_experiment(small(), noise, tmp_path, RunOptions(folds="0", resume=resume))
+        assert len(list(tmp_path.glob("*/fold0/state.pt"))) == 1
+    again = run_experiment(small(), noise, tmp_path, RunOptions(folds="0", resume=True))
+    assert_same_run(again / "fold0", run / "fold0")
+    assert not same_weights(run / "fold0/last.safetensors", run / "fold1/last.safetensors")
 
 
-def test_only_training_windows_are_shifted_and_each_epoch_anew(competition, tmp_path, monkeypatch):
-    batches, given = TrainingWindows.batches, []
-
-    def watched(self, rows, batch_size, device, shifts=None, labelled=None):
-        given.append(shifts)
-        return batches(self, rows, batch_size, device, shifts, labelled)
-
-    monkeypatch.setattr(TrainingWindows, "batches", watched)
-    run_experiment(small(), competition, tmp_path, RunOptions(folds="0"))
+def test_only_training_windows_are_shifted_and_each_epoch_anew(noise, tmp_path, monkeypatch):
+    batches = mock.Mock(side_effect=TrainingWindows.batches)
+    monkeypatch.setattr(TrainingWindows, "batches", lambda *given: batches(*given))
+    run_experiment(small(), noise, tmp_path, RunOptions(folds="0"))
+    given = [(*call.args, None)[4] for call in batches.call_args_list]
     assert [shifts is not None for shifts in given] == [True, False] * EPOCHS + [False, False] + [False] * 2
     first, second = given[0], given[2]
     assert first.shape == (8,) and 0 < np.abs(first).max() <= 2 and not np.array_equal(first, second)
@@ -136,7 +71,7 @@ def test_only_training_windows_are_shifted_and_each_epoch_anew(competition, tmp_
 
 def test_missing_recording_is_named_before_training(tmp_path):
     incomplete = write_competition(tmp_path / "incomplete", without=3)
-    with pytest.raises(MissingRecordings, match=r"1 of 8 recordings of train\.csv are not there, first 3\.parquet"):
+    with pytest.raises(StoreError, match=r"1 of 8 recordings of train\.csv are not there, first 3\.parquet"):
         run_experiment(small(), incomplete, tmp_path / "runs", RunOptions())
     assert not (tmp_path / "runs").exists()
 

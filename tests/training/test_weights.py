@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import EXPERIMENTS
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from common.inputs.build import build_input
 from common.models.build import build_model
@@ -19,8 +19,7 @@ from infer.submit import submit
 from train.data.labels import label_rows
 from train.data.windows import TrainingWindows
 from train.engine.run_folder import read_run
-from train.experiment import parse_experiment
-from train.export import export
+from train.export import export, metadata_of
 
 CPU = torch.device("cpu")
 IMAGE, WAVE = "hms-tiny-image", "hms-tiny-wave"
@@ -31,20 +30,25 @@ def wave(weights):
     return weights / WAVE
 
 
+def vouched(folder, file, content):
+    """A file of a fold or the recipe, and a manifest that vouches for it: only its content can tell."""
+    (folder / file).write_bytes(content)
+    manifest, sha256 = json.loads((folder / "manifest.json").read_text()), hashlib.sha256(content).hexdigest()
+    if file == "config.json":
+        manifest["config_sha256"] = sha256
+    else:
+        manifest["folds"][1] |= {"bytes": len(content), "sha256": sha256}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_export_is_flat_and_complete(road, name):
-    folder = road.weights / f"hms-{name}"
+def test_an_export_is_flat_and_its_manifest_vouches_for_every_file(road, name):
+    folder, run = road.weights / f"hms-{name}", road.folder / "runs" / name
     files = {"config.json", "dataset-metadata.json", "fold0.safetensors", "fold1.safetensors", "manifest.json"}
     assert {path.name for path in folder.iterdir()} == files and all(path.is_file() for path in folder.iterdir())
+    assert sorted(path.name for path in road.weights.iterdir()) == [IMAGE, WAVE]
     meta = json.loads((folder / "dataset-metadata.json").read_text())
     assert meta["id"].split("/")[1] == f"hms-{name}"
-    assert 6 <= len(meta["title"]) <= 50 and len(meta["licenses"]) == 1
-    assert sorted(path.name for path in road.weights.iterdir()) == [IMAGE, WAVE]
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_manifest_vouches_for_every_file(road, name):
-    folder = road.weights / f"hms-{name}"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["name"] == name and manifest["checkpoint"] == "last"
     assert manifest["config_sha256"] == hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
@@ -52,10 +56,10 @@ def test_the_manifest_vouches_for_every_file(road, name):
     for entry in manifest["folds"]:
         content = (folder / entry["file"]).read_bytes()
         assert (entry["sha256"], entry["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
-        assert content == (road.folder / "runs" / name / f"fold{entry['fold']}" / "last.safetensors").read_bytes()
+        assert content == (run / f"fold{entry['fold']}" / "last.safetensors").read_bytes()
     rows = sum(entry["validation_rows"] for entry in manifest["folds"])
-    assert rows == pl.read_parquet(road.folder / "runs" / name / "oof.parquet").height
-    assert {"torch", "timm"} <= set(manifest["versions"])
+    assert rows == pl.read_parquet(run / "oof.parquet").height and {"torch", "timm"} <= set(manifest["versions"])
+    assert manifest["training"]["stages"][0]["batch_size"] == 4
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -64,14 +68,11 @@ def test_the_recipe_alone_travels_and_what_older_exports_say_of_training_is_not_
     whole = json.loads((run / "config.json").read_text())
     recipe = json.loads((folder / "config.json").read_text())
     assert recipe == {key: whole[key] for key in ("name", "input", "model")}
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["training"]["stages"][0]["batch_size"] == 4
     now = load_weights(folder, CPU)
     training = whole["training"] | {"an_option_of_another_version": 1}
-    vouched_config(folder, json.dumps(whole | {"training": training, "published": None}).encode())
+    vouched(folder, "config.json", json.dumps(whole | {"training": training, "published": None}).encode())
     old = load_weights(folder, CPU)
     assert old.experiment == now.experiment and old.inputs == now.inputs
-    assert parse_experiment(whole, "config.json") == read_run(run)
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -101,77 +102,76 @@ def test_an_export_replaces_the_one_before(road, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [WAVE]
 
 
-def truncate(folder):
+NEW = "my-wave"
+
+
+def test_metadata_of_a_new_experiment(tmp_path, monkeypatch):
+    metas, configs = tmp_path / "datasets_meta", tmp_path / "configs"
+    monkeypatch.setattr("train.export.DATASETS_META", metas)
+    monkeypatch.setattr("train.export.CONFIGS", configs)
+    configs.mkdir()
+    (configs / f"{NEW}.toml").touch()
+    home = metas / f"hms-{NEW}" / "dataset-metadata.json"
+    made = metadata_of(NEW)
+    assert json.loads(made)["title"] == "Hms My Wave" and not metas.exists()  # installed, without a checkout
+    metas.mkdir()
+    assert metadata_of("of-nowhere") and not list(metas.iterdir())
+    assert metadata_of(NEW) == made == home.read_text()
+    home.write_text(made.replace("Hms My Wave", "Mine"))
+    assert json.loads(metadata_of(NEW))["title"] == "Mine"  # what stands there counts
+
+
+def change_fold(folder, change):
+    """Other bytes, of which the manifest knows nothing."""
     path = folder / "fold1.safetensors"
-    path.write_bytes(path.read_bytes()[:-1000])
+    path.write_bytes(change(path.read_bytes()))
 
 
-def flip_a_bit(folder):
-    path = folder / "fold1.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(content)
+def vouched_fold(folder, change):
+    vouched(folder, "fold1.safetensors", save(change(load_file(folder / "fold1.safetensors"))))
 
 
-def remove(folder):
-    (folder / "fold1.safetensors").unlink()
-
-
-def foreign_net(folder):
-    vouched(folder, {"stem.weight": torch.zeros(3)})
-
-
-def one_nan(folder):
-    tensors = load_file(folder / "fold1.safetensors")
+def with_one_nan(tensors):
     next(values for values in tensors.values() if values.is_floating_point()).view(-1)[0] = np.nan
-    vouched(folder, tensors)
-
-
-def in_double(folder):
-    vouched(folder, {name: values.double() for name, values in load_file(folder / "fold1.safetensors").items()})
-
-
-def vouched(folder, tensors):
-    """An intact file for which the manifest vouches: only its tensors can tell."""
-    path = folder / "fold1.safetensors"
-    save_file(tensors, path)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    content = path.read_bytes()
-    manifest["folds"][1] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return tensors
 
 
 FOLD_FAULTS = {
-    truncate: "bytes, the manifest says",
-    flip_a_bit: "does not have the manifest's sha256",
-    remove: "is missing",
-    foreign_net: "does not fit tiny-wave",
-    in_double: "as torch.float64 instead of torch.",
-    one_nan: "holds numbers that are not finite, in ",
+    "truncated": (lambda to: change_fold(to, lambda all_: all_[:-1000]), "bytes, the manifest says"),
+    "one bit": (
+        lambda to: change_fold(to, lambda all_: all_[:-1] + bytes([all_[-1] ^ 1])),
+        "does not have the manifest's sha256",
+    ),
+    "removed": (lambda to: (to / "fold1.safetensors").unlink(), "is missing"),
+    "another net": (lambda to: vouched_fold(to, lambda _: {"stem.weight": torch.zeros(3)}), "does not fit tiny-wave"),
+    "in double": (
+        lambda to: vouched_fold(to, lambda all_: {name: values.double() for name, values in all_.items()}),
+        "as torch.float64 instead of torch.",
+    ),
+    "one NaN": (lambda to: vouched_fold(to, with_one_nan), "holds numbers that are not finite, in "),
 }
 
 
-@pytest.mark.parametrize("fault", FOLD_FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", FOLD_FAULTS)
 def test_a_damaged_fold(wave, fault):
     """Strict: refused by name. Forgiving: left out by name, and the other fold answers."""
-    fault(wave)
-    with pytest.raises(WeightsError, match=rf"{WAVE}/fold1\.safetensors.*{FOLD_FAULTS[fault]}"):
+    damage, why = FOLD_FAULTS[fault]
+    damage(wave)
+    with pytest.raises(WeightsError, match=rf"{WAVE}/fold1\.safetensors.*{why}"):
         load_weights(wave, CPU)
     loaded = load_weights(wave, CPU, forgiving=True)
     assert len(loaded.models) == len(loaded.dropped) == 1
-    assert f"{WAVE}/fold1.safetensors" in loaded.dropped[0] and FOLD_FAULTS[fault] in loaded.dropped[0]
+    assert f"{WAVE}/fold1.safetensors" in loaded.dropped[0] and why in loaded.dropped[0]
     kept, expected = loaded.models[0].state_dict(), load_file(wave / "fold0.safetensors")
     assert all(torch.equal(kept[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_fold_that_is_there_twice_counts_once(wave, copied):
-    manifest = json.loads((wave / "manifest.json").read_text())
     file = "copy.safetensors" if copied else "fold0.safetensors"
     if copied:
         shutil.copy(wave / "fold0.safetensors", wave / file)
-    manifest["folds"].append(manifest["folds"][0] | {"file": file})
-    (wave / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(wave, lambda old: old | {"folds": [*old["folds"], old["folds"][0] | {"file": file}]})
     with pytest.raises(WeightsError, match=rf"^{WAVE}/{file}: fold 0, seed 0 twice in manifest\.json"):
         load_weights(wave, CPU)
     loaded = load_weights(wave, CPU, forgiving=True)
@@ -188,100 +188,45 @@ def test_swapped_folds(wave):
         load_weights(wave, CPU, forgiving=True)
 
 
-def change_config(folder):
-    path = folder / "config.json"
-    path.write_text(path.read_text().replace("20.0", "19.0"))
+def change_manifest(folder, change):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(change(manifest)))
 
 
-def no_config(folder):
-    (folder / "config.json").unlink()
-
-
-def no_manifest(folder):
-    (folder / "manifest.json").unlink()
-
-
-def garbled_manifest(folder):
-    path = folder / "manifest.json"
-    path.write_bytes(path.read_bytes()[:50])
-
-
-def binary_manifest(folder):
-    (folder / "manifest.json").write_bytes(b"\x00\xff\xfe")
-
-
-def strange_manifest(folder):
-    (folder / "manifest.json").write_text('{"name": "tiny-wave", "files": []}')
-
-
-def former_order(folder):
+def without_regions(manifest):
     """As exported before the kit took the order of the competition's files: nothing is said of it."""
-    manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest.pop("regions") == ["LL", "RL", "LP", "RP"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return manifest
 
 
-def other_version(folder):
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
-
-
-def foreign_config(folder):
-    vouched_config(folder, json.dumps({"name": "tiny-wave", "input": {"kind": "hologram"}}).encode())
-
-
-def binary_config(folder):
-    vouched_config(folder, b'{"name": "\xff\xfe"}')
-
-
-def listed_config(folder):
-    vouched_config(folder, b"[1]")
-
-
-def endless_config(folder):
-    vouched_config(folder, b"[" * 100_000)
-
-
-def vouched_config(folder, content):
-    """A recipe this version does not know, with a manifest that vouches for it."""
-    (folder / "config.json").write_bytes(content)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["config_sha256"] = hashlib.sha256(content).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
+FOREIGN = b'{"name": "tiny-wave", "input": {"kind": "hologram"}}'
 RECIPE_FAULTS = {
-    change_config: "config.json",
-    no_config: "config.json",
-    foreign_config: "config.json",
-    binary_config: "config.json cannot be read",
-    endless_config: "config.json cannot be read",
-    listed_config: "config.json cannot be read",
-    no_manifest: "manifest.json",
-    garbled_manifest: "manifest.json",
-    binary_manifest: "manifest.json",
-    strange_manifest: "manifest.json",
-    other_version: "manifest.json has format 2, this kit reads format 1",
-    former_order: "trained with the regions in the order LL, RL, RP, LP",
+    "no config": (lambda to: (to / "config.json").unlink(), "config.json"),
+    "another config": (lambda to: (to / "config.json").write_bytes(FOREIGN), "config.json"),
+    "unknown config": (lambda to: vouched(to, "config.json", FOREIGN), "config.json"),
+    "binary config": (lambda to: vouched(to, "config.json", b'{"name": "\xff\xfe"}'), "config.json cannot be read"),
+    "no manifest": (lambda to: (to / "manifest.json").unlink(), "manifest.json"),
+    "half a manifest": (lambda to: (to / "manifest.json").write_text('{"name": "tiny-wave"'), "manifest.json"),
+    "another version": (
+        lambda to: change_manifest(to, lambda manifest: manifest | {"format": 2}),
+        "manifest.json has format 2, this kit reads format 1",
+    ),
+    "former order": (
+        lambda to: change_manifest(to, without_regions),
+        "trained with the regions in the order LL, RL, RP, LP",
+    ),
 }
 
 
-@pytest.mark.parametrize("fault", RECIPE_FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", RECIPE_FAULTS)
 def test_a_damaged_recipe(wave, fault):
     """Without its recipe a model is nothing: refused by name, or left out by name, never guessed."""
-    fault(wave)
+    damage, why = RECIPE_FAULTS[fault]
+    damage(wave)
     for forgiving in (False, True):
-        with pytest.raises(WeightsError, match=RECIPE_FAULTS[fault]) as refusal:
+        with pytest.raises(WeightsError, match=why) as refusal:
             load_weights(wave, CPU, forgiving)
         assert WAVE in str(refusal.value)
-
-
-def test_a_model_without_its_recipe_is_left_out(road, wave, tmp_path):
-    foreign_config(wave)
-    folders = [road.weights / IMAGE, wave]
-    report = submit(road.competition, folders, road.blend, tmp_path / "out.csv", forgiving=True)
-    assert report.models == {"tiny-image": {"weight": 1.0, "nets": 2}}
-    assert any(WAVE in what and RECIPE_FAULTS[foreign_config] in what for what in report.dropped)
 
 
 def test_no_fold_left_anywhere_means_the_prior(road, weights, tmp_path):
@@ -297,11 +242,6 @@ def test_no_fold_left_anywhere_means_the_prior(road, weights, tmp_path):
     assert len(report.fallbacks) == report.rows and report.models == {}
     named = "\n".join(report.dropped)
     assert all(f"hms-{name}/fold{fold}.safetensors" in named for name in EXPERIMENTS for fold in (0, 1))
-
-
-def test_find_weights_names_an_empty_folder(road, tmp_path):
-    with pytest.raises(WeightsError, match=r"no manifest\.json here or one folder below"):
-        find_weights([road.weights, tmp_path])
 
 
 def test_a_renamed_folder_is_still_the_model(road, tmp_path):

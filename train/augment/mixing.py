@@ -109,20 +109,18 @@ def mix_images(
     n_votes (batch,) of a mixture are mixed as its target is. cast: the shares of votes (batch, 6) by which CutMix
     knows a row's class, where targets are smoothed or have pseudo labels; mixtures are known by their targets.
     """
-    unmixed = not augment.mosaic and not (augment.mixup and augment.mixup.of == "signal")
-    classes = cast if cast is not None and unmixed else None
-    mixed = images, target, n_votes
     if augment.mosaic:
-        mixed = mosaic(*mixed, generator)
+        images, target, n_votes = mosaic(images, target, n_votes, generator)
     if augment.cutmix is not None and happens_now(augment.cutmix.chance, generator):
-        cuts = draw_cuts(augment.cutmix, len(images), generator)
-        mixed = cut_bands(mixed[0], mixed[1] if classes is None else classes, augment.cutmix, cuts), *mixed[1:]
+        mixed = augment.mosaic or (augment.mixup and augment.mixup.of == "signal")
+        classes = target if cast is None or mixed else cast
+        images = cut_bands(images, classes, augment.cutmix, draw_cuts(augment.cutmix, len(images), generator))
     if augment.mixup is not None and augment.mixup.of == "image" and happens_now(augment.mixup.chance, generator):
         blend = draw_blend(augment.mixup, len(images), generator)
-        mixed = blend.of(mixed[0]), blend.of(mixed[1]), blend.of(mixed[2])
+        images, target, n_votes = blend.of(images), blend.of(target), blend.of(n_votes)
     if augment.mask is not None:
-        mixed = mask_bands(mixed[0], augment.mask, generator), *mixed[1:]
-    return mixed
+        images = mask_bands(images, augment.mask, generator)
+    return images, target, n_votes
 
 
 def happens_now(chance: float, generator: Generator) -> bool:

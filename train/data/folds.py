@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from common.errors import KitError
 from common.files import write_via
-from train.data.labels import label_rows
+from train.data.labels import label_rows, read_table_with
 
 COLUMNS = ("patient_id", "fold")
 MakeFolds = Callable[[pl.DataFrame, int], np.ndarray]  # label rows, number of folds -> the fold of each row
@@ -41,15 +41,7 @@ def make_folds(rows: pl.DataFrame, n_folds: int) -> np.ndarray:
 
 def read_fold_table(path: Path) -> pl.DataFrame:
     """patient_id and fold (both Int64), one row per patient, from a csv or parquet file. Raises FoldError."""
-    try:
-        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise FoldError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [name for name in COLUMNS if name not in table.columns]
-    if absent:
-        raise FoldError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    if table.height == 0:
-        raise FoldError(f"{path}: no rows; expected a patient_id and a fold in each")
+    table = read_table_with(COLUMNS, path, FoldError)
     numbers = table.select(pl.col(COLUMNS).cast(pl.Float64, strict=False)).to_numpy()  # a text reads as NaN
     wrong = ~(np.isfinite(numbers) & (numbers % 1 == 0)).all(axis=1) | (numbers[:, 1] < 0)
     if wrong.any():

@@ -1,5 +1,6 @@
 """train.csv to label rows, and which of them a stage trains on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +47,23 @@ class Violation:
     rows: np.ndarray  # places of the rows that break it; empty where the rule is about ids
 
 
+def read_table_with(columns: Sequence[str], path: Path, fault: type[KitError]) -> pl.DataFrame:
+    """A csv or parquet table that has these columns and at least one row. Raises `fault`."""
+    try:
+        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise fault(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
+    if absent := [name for name in columns if name not in table.columns]:
+        raise fault(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
+    if table.height == 0:
+        raise fault(f"{path}: no rows")
+    return table
+
+
 def read_train_table(competition: Path) -> pl.DataFrame:
     """train.csv, checked. Raises LabelError."""
     path = competition / TRAIN_TABLE
-    try:
-        table = pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LabelError(f"{path}: cannot be read ({str(error).strip().splitlines()[0]})") from error
-    absent = [c for c in LABEL_COLUMNS if c not in table.columns]
-    if absent:
-        raise LabelError(f"{path}: no column {', '.join(absent)}; it has {', '.join(table.columns)}")
-    if table.height == 0:
-        raise LabelError(f"{path}: no rows")
+    table = read_table_with(LABEL_COLUMNS, path, LabelError)
     for broken in find_violations(table):
         shown = ", ".join(broken.cases[:SHOWN]) + (", ..." if len(broken.cases) > SHOWN else "")
         raise LabelError(f"{path}: {len(broken.cases)} {broken.what}: {shown}; {broken.todo}")

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from train.data.recording_kinds import RecordingKind
 from train.data.store_build import StoreError, gibibytes, open_store
 
-CHUNK = 2**26  # values copied to the GPU at once
 GPU_LEFT = 4 * 2**30  # bytes of a GPU that training itself is left with at least
 
 
 class RecordingStore:
     """The store of one kind of recording, for reading; made or renewed first where it does not fit the files.
 
-    A build that renews it later leaves these values as they are. Raises MissingRecordings and StoreError.
+    A build that renews it later leaves these values as they are. Raises StoreError.
     """
 
     def __init__(self, kind: RecordingKind, competition: Path, store: Path, ids: Iterable[int]) -> None:
@@ -36,10 +34,7 @@ class RecordingStore:
                     f"{gibibytes(GPU_LEFT)}, of the GPU's {gibibytes(total)} {gibibytes(free)} are free: leave the "
                     "option out, then they are read from the disk"
                 )
-        loaded = torch.empty_like(self.values, device=device)
-        for first in tqdm(range(0, self.values.numel(), CHUNK), f"loading {self.kind.name}", unit="chunk"):
-            loaded[first : first + CHUNK] = self.values[first : first + CHUNK]
-        self.values = loaded
+        self.values = self.values.to(device)
 
     def recording(self, recording: int) -> Tensor:
         """A whole recording, not copied: EEG (electrodes, time) or spectrogram (regions, frequencies, columns)."""

@@ -23,16 +23,15 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import KitError
-from common.files import write_via
+from common.files import write_text
 from common.parallel import READERS, read_ahead
 from common.records import Recording, RecordingError
 from train.data.recording_kinds import RecordingKind
 
 FORMAT = 2  # to be raised when the same recordings give other values or another layout
 STORE = "store"  # in the competition folder, unless --store says otherwise
-# Why float32: in 12 real EEGs 0.5 % of the values survive float16 (off by up to 16 uV) and 0.1 % survive int16 with a
-# scale per channel; lossless lz4 saves 2 %, zstd with bytes shuffled 22 % (20 % of spectrograms), and neither can be
-# memory-mapped at any offset.
+# Of 12 real EEGs 0.5 % of the values survive float16 (off by up to 16 uV) and 0.1 % int16 with a scale per channel;
+# lossless zstd saves 22 %, and cannot be memory-mapped at any offset.
 VALUE = np.dtype(np.float32)
 SHOWN = 5  # unreadable recordings named in a message
 
@@ -41,10 +40,6 @@ Stamp = tuple[int, int]  # bytes and mtime_ns of a recording's file
 
 class StoreError(KitError):
     """A store that cannot be made or read. The message names the file and says what to do."""
-
-
-class MissingRecordings(KitError):
-    """Label rows whose recordings are not there."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ def open_store(
 ) -> tuple[np.ndarray, Entries]:
     """All values (n,) and the entries of a store that holds these recordings as their files are now.
 
-    It is made or renewed first where it does not. Raises MissingRecordings and StoreError.
+    It is made or renewed first where it does not. Raises StoreError.
     """
     source = competition / kind.folder
     stamps = find_files(source, ids)
@@ -106,7 +101,7 @@ def open_store(
 
 
 def find_files(source: Path, ids: Iterable[int]) -> dict[int, Stamp]:
-    """The stamps of the recordings' files, by id. Raises MissingRecordings."""
+    """The stamps of the recordings' files, by id. Raises StoreError."""
     wanted = {f"{recording}.parquet": recording for recording in sorted(set(ids))}
     stamps: dict[int, Stamp] = {}
     for file in os.scandir(source) if source.is_dir() else ():
@@ -116,7 +111,7 @@ def find_files(source: Path, ids: Iterable[int]) -> dict[int, Stamp]:
                 stamps[wanted[file.name]] = found.st_size, found.st_mtime_ns
     missing = sorted(name for name, recording in wanted.items() if recording not in stamps)
     if missing:
-        raise MissingRecordings(
+        raise StoreError(
             f"{source}: {len(missing)} of {len(wanted)} recordings of train.csv are not there, "
             f"first {missing[0]}; download the competition's files again"
         )
@@ -195,10 +190,9 @@ def build(kind: RecordingKind, source: Path, store: Path, stamps: dict[int, Stam
             file.flush()
             os.fsync(file.fileno())
         index.unlink(missing_ok=True)  # from here on, and until the new index is written, there is no store
-        sync_folder(store)
         os.replace(partial, values)
-        sync_folder(store)
-        write_via(index, lambda path: path.write_text(index_text(kind, stored)))
+        lines = [index_head(kind, len(stored)), *map(asdict, stored)]
+        write_text(index, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
     except OSError as error:
         raise StoreError(
             f"{error.filename or values}: {error.strerror}, {gibibytes(shutil.disk_usage(store).free)} are free: "
@@ -238,17 +232,3 @@ def read_recordings(
 
     with closing(read_ahead(read, stamps, ahead=2 * threads, threads=threads)) as recordings:
         yield from tqdm(recordings, f"storing {kind.name}", len(stamps), unit="file")
-
-
-def index_text(kind: RecordingKind, entries: list[Entry]) -> str:
-    lines = [index_head(kind, len(entries)), *map(asdict, entries)]
-    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-
-
-def sync_folder(folder: Path) -> None:
-    """Names given and taken in a folder are on the disk after this."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

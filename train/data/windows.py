@@ -45,7 +45,7 @@ class TrainingWindows:
     """The windows of each label row, of the recordings that `config` looks at.
 
     The store is made first, or what it lacks. Training is strict: a missing or unreadable recording
-    and an offset that cannot be right are named before anything starts. Raises MissingRecordings,
+    and an offset that cannot be right are named before anything starts. Raises StoreError,
     StoreError and RecordingError.
     """
 

@@ -13,17 +13,17 @@ from torch import nn
 
 from common.files import write_via
 from train.engine.optim import ModelOptimizer, make_optimizer
-from train.engine.run_folder import LOG, STATE
-from train.engine.state import Epoch, TrainingError, TrainState
+from train.engine.run_folder import LOG, STATE, RunError
+from train.engine.state import Epoch, TrainState
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """As write_via. Raises TrainingError where that fails."""
+    """As write_via. Raises RunError where that fails."""
     try:
         write_via(path, write)
     except (OSError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as error:  # one for each kind of file
         reason = str(error).strip().splitlines()[0]
-        raise TrainingError(f"{path} cannot be written ({reason}): make room, then --resume goes on") from error
+        raise RunError(f"{path} cannot be written ({reason}): make room, then --resume goes on") from error
 
 
 def best_of_stage(folder: Path, number: int | str) -> Path:
@@ -57,7 +57,7 @@ def save_state(state: TrainState, optimizer: ModelOptimizer, epoch: Epoch) -> No
 
 
 def load_state(state: TrainState) -> tuple[ModelOptimizer, Epoch]:
-    """Put the model where its state file left it. Raises TrainingError when the file is damaged or another model's.
+    """Put the model where its state file left it. Raises RunError when the file is damaged or another model's.
 
     Read to the CPU, from where each part goes to its own device: AdamW's counts of steps stay, or a GPU would wait
     for each of them.
@@ -66,7 +66,7 @@ def load_state(state: TrainState) -> tuple[ModelOptimizer, Epoch]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in its readers, in a dozen ways
-        raise TrainingError(f"{path} is damaged: {remedy}") from error
+        raise RunError(f"{path} is damaged: {remedy}") from error
     try:
         state.model.load_state_dict(values["model"])
         state.history, state.best = values["history"], values["best"]
@@ -77,7 +77,7 @@ def load_state(state: TrainState) -> tuple[ModelOptimizer, Epoch]:
         optimizer = make_optimizer(state.model, state.stages[first], state.steps_from(first), state.precision)
         optimizer.load_state(values)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise TrainingError(f"{path} is the state of another model or config: {remedy}") from error
+        raise RunError(f"{path} is the state of another model or config: {remedy}") from error
     return optimizer, epoch
 
 

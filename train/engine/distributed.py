@@ -16,14 +16,10 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common.errors import KitError
 from common.predict import pick_device
+from train.engine.run_folder import RunError
 
 PATIENCE = timedelta(days=7)  # folds of unequal length wait for each other
-
-
-class DistributedError(KitError):
-    """Processes that cannot work together. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Distributed:
 def join_processes() -> Iterator[Distributed]:
     """The processes that torchrun's environment names; their group lives as long as the context.
 
-    Each takes the GPU of its local rank; without a usable one all work on the CPU. Raises DistributedError.
+    Each takes the GPU of its local rank; without a usable one all work on the CPU. Raises RunError.
     """
     size, rank, local = (int(os.environ.get(key, "0")) for key in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
     device = pick_device()
@@ -91,7 +87,7 @@ def join_processes() -> Iterator[Distributed]:
         return
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise DistributedError(
+            raise RunError(
                 f"process {local} of this machine has no GPU: {torch.cuda.device_count()} are here; "
                 f"start torchrun with --nproc-per-node {torch.cuda.device_count()}"
             )

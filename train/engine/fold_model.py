@@ -33,12 +33,12 @@ from train.engine.checkpoint import (
 from train.engine.distributed import Distributed
 from train.engine.loop import ORDER, generator, predict_rows, train_epoch
 from train.engine.optim import ModelOptimizer, make_optimizer, pick_precision
-from train.engine.plan import RunOptions
+from train.engine.options import RunOptions
 from train.engine.pretrained import initialise
 from train.engine.pseudo_labels import PseudoLabels
 from train.engine.published import SELECTIONS
 from train.engine.run_folder import BEST, CONFIG, FOLD, LAST, OOF, STATE, FoldModel, RunError, probability_columns
-from train.engine.state import Epoch, FoldData, TrainingError, TrainState
+from train.engine.state import Epoch, FoldData, TrainState
 from train.experiment import Experiment
 
 MEASURED_AT_ONCE = 64  # windows
@@ -147,14 +147,14 @@ def evaluate(state: TrainState, optimizer: ModelOptimizer, epoch: Epoch, started
 
 
 def validation_kl(state: TrainState, net: nn.Module) -> np.ndarray:
-    """The KL of each row held out. Raises TrainingError when one is not finite."""
+    """The KL of each row held out. Raises RunError when one is not finite."""
     data, rows = state.data, state.data.validation
     state.distributed.share_buffers(net)
     predictions = predict_rows(net, data, rows, state.experiment, state.distributed)
     kl = kl_divergence(vote_shares(data.votes[rows]), predictions)
     if not np.isfinite(kl).all():
         labels = data.label_ids[rows[~np.isfinite(kl)]].tolist()
-        raise TrainingError(f"no finite prediction for label_id {labels[:20]}: lower the learning rate")
+        raise RunError(f"no finite prediction for label_id {labels[:20]}: lower the learning rate")
     return kl
 
 
@@ -214,7 +214,7 @@ def train_stages(state: TrainState) -> None:
             train_stage(state, net, optimizer, epoch, bar)
     assert optimizer is not None
     if not all(values.isfinite().all() for values in optimizer.scored.state_dict().values()):
-        raise TrainingError(f"{state.title}: weights are not numbers after the last step: lower learning_rate")
+        raise RunError(f"{state.title}: weights are not numbers after the last step: lower learning_rate")
     if state.distributed.is_main:
         best = best_of_stage(state.folder, state.first_stage(len(state.stages) - 1))
         if best.is_file():

@@ -23,7 +23,8 @@ from train.data.sampling import Samples
 from train.engine.distributed import Distributed
 from train.engine.losses import row_loss, soft_target
 from train.engine.optim import ModelOptimizer
-from train.engine.state import Batch, Epoch, FoldData, TrainingError, TrainState, count_batches
+from train.engine.run_folder import RunError
+from train.engine.state import Batch, Epoch, FoldData, TrainState, count_batches
 from train.experiment import Experiment, Stage
 
 VALIDATION_BATCH = 16
@@ -134,7 +135,7 @@ def train_epoch(
 ) -> Iterator[None]:
     """What is left of one pass over `samples`; yields after every step of the optimizer, when a state may be saved.
 
-    Raises TrainingError when a loss is not a number or memory does not suffice.
+    Raises RunError when a loss is not a number or memory does not suffice.
     """
     stage, distributed = state.stages[epoch.stage], state.distributed
     here = (state.seed, epoch.stage, epoch.number)
@@ -154,7 +155,7 @@ def train_epoch(
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):  # the CPU's words
                 raise
-            raise TrainingError(out_of_memory(epoch.stage, stage, distributed)) from error
+            raise RunError(out_of_memory(epoch.stage, stage, distributed)) from error
         epoch.unread.append((batch, loss.detach()))
         epoch.next_batch = batch.number + 1
         if len(epoch.unread) == LOSSES_AT_ONCE:

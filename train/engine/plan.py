@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,27 +14,11 @@ from common.models.build import build_model
 from common.schema import VOTES
 from train.data.folds import folds_from_table, make_folds, read_fold_table
 from train.data.labels import label_rows
+from train.engine.options import RunOptions
 from train.engine.pretrained import initialise
 from train.engine.run_folder import FoldModel, RunError
 from train.engine.state import stage_rows
 from train.experiment import Experiment
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run is told beside its experiment; none of it changes what one of its models becomes."""
-
-    folds: str = "all"
-    seeds: int = 1
-    resume: bool = False
-    pretrained: Path | None = None
-    store: Path | None = None
-    store_on_gpu: bool = False
-    fold_table: Path | None = None
-    pseudo: Path | None = None
-    tensorboard: bool = False
-    one_fold_a_process: bool = False
-
 
 # ---- which models
 
@@ -77,7 +60,7 @@ def rows_with_folds(experiment: Experiment, competition: Path, table: Path | Non
 def check_plan(
     experiment: Experiment, rows: pl.DataFrame, wanted: Sequence[tuple[int, ...]], options: RunOptions
 ) -> None:
-    """Raises RunError, TrainingError and what a net raises."""
+    """Raises RunError and what a net raises."""
     torch.manual_seed(experiment.training.seed)
     net = build_model(experiment)
     if options.pretrained and not options.pretrained.is_file():

@@ -7,20 +7,16 @@ from typing import Any
 import timm
 from torch import Tensor
 
-from common.errors import KitError
 from common.inputs.build import input_shape
 from common.models.transformer import SpectrogramTransformer, place_patches
+from train.engine.run_folder import RunError
 from train.experiment import Experiment
-
-
-class PretrainedError(KitError):
-    """A weights file that was given and does not fit."""
 
 
 def initialise(model: Any, experiment: Experiment, file: Path | None) -> str:
     """Load pretrained weights into the backbone where the config wants them; returns where they came from.
 
-    From `file` when given (raises PretrainedError when it does not fit), else from timm's hub; when that
+    From `file` when given (raises RunError when it does not fit), else from timm's hub; when that
     cannot be reached the net stays random, and the returned text says so. Weights of three colours become
     those of the input's channels as timm does it (for one channel, their sum), position embeddings those of
     the input's patches.
@@ -28,13 +24,16 @@ def initialise(model: Any, experiment: Experiment, file: Path | None) -> str:
     config: Any = experiment.model
     if not hasattr(config, "backbone"):
         if file:
-            raise PretrainedError(f"{experiment.name} has no timm backbone: --pretrained does not apply")
+            raise RunError(f"{experiment.name} has no timm backbone: --pretrained does not apply")
         return "random: this net has no pretrained weights"
     if not config.pretrained and not file:
         return "random: the config says pretrained = false"
     channels = input_shape(experiment.input)[0]
     if file:
-        source = backbone_from_file(config.backbone, channels, file)
+        try:
+            source = backbone_from_file(config.backbone, channels, file)
+        except ValueError as error:
+            raise RunError(f"{file} does not fit {config.backbone}: {error}") from error
     else:
         try:
             source = timm.create_model(config.backbone, pretrained=True, in_chans=channels, num_classes=0)
@@ -49,38 +48,31 @@ def initialise(model: Any, experiment: Experiment, file: Path | None) -> str:
 
 
 def backbone_from_file(backbone: str, channels: int, file: Path) -> Any:
-    """The timm backbone for images of its own size, without classifier, filled from a file made for RGB images.
+    """The timm backbone for images of its own size, without classifier, filled from a file made for RGB images: of
+    safetensors, or a saved state dict; no object is unpickled.
 
-    Raises PretrainedError. The net is made with the file's own classifier, which then goes: only where the
-    classes agree does timm insist on every name and shape.
+    Raises ValueError. The net is made with the file's own classifier, which then goes: only where the classes agree
+    does timm insist on every name and shape.
     """
-    weights = read_weights(file, backbone)
+    try:
+        weights = timm.models.load_state_dict(str(file), weights_only=True)
+    except Exception as error:  # any other file fails in its readers, in a dozen ways
+        raise ValueError("neither a safetensors file nor a state dict saved by torch") from error
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError("it does not hold weights by their names")
     published = timm.get_pretrained_cfg(backbone)
     for first in weights_of(published.first_conv, weights):
         if first.shape[1] != 3:
-            raise PretrainedError(f"{file} does not fit {backbone}: made for {first.shape[1]} channels, not for RGB")
+            raise ValueError(f"made for {first.shape[1]} channels, not for RGB")
     n_classes = max((len(last) for last in weights_of(published.classifier, weights)), default=0)
     overlay = {"state_dict": weights, "num_classes": n_classes, "label_offset": 0}
     try:
         source: Any = timm.create_model(backbone, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels)
     except (KeyError, RuntimeError, ValueError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else shorten(str(error), 240, placeholder=" ...")
-        raise PretrainedError(f"{file} does not fit {backbone}: {reason}") from error
+        raise ValueError(reason) from error
     source.reset_classifier(0)
     return source
-
-
-def read_weights(file: Path, backbone: str) -> dict[str, Tensor]:
-    """The weights in a safetensors file or a saved state dict; no object is unpickled. Raises PretrainedError."""
-    try:
-        weights = timm.models.load_state_dict(str(file), weights_only=True)
-    except Exception as error:  # any other file fails in its readers, in a dozen ways
-        raise PretrainedError(
-            f"{file} does not fit {backbone}: neither a safetensors file nor a state dict saved by torch"
-        ) from error
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise PretrainedError(f"{file} does not fit {backbone}: it does not hold weights by their names")
-    return weights
 
 
 def weights_of(modules: str | tuple[str, ...] | None, weights: dict[str, Tensor]) -> list[Tensor]:

@@ -1,13 +1,12 @@
 """Pseudo labels: what models of another run, the teachers, say of rows with few votes; and that no vote leaks.
 
-Two kinds of teacher are forbidden to a model M that holds out some patients. One that was trained on the row's
-patient gives back the votes that it learnt instead of an opinion of its own. One that was trained on a patient whom
-M holds out carries those votes into M's targets: M's out-of-fold score then rises, its leaderboard score does not.
-In a run of K folds the teachers of fold j's model are therefore the K - 1 models that never saw j and one fold more
-(--folds pairs); the full fit, which holds out nobody, learns from the ordinary models of the folds.
+A model M may not learn from a teacher that was trained on the row's patient, for it repeats the votes that it learnt;
+nor from one that was trained on a patient whom M holds out, for it carries those votes into M's targets: M's
+out-of-fold score then rises, its leaderboard score does not. In a run of K folds the teachers of fold j's model are
+therefore the K - 1 models that never saw j and one fold more (--folds pairs); the full fit learns from the folds'.
 
-Teachers are found by the rows that they held out, and checked by the patients that they were trained on; the numbers
-of folds do not count, those of the two runs may differ.
+Teachers are found by the rows that they held out and checked by the patients that they were trained on. The folds of
+the two runs may differ.
 """
 
 import hashlib
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common.errors import KitError
 from common.schema import PATTERNS, VOTES
 from train.data.labels import select_rows, vote_totals
 from train.engine.run_folder import (
@@ -31,6 +29,7 @@ from train.engine.run_folder import (
     ROWS,
     STATE,
     FoldModel,
+    RunError,
     finished_models,
     model_of,
     probability_columns,
@@ -40,10 +39,6 @@ from train.engine.run_folder import (
 from train.experiment import Experiment, Stage
 
 SAME_ROWS = ("label_id", "eeg_id", "patient_id", *VOTES)  # of label rows; windows may differ
-
-
-class PseudoError(KitError):
-    """Pseudo labels that are not there or would leak. The message says which model makes them."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +76,17 @@ def read_teachers(source: Path, rows: pl.DataFrame) -> list[Teacher]:
     """The finished models of the run `source` that held out something; `rows`: the new run's label rows.
 
     Always their last epoch: the best one was chosen by the votes of the rows that it predicts. For the same reason
-    a run is refused whose later stages start from the best weights. Raises PseudoError and RunError.
+    a run is refused whose later stages start from the best weights. Raises RunError.
     """
     experiment = read_run(source)
     if any(stage.start == "best" for stage in experiment.training.stages):
-        raise PseudoError(
+        raise RunError(
             f"{source}: a stage with start = 'best' goes on from weights chosen by the votes of the rows held out, so "
             "its predictions know these votes: pseudo labels need a run whose stages start from 'last'"
         )
     theirs = read_table(source / ROWS)
     if not theirs.select(SAME_ROWS).equals(rows.select(SAME_ROWS)):
-        raise PseudoError(
+        raise RunError(
             f"{source / ROWS} has other label rows ({theirs.height}, training.labels = {experiment.training.labels!r}) "
             f"than this run ({rows.height}): pseudo labels need a run with the same train.csv and training.labels"
         )
@@ -99,13 +94,13 @@ def read_teachers(source: Path, rows: pl.DataFrame) -> list[Teacher]:
 
 
 def read_teacher(source: Path, model: FoldModel, rows: pl.DataFrame) -> Teacher:
-    """`rows` are the label rows of the run `source` with its folds. Raises PseudoError and RunError."""
+    """`rows` are the label rows of the run `source` with its folds. Raises RunError."""
     path, names = source / model.name / OOF, probability_columns("last")
     held_out = np.isin(rows["fold"].to_numpy(), model.held_out)
     table, keys = read_table(path), ["label_id", "patient_id", *VOTES]
     whole = {*keys, *names} <= set(table.columns)
     if not whole or not table.select(keys).equals(rows.filter(held_out).select(keys)):
-        raise PseudoError(
+        raise RunError(
             f"{path} does not have the rows that {model.name} holds out by {source / ROWS}: which patients this model "
             f"saw is not known; remove {path.parent} and train it again (--resume)"
         )
@@ -120,11 +115,9 @@ def read_teacher(source: Path, model: FoldModel, rows: pl.DataFrame) -> Teacher:
 
 def rows_with_pseudo(votes: np.ndarray, stages: Sequence[Stage]) -> np.ndarray:
     """Which rows of `votes` (rows, 6) have a pseudo label in some stage that trains on them, (rows,) of bool."""
-    totals, wanted = vote_totals(votes), np.full(len(votes), False)
-    for stage in stages:
-        if stage.pseudo:
-            wanted |= select_rows(votes, stage.rows) & (totals < stage.pseudo_below)
-    return wanted
+    totals = vote_totals(votes)
+    wanted = [select_rows(votes, stage.rows) & (totals < stage.pseudo_below) for stage in stages if stage.pseudo]
+    return np.any([np.full(len(votes), False), *wanted], axis=0)
 
 
 def choose_teachers(teachers: Sequence[Teacher], wanted: np.ndarray, held_out: np.ndarray) -> np.ndarray:
@@ -144,7 +137,7 @@ def choose_teachers(teachers: Sequence[Teacher], wanted: np.ndarray, held_out: n
 def refuse_leaks(
     teachers: Sequence[Teacher], chosen: np.ndarray, patients: np.ndarray, held_out: np.ndarray, source: str
 ) -> None:
-    """Raises PseudoError naming a patient whose votes would leak.
+    """Raises RunError naming a patient whose votes would leak.
 
     chosen: (teachers, rows) of bool, however it came about; patients: (rows,); held_out: (rows,) of bool, the new
     model's. By the patients of each teacher's training rows, and by nothing else.
@@ -153,12 +146,12 @@ def refuse_leaks(
     for teacher, rows in zip(teachers, chosen, strict=True):
         name = f"{source}/{teacher.model.name}"
         if own := teacher.trained_on & set(patients[rows].tolist()):
-            raise PseudoError(
+            raise RunError(
                 f"patient {min(own)}: {name} was trained on the votes of this patient and may not make pseudo labels "
                 f"of it ({len(own)} such patients)"
             )
         if rows.any() and (leaking := teacher.trained_on & hidden):
-            raise PseudoError(
+            raise RunError(
                 f"patient {min(leaking)} is held out, but {name} was trained on the votes of this patient: its pseudo "
                 f"labels would bring them to the model that is scored on them ({len(leaking)} such patients)"
             )
@@ -195,7 +188,7 @@ def make_pseudo(
 ) -> PseudoLabels:
     """The pseudo labels of a new run's model for those of its training rows that are wanted, (rows,) of bool.
 
-    rows: the new run's label rows with its folds. Raises PseudoError.
+    rows: the new run's label rows with its folds. Raises RunError.
     """
     held_out = np.isin(rows["fold"].to_numpy(), model.held_out)
     wanted = wanted & ~held_out
@@ -206,7 +199,7 @@ def make_pseudo(
         folds = np.unique(np.append(theirs[held_out], theirs[missing[0]])).tolist()
         todo = missing_teacher(source, folds, len(np.unique(theirs)))
         patient = rows["patient_id"][int(missing[0])]
-        raise PseudoError(f"{model.name}: no pseudo labels for {len(missing)} rows, first of patient {patient}: {todo}")
+        raise RunError(f"{model.name}: no pseudo labels for {len(missing)} rows, first of patient {patient}: {todo}")
     refuse_leaks(teachers, chosen, rows["patient_id"].to_numpy(), held_out, source.name)
     models = tuple(teacher.model.name for teacher, used in zip(teachers, chosen, strict=True) if used.any())
     return PseudoLabels(mean_prediction(teachers, chosen), source.name, models)
@@ -218,13 +211,15 @@ def plan_pseudo(
     """The pseudo labels of every model of a run: of those asked for, by the folds that they hold out, and of those
     that `run` has already, which must be the ones that they were trained with.
 
-    source: the run whose models teach; rows: the label rows of `run` with its folds. Raises PseudoError and RunError.
+    source: the run whose models teach; rows: the label rows of `run` with its folds. Raises RunError.
     """
     wanted = rows_with_pseudo(rows.select(VOTES).to_numpy(), experiment.training.stages)
     if not wanted.any():
-        raise PseudoError(f"{experiment.name}: no stage with a share of pseudo labels has rows below its pseudo_below")
+        raise RunError(f"{experiment.name}: no stage with a share of pseudo labels has rows below its pseudo_below")
     source = source.resolve()  # it is named by its folder, also when given as "."
-    teachers, begun = read_teachers(source, rows), begun_models(run)
+    teachers = read_teachers(source, rows)
+    folders = {file.parent.name for name in (LAST, STATE) for file in run.glob(f"*/{name}")}  # finished, or continued
+    begun = [model for model in map(model_of, sorted(folders)) if model]
     needed = {*held_out, *(model.held_out for model in begun)}
     labels = {folds: make_pseudo(source, teachers, rows, wanted, FoldModel(folds)) for folds in sorted(needed)}
     for model in begun:
@@ -232,19 +227,12 @@ def plan_pseudo(
     return labels
 
 
-def begun_models(run: Path) -> list[FoldModel]:
-    """Models of a run folder that are finished or can be continued."""
-    folders = sorted(run.iterdir()) if run.is_dir() else []
-    begun = [model_of(folder.name) for folder in folders if any((folder / name).is_file() for name in (LAST, STATE))]
-    return [model for model in begun if model]
-
-
 def refuse_others(folder: Path, labels: PseudoLabels) -> None:
-    """Raises PseudoError when the model in `folder` was trained with other pseudo labels."""
+    """Raises RunError when the model in `folder` was trained with other pseudo labels."""
     known = json.loads((folder / FOLD).read_text(encoding="utf-8"))["pseudo"]
     found = labels.record()
     if known["sha256"] != found["sha256"]:
-        raise PseudoError(
+        raise RunError(
             f"{folder} was trained with pseudo labels of run {known['run']} ({', '.join(known['models'])}); those of "
             f"{found['run']} ({', '.join(found['models'])}) now are others: all models of a run share theirs; give the "
             "same run, unchanged, or start a new one with another --out"

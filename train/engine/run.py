@@ -16,10 +16,11 @@ from train.data.folds import fold_table
 from train.data.sampling import Sampler
 from train.data.windows import TrainingWindows
 from train.engine.checkpoint import write_whole
-from train.engine.distributed import Distributed, join_processes
+from train.engine.distributed import join_processes
 from train.engine.fold_model import train_model
-from train.engine.plan import RunOptions, check_plan, parse_folds, rows_with_folds
-from train.engine.pseudo_labels import PseudoLabels, plan_pseudo
+from train.engine.options import RunOptions
+from train.engine.plan import check_plan, parse_folds, rows_with_folds
+from train.engine.pseudo_labels import plan_pseudo
 from train.engine.run_folder import (
     CONFIG,
     FOLD,
@@ -64,13 +65,6 @@ def check_folder(run: Path, experiment: Experiment, rows: pl.DataFrame, resume: 
         raise RunError(f"{run / ROWS} has other folds: give --fold-table {run / FOLD_TABLE} to go on with them")
 
 
-def start_folder(run: Path, experiment: Experiment, rows: pl.DataFrame) -> None:
-    if not (run / CONFIG).exists():
-        write_via(run / ROWS, rows.write_parquet)
-        write_via(run / FOLD_TABLE, fold_table(rows).write_csv)
-        write_text(run / CONFIG, as_json(experiment))
-
-
 def hold_run(run: Path) -> IO[bytes]:
     """Nobody else writes to the run folder while the returned file is open. Raises RunError."""
     run.mkdir(parents=True, exist_ok=True)
@@ -100,7 +94,7 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
     """Train the models asked for; returns the run folder. Finished ones of a continued run stay.
 
     The store (default: in the competition folder) is made first, or what it lacks. Under torchrun all
-    processes train each model together, or each its own models (options.one_fold_a_process).
+    processes train each model together, or each its own models (options.spread).
     """
     wanted = parse_folds(options.folds, experiment.training.folds)
     models = [FoldModel(held_out, seed) for seed in range(options.seeds) for held_out in wanted]
@@ -115,18 +109,30 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
         windows = TrainingWindows(competition, rows, experiment.input, options.store, options.store_on_gpu)
         with hold_run(run) if distributed.is_main else nullcontext():
             if distributed.is_main:
-                start_folder(run, experiment, rows)
+                if not (run / CONFIG).exists():
+                    write_via(run / ROWS, rows.write_parquet)
+                    write_via(run / FOLD_TABLE, fold_table(rows).write_csv)
+                    write_text(run / CONFIG, as_json(experiment))
                 distributed.barrier()
-            tell_plan(experiment, rows, models, windows, distributed)
-            mine = models[distributed.rank :: distributed.size] if options.one_fold_a_process else models
+            names = ", ".join(model.name for model in models)
+            processes = f" in {distributed.size} processes" if distributed.size > 1 else ""
+            distributed.say(f"{experiment.name}: {rows.height} label rows; {names}; on {distributed.device}{processes}")
+            if windows.findings:
+                found = "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5))
+                distributed.say(f"recordings repaired: {found}")
+            sampler = Sampler(rows, experiment.training.labels)
+            votes, fold = rows.select(VOTES).to_numpy(), rows["fold"].to_numpy()
+            mine = models[distributed.rank :: distributed.size] if options.spread == "folds" else models
             for model in mine:
                 if is_finished(run, model):
                     check_model(run, model)
                     distributed.say(f"{model.name} is finished already")
                     continue
                 labels = pseudo.get(model.held_out)
-                data = fold_data(experiment, windows, rows, model, labels)
-                together = distributed.alone() if options.one_fold_a_process else distributed
+                held_out = np.isin(fold, model.held_out)
+                parts = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+                data = FoldData(windows, sampler, votes, *parts, labels.probabilities if labels else None)
+                together = distributed.alone() if options.spread == "folds" else distributed
                 train_model(experiment, data, rows, run, model, together, options, labels)
                 if distributed.is_main:
                     merge_folds(run, experiment)  # after each: what blend reads is never behind what evaluate reads
@@ -134,36 +140,3 @@ def run_experiment(experiment: Experiment, competition: Path, out: Path, options
             if distributed.is_main:
                 merge_folds(run, experiment)
     return run
-
-
-def tell_plan(
-    experiment: Experiment,
-    rows: pl.DataFrame,
-    models: list[FoldModel],
-    windows: TrainingWindows,
-    distributed: Distributed,
-) -> None:
-    names = ", ".join(model.name for model in models)
-    processes = f" in {distributed.size} processes" if distributed.size > 1 else ""
-    distributed.say(f"{experiment.name}: {rows.height} label rows; {names}; on {distributed.device}{processes}")
-    if windows.findings:
-        found = "; ".join(f"{n} x {what}" for what, n in windows.findings.most_common(5))
-        distributed.say(f"recordings repaired: {found}")
-
-
-def fold_data(
-    experiment: Experiment,
-    windows: TrainingWindows,
-    rows: pl.DataFrame,
-    model: FoldModel,
-    pseudo: PseudoLabels | None,
-) -> FoldData:
-    held_out = np.isin(rows["fold"].to_numpy(), model.held_out)
-    return FoldData(
-        windows,
-        Sampler(rows, experiment.training.labels),
-        rows.select(VOTES).to_numpy(),
-        np.flatnonzero(~held_out),
-        np.flatnonzero(held_out),
-        pseudo.probabilities if pseudo else None,
-    )

@@ -38,7 +38,7 @@ LAST, BEST, STATE, LOG = "last.safetensors", "best.safetensors", "state.pt", "ep
 
 
 class RunError(KitError):
-    """A run folder that does not fit what was asked. The message says what to do."""
+    """A run that cannot start or go on, or its folder does not fit what was asked. The message says what to do."""
 
 
 @dataclass(frozen=True, order=True)

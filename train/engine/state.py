@@ -9,16 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.errors import KitError
 from train.data.labels import select_rows
 from train.data.sampling import Sampler
 from train.data.windows import TrainingWindows
 from train.engine.distributed import Distributed
+from train.engine.run_folder import RunError
 from train.experiment import Experiment, Stage
-
-
-class TrainingError(KitError):
-    """Training that cannot go on. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +60,12 @@ class Epoch:
     def read_losses(self, label_ids: np.ndarray) -> None:
         """Fetch the losses of the last batches, all at once: each by itself would make a GPU wait.
 
-        Raises TrainingError naming the first batch whose loss is not a number.
+        Raises RunError naming the first batch whose loss is not a number.
         """
         values = torch.stack([loss for _, loss in self.unread]).tolist() if self.unread else []
         for (batch, _), value in zip(self.unread, values, strict=True):
             if not np.isfinite(value):
-                raise TrainingError(
+                raise RunError(
                     f"stage {self.stage}, epoch {self.number}, batch {batch.number}: the loss is {value} in the batch "
                     f"with label_id {label_ids[batch.rows[batch.counted > 0]].tolist()}: lower learning_rate, set "
                     "clip_norm, or look at these windows (python -m train show)"
@@ -121,7 +117,7 @@ class TrainState:
         return self.experiment.training.stages
 
     def rows_of(self, number: int) -> np.ndarray:
-        """The training rows of a stage. Raises TrainingError."""
+        """The training rows of a stage. Raises RunError."""
         return stage_rows(self.data.votes, self.data.train, self.stages[number], self.title)
 
     def batches_of(self, number: int) -> int:
@@ -141,11 +137,11 @@ class TrainState:
 
 
 def stage_rows(votes: np.ndarray, train: np.ndarray, stage: Stage, title: str) -> np.ndarray:
-    """Those of the training rows that a stage wants. Raises TrainingError when there are none."""
+    """Those of the training rows that a stage wants. Raises RunError when there are none."""
     rows = train[select_rows(votes[train], stage.rows)]
     if not len(rows):
         wanted = stage.rows.model_dump(exclude_defaults=True)
-        raise TrainingError(f"{title}: not one of {len(train)} training rows is what a stage asks for: rows {wanted}")
+        raise RunError(f"{title}: not one of {len(train)} training rows is what a stage asks for: rows {wanted}")
     return rows
 
 

@@ -37,10 +37,6 @@ HEADS = [
 ]
 
 
-class MeasureError(KitError):
-    """Configs that could not be measured."""
-
-
 @dataclass(frozen=True)
 class Cost:
     """A config, what was measured of it, and the hours that follow, of all folds together."""
@@ -80,7 +76,7 @@ def rows_of(selection: RowSelection, labels: str) -> float:
 
 
 def measure_file(path: Path, steps: int, batch_size: int | None) -> Measurement:
-    """What a process does for one config. Raises ConfigError, TrainingError, and RuntimeError for want of memory."""
+    """What a process does for one config. Raises ConfigError, RunError, and RuntimeError for want of memory."""
     keep_freed_memory()  # as every command
     return measure_experiment(load_experiment(path), steps, batch_size, pick_device())
 
@@ -159,12 +155,12 @@ def notes(costs: list[Cost]) -> list[str]:
     ]
 
 
-def as_text(costs: list[Cost]) -> str:
-    return "\n".join([*aligned([HEADS, *map(cells, costs)], len(HEADS)), "", *notes(costs)])
-
-
-def as_markdown(costs: list[Cost]) -> str:
-    return "\n".join([*markdown([HEADS, *map(cells, costs)]), "", *(f"- {note}" for note in notes(costs))])
+def as_text(costs: list[Cost], in_markdown: bool = False) -> str:
+    """The table, and what its columns mean."""
+    lines = [HEADS, *map(cells, costs)]
+    if in_markdown:
+        return "\n".join([*markdown(lines), "", *(f"- {note}" for note in notes(costs))])
+    return "\n".join([*aligned(lines, len(HEADS)), "", *notes(costs)])
 
 
 def as_values(costs: list[Cost]) -> dict[str, Any]:

@@ -119,10 +119,10 @@ def prepare(experiment: Experiment, device: torch.device) -> TrainState:
     return TrainState(seen, data, model, Path(), 0, experiment.name, Distributed(0, 1, device), precision)
 
 
-def train_on(fit: TrainState, stage: int, n_rows: int, tools: ModelOptimizer) -> None:
+def train_on(state: TrainState, stage: int, n_rows: int, optimizer: ModelOptimizer) -> None:
     """The engine's own pass over n_rows rows."""
     samples = Samples(np.arange(n_rows) % NOISE_WINDOWS, None)
-    for _ in train_epoch(fit.model, fit, samples, Epoch(stage, 0), tools):
+    for _ in train_epoch(state.model, state, samples, Epoch(stage, 0), optimizer):
         pass
 
 
@@ -139,17 +139,17 @@ def kept_bytes(model: nn.Module, train: Callable[[], None]) -> int:
     return sum(sizes.values())
 
 
-def time_steps(fit: TrainState, number: int, steps: int) -> StepTime:
-    """A step of a stage. Raises TrainingError."""
-    stage, device, windows = fit.stages[number], fit.distributed.device, fit.data.windows
+def time_steps(state: TrainState, number: int, steps: int) -> StepTime:
+    """A step of a stage. Raises RunError."""
+    stage, device, windows = state.stages[number], state.distributed.device, state.data.windows
     rows, warm_up = stage.batch_size * stage.accumulate, MORE_WARM_UP[device.type]
-    tools = make_optimizer(fit.model, stage, 1 + warm_up + steps, fit.precision)
-    kept = kept_bytes(fit.model, lambda: train_on(fit, number, stage.batch_size, tools))
-    train_on(fit, number, warm_up * rows, tools)
+    optimizer = make_optimizer(state.model, stage, 1 + warm_up + steps, state.precision)
+    kept = kept_bytes(state.model, lambda: train_on(state, number, stage.batch_size, optimizer))
+    train_on(state, number, warm_up * rows, optimizer)
     clock = Clock(device)
     windows.before_batch = clock.mark
-    entering = fit.model.register_forward_pre_hook(clock.mark)
-    train_on(fit, number, steps * rows, tools)
+    entering = state.model.register_forward_pre_hook(clock.mark)
+    train_on(state, number, steps * rows, optimizer)
     clock.mark()
     entering.remove()
     windows.before_batch = lambda: None
@@ -157,13 +157,13 @@ def time_steps(fit: TrainState, number: int, steps: int) -> StepTime:
     return StepTime(rows, sum(seconds) / steps, sum(seconds[::2]) / sum(seconds), kept / stage.batch_size)
 
 
-def time_prediction(fit: TrainState, steps: int) -> float:
+def time_prediction(state: TrainState, steps: int) -> float:
     """Seconds a held-out row."""
-    batch = min(VALIDATION_BATCH, fit.stages[0].batch_size)
-    rows, clock = np.arange(batch * steps) % NOISE_WINDOWS, Clock(fit.distributed.device)
-    predict_rows(fit.model, fit.data, rows[:batch], fit.experiment, fit.distributed)
+    batch = min(VALIDATION_BATCH, state.stages[0].batch_size)
+    rows, clock = np.arange(batch * steps) % NOISE_WINDOWS, Clock(state.distributed.device)
+    predict_rows(state.model, state.data, rows[:batch], state.experiment, state.distributed)
     clock.mark()
-    predict_rows(fit.model, fit.data, rows, fit.experiment, fit.distributed)
+    predict_rows(state.model, state.data, rows, state.experiment, state.distributed)
     clock.mark()
     return clock.seconds()[0] / len(rows)
 
@@ -177,18 +177,20 @@ def peak_resident() -> int:
 def measure_experiment(experiment: Experiment, steps: int, batch_size: int | None, device: torch.device) -> Measurement:
     """Stages whose steps do the same work are measured once.
 
-    Raises ConfigError when the net cannot be built, and TrainingError as training would.
+    Raises ConfigError when the net cannot be built, and RunError as training would.
     """
-    fit = prepare(with_batch_size(experiment, batch_size) if batch_size else experiment, device)
-    works = [s.model_dump_json(include={"augment", "batch_size", "accumulate", "clip_norm", "ema"}) for s in fit.stages]
-    known = {work: time_steps(fit, works.index(work), steps) for work in dict.fromkeys(works)}
+    state = prepare(with_batch_size(experiment, batch_size) if batch_size else experiment, device)
+    works = [
+        s.model_dump_json(include={"augment", "batch_size", "accumulate", "clip_norm", "ema"}) for s in state.stages
+    ]
+    known = {work: time_steps(state, works.index(work), steps) for work in dict.fromkeys(works)}
     times = tuple(known[work] for work in works)
-    parameters = sum(weights.numel() for weights in fit.model.parameters())
+    parameters = sum(weights.numel() for weights in state.model.parameters())
     step_bytes = [
         (KEPT_BYTES + AVERAGED_BYTES * bool(stage.ema)) * parameters + taken.row_bytes * stage.batch_size
         for stage, taken in zip(experiment.training.stages, times, strict=True)
     ]
-    predict_seconds = time_prediction(fit, steps)
+    predict_seconds = time_prediction(state, steps)
     on_gpu, threads = device.type == "cuda", torch.get_num_threads()
     return Measurement(
         device=torch.cuda.get_device_name() if on_gpu else f"a CPU with {threads} thread{'s' * (threads > 1)}",

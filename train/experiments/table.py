@@ -16,7 +16,7 @@ from train.evaluate.runs import check_same_rows, floor_prediction, prior_of
 from train.evaluate.scores import kl_columns
 from train.experiment import Experiment, Training, load_experiment
 from train.experiments.words import published_words, recipe_words
-from train.tables import aligned, markdown
+from train.tables import aligned, markdown, number
 
 CONFIGS, BLENDS = Path(__file__).parents[1] / "configs", Path(__file__).parents[1] / "blends"
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
@@ -46,28 +46,21 @@ class Line:
         return [self.source, self.name, *self.words, *published_words(self.published)]
 
 
-# ---- lines
-
-
-def experiment_line(experiment: Experiment) -> Line:
-    words = recipe_words(experiment)
-    return Line(experiment.name, experiment.published, words, experiment=experiment)
-
-
-def blend_line(name: str, blend: Blend) -> Line:
-    return Line(name, blend.published, [f"{len(blend.models)} models", "ensemble", "-", "-", "-"], blend)
-
-
-def lines_of(configs: Path, blends: Path, runs: Path | None) -> list[Line]:
+def lines_of(runs: Path | None) -> list[Line]:
     """The seed's first, by section, ensembles behind their members; runs as published behind the mended config."""
-    lines = []
-    for path in sorted(configs.glob("*.toml")):
-        experiment = load_experiment(path)
-        lines.append(experiment_line(experiment))
-        if runs and (runs / (experiment.name + SUFFIX)).is_dir():
-            lines.append(experiment_line(as_published(experiment)))
-    lines += [blend_line(path.stem, load_blend(path)) for path in sorted(blends.glob("*.json"))]
+    experiments = []
+    for path in sorted(CONFIGS.glob("*.toml")):
+        experiments.append(load_experiment(path))
+        if runs and (runs / (path.stem + SUFFIX)).is_dir():
+            experiments.append(as_published(experiments[-1]))
+    lines = [Line(each.name, each.published, recipe_words(each), experiment=each) for each in experiments]
+    for name, blend in published_blends().items():
+        lines.append(Line(name, blend.published, [f"{len(blend.models)} models", "ensemble", "-", "-", "-"], blend))
     return sorted(lines, key=lambda line: (not line.source.startswith("seed"), line.source, line.blend is not None))
+
+
+def published_blends() -> dict[str, Blend]:
+    return {path.stem: load_blend(path) for path in sorted(BLENDS.glob("*.json"))}
 
 
 # ---- local results
@@ -76,10 +69,6 @@ def lines_of(configs: Path, blends: Path, runs: Path | None) -> list[Line]:
 def is_started(run: Path) -> bool:
     """Whether it has a finished fold, so that there is something to show."""
     return any(len(member.held_out) == 1 for member in finished_models(run))
-
-
-def number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4f}"
 
 
 def local_cells(
@@ -96,20 +85,16 @@ def local_cells(
     return [f"{len(np.unique(fold))} of {training.folds}", epoch, *map(number, scores)]
 
 
-def read_sorted(run: Path) -> pl.DataFrame:
-    return read_oof(run).sort("label_id")
-
-
 def run_cells(run: Path, truth: Path | None) -> list[str]:
     """A run's results at the checkpoint that it is used with: the last epoch, or the best, chosen on its fold."""
-    training, oof = read_run(run).training, read_sorted(run)
+    training, oof = read_run(run).training, read_oof(run).sort("label_id")
     prediction = oof.select(probability_columns(training.checkpoint)).to_numpy()
     return local_cells(oof, prediction, run, training, training.checkpoint, truth)
 
 
 def blend_cells(blend: Blend, runs: list[Path], truth: Path | None) -> list[str]:
     """The weighted mean of the members' last epochs. Raises RunError when they predicted different rows."""
-    tables = [read_sorted(run) for run in runs]
+    tables = [read_oof(run).sort("label_id") for run in runs]
     for run, oof in zip(runs, tables, strict=True):
         check_same_rows(run, read_run(run), oof, runs[0], tables[0])
     columns = probability_columns("last")
@@ -141,14 +126,14 @@ def other_runs(runs: Path, table: list[list[str]]) -> list[str]:
 # ---- the table
 
 
-def table_of(runs: Path | None, truth: Path | None, configs: Path = CONFIGS, blends: Path = BLENDS) -> list[list[str]]:
+def table_of(runs: Path | None, truth: Path | None) -> list[list[str]]:
     """Heads and lines. Raises ConfigError, BlendError, RunError."""
     if truth and not runs:
         raise RunError("--truth is for local results: say with --runs where they are")
     for given in (runs, truth):
         if given and not given.exists():
             raise RunError(f"{given}: not there")
-    lines = lines_of(configs, blends, runs)
+    lines = lines_of(runs)
     if not runs:
         return [HEADS, *(line.cells for line in lines)]
     heads = LOCAL_HEADS + (FLOOR_HEADS if truth else [])
@@ -156,11 +141,12 @@ def table_of(runs: Path | None, truth: Path | None, configs: Path = CONFIGS, ble
     return [HEADS + heads, *cells]
 
 
-def ensemble_lines(blends: Path = BLENDS) -> list[str]:
+def ensemble_lines() -> list[str]:
     """What the ensembles are made of."""
-    found = [(path.stem, load_blend(path).models) for path in sorted(blends.glob("*.json"))]
-    sums = [" + ".join(f"{weight:g} {member}" for member, weight in models.items()) for _, models in found]
-    return [f"{name} = {members}" for (name, _), members in zip(found, sums, strict=True)]
+    return [
+        f"{name} = {' + '.join(f'{weight:g} {member}' for member, weight in blend.models.items())}"
+        for name, blend in published_blends().items()
+    ]
 
 
 def as_text(table: list[list[str]]) -> str:

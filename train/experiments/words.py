@@ -1,7 +1,7 @@
 """Experiments in few words: the cells of the table of experiments."""
 
 from common.blend import Published
-from train.experiment import Augment, Experiment, Stage
+from train.experiment import Experiment, Stage
 
 ALL_ROWS = Published.model_fields["rows"].default
 
@@ -9,17 +9,6 @@ ALL_ROWS = Published.model_fields["rows"].default
 def once(words: list[str]) -> str:
     """In their order, each once; a dash for none."""
     return ", ".join(dict.fromkeys(words)) or "-"
-
-
-def loss_words(stages: tuple[Stage, ...]) -> str:
-    return once([stage.loss + (" (few votes fade)" if stage.few_votes else "") for stage in stages])
-
-
-def augment_words(stages: tuple[Stage, ...]) -> str:
-    def used(augment: Augment) -> list[str]:
-        return [name for name, value in augment if value]
-
-    return once([name.replace("_", " ") for stage in stages for name in used(stage.augment)])
 
 
 def rows_words(stage: Stage) -> str:
@@ -51,6 +40,9 @@ def published_words(published: Published | None) -> list[str]:
 
 
 def recipe_words(experiment: Experiment) -> list[str]:
+    """Input, model, losses, augmentation, epochs."""
     stages = experiment.training.stages
-    words = [experiment.input.describe(), experiment.model.describe(), loss_words(stages)]
-    return [*words, augment_words(stages), stage_words(stages)]
+    losses = [stage.loss + (" (few votes fade)" if stage.few_votes else "") for stage in stages]
+    changes = [name.replace("_", " ") for stage in stages for name, value in stage.augment if value]
+    net = experiment.model.describe()
+    return [experiment.input.describe(), net, once(losses), once(changes), stage_words(stages)]
