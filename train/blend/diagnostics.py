@@ -86,8 +86,7 @@ def parts_of(rows: dict[str, np.ndarray], kl: dict[str, np.ndarray], group: np.n
 
 def all_parts(oof: OutOfFold, kl: dict[str, np.ndarray]) -> dict[str, list[dict[str, Any]]]:
     """KL by votes, class and fold."""
-    bins = by_votes(oof.votes) if oof.counted else {}
-    votes = {f"{low} to {high}" if high else f">= {low}": chosen for (low, high), chosen in bins.items()}
+    votes = by_votes(oof.votes) if oof.counted else {}
     classes = {pattern: oof.many & chosen for pattern, chosen in by_class(oof.votes).items()}
     folds = {f"fold {k}": oof.many & chosen for k, chosen in by_fold(oof.fold).items()}
     named = {"by_votes": votes, "by_class": classes, "by_fold": folds}

@@ -167,16 +167,10 @@ def possible_methods(rows: Rows) -> tuple[Method, ...]:
     return tuple(method for method in METHODS if not method.needs_folds or len(rows.folds()) > 1)
 
 
-def predict_nested(oof: OutOfFold, nested: dict[int, BlendWeights]) -> np.ndarray:
+def predict_nested(rows: OutOfFold | Rows, nested: dict[int, BlendWeights]) -> np.ndarray:
     """Probabilities (rows, 6) of each fold by its own weights."""
-    mixed = np.empty_like(oof.predictions[0])
+    mixed = np.empty_like(rows.predictions[0])
     for k, weights in nested.items():
-        here = oof.fold == k
-        mixed[here] = weights.predict(oof.names, oof.predictions[:, here])
+        here = rows.fold == k
+        mixed[here] = weights.predict(rows.names, rows.predictions[:, here])
     return mixed
-
-
-def nested_kl(oof: OutOfFold, name: str) -> np.ndarray:
-    """KL (rows,) of each fold combined by the method of this name, fitted on the other folds."""
-    nested = method_named(name).fit_nested(rows_of(oof), np.unique(oof.fold).tolist())
-    return kl_divergence(vote_shares(oof.votes), predict_nested(oof, nested))

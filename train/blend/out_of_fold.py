@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +42,6 @@ class OutOfFold:
     counted: bool = True
     warnings: tuple[str, ...] = ()
     provenance: Provenance | None = None
-
-    def with_many_votes(self) -> "OutOfFold":
-        many = self.many
-        parts = {name: getattr(self, name)[many] for name in ("votes", "fold", "group", "many")}
-        return replace(self, predictions=self.predictions[:, many], **parts)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class ReportData:
     scored: np.ndarray
     runs: dict[str, Path]  # by what each is called on the page
     experiments: dict[str, Experiment]
-    entries: list[Entry]  # floor, runs, blend, prior, uniform: those there are
+    entries: list[Entry]  # the Bayes floor if it is known, runs, the blend if there is one, prior, uniform
     evaluation: Evaluation
     blend: Blend | None
     diagnostics: dict[str, Any] | None  # what `train blend --json` writes; None where the weights were not fitted
@@ -70,8 +70,14 @@ class ReportData:
         """The runs, and the blend behind them."""
         return [entry for entry in self.entries if entry.kind not in ("floor", "prior", "uniform")]
 
-    def of_kind(self, kind: str) -> Entry | None:
-        return next((entry for entry in self.entries if entry.kind == kind), None)
+    @property
+    def prior(self) -> Entry:
+        return self.entries[-2]
+
+    @property
+    def bayes_floor(self) -> Entry | None:
+        """None where the truth is not known."""
+        return self.entries[0] if self.entries[0].kind == "floor" else None
 
     def headline(self) -> Entry:
         """The blend; without one the run whose score is best."""
@@ -117,7 +123,7 @@ def fit_again(blend: Blend, file: Path, runs: list[Path], chosen: str) -> tuple[
     oof = read_out_of_fold(runs, None, None)
     fitted = fit_blend(oof, blend.views, blend.hours)
     diagnostics = diagnose(fitted)
-    again = next(candidate.name for candidate in fitted.blend.candidates if candidate.chosen)
+    again = fitted.blend.chosen
     gaps = [abs(fitted.blend.models[name] - weight) for name, weight in blend.models.items()]
     if chosen != again or max(gaps) > WEIGHTS_DIFFER:
         diagnostics["warnings"].append(
@@ -133,8 +139,7 @@ def blend_entry(
     """The blend's predictions of the rows, and its diagnostics. Raises RunError, BlendError."""
     runs = blended_runs(blend, file, list(models))
     check_fingerprints(blend, file, runs)
-    chosen = next((candidate.name for candidate in blend.candidates if candidate.chosen), None)
-    if chosen:
+    if chosen := blend.chosen:
         probabilities, diagnostics = fit_again(blend, file, runs, chosen)
         kind = "nested-chosen" if any(models[run].kind == "chosen" for run in runs) else "nested"
     else:
