@@ -46,7 +46,7 @@ def check_views(_: Any, texts: tuple[str, ...]) -> None:
 Competition = Annotated[Path, Help("folder with train.csv")]
 Store = Annotated[Path | None, Help("where the stored recordings are, or are put (default: COMPETITION/store)")]
 Runs = Annotated[list[Path], Help("run folders")]
-Truth = Annotated[Path | None, Help("a simulation's truth/train_probabilities.csv: adds the floor")]
+Truth = Annotated[Path | None, Help("a simulation's truth/train_probabilities.csv: adds the Bayes floor")]
 Json = Annotated[Path | None, Help("also write every number there")]
 Folds = Annotated[int | Path, Parameter(converter=folds_of, n_tokens=1, help="how many, or a table of them")]
 Spread = Literal["batches", "folds"]
@@ -409,8 +409,8 @@ def report(
 ) -> None:
     """Write one page of everything that is known of runs and their blend.
 
-    One HTML file that opens offline: what score to expect, beside prior and floor; training curves; KL by class, votes,
-    patient and fold; confusion, reliability, blend, differences; the worst and best recordings.
+    One HTML file that opens offline: what score to expect, beside prior and Bayes floor; training curves; KL by class,
+    votes, patient and fold; confusion, reliability, blend, differences; the worst and best recordings.
 
     Example: python -m train report runs/kaggle-b2 infer/blend.json --out report.html
     """

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from blend_samples import UNIFORM, dirichlet, nested_kl, noisy, out_of_fold, softmax
+from blend_samples import UNIFORM, dirichlet, noisy, out_of_fold, softmax
 from scipy.optimize import minimize
 from scipy.special import rel_entr
 
 from common.blend import combine, load_blend, model_weights
 from common.metric import kl_divergence, vote_shares
 from train.blend.fit import equal_weights, fit_correction, fit_log_linear, fit_weights, optimality_gap
-from train.blend.methods import METHODS, STRENGTHS, BlendWeights, predict_nested, rows_of
+from train.blend.methods import METHODS, STRENGTHS, BlendWeights, nested_kl, predict_nested, rows_of
 from train.blend.select import compare, fit_blend, order_of_dropping
 
 METHOD = {method.name: method for method in METHODS}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from blend_samples import PATTERNS, dirichlet, nested_kl, noisy, out_of_fold
+from blend_samples import PATTERNS, dirichlet, noisy, out_of_fold
 from run_samples import make_rows, write_run
 from scipy.special import rel_entr
 
@@ -17,7 +17,7 @@ from common.metric import vote_shares
 from common.schema import VOTES
 from common.tta import View
 from train.blend.diagnostics import calibration_curve, calibration_error, diagnose, disagreement, error_correlation
-from train.blend.methods import method_named, rows_of
+from train.blend.methods import method_named, nested_kl, rows_of
 from train.blend.out_of_fold import BlendInputError, read_out_of_fold
 from train.blend.select import fit_blend
 from train.blend.text import as_text
@@ -30,7 +30,7 @@ OOF = ROOT.parent / "shared" / "data" / "oof"
 
 
 def blend(*words):
-    """The command, in this process: torch takes seconds to load."""
+    """The command, in this process."""
     parse(app, ["blend", *map(str, words)])()
 
 
@@ -56,7 +56,6 @@ def test_correlation_and_disagreement_of_models():
     models = target + np.stack([shared + own[0], shared + own[1], -shared])
     found = error_correlation(target, models)
     np.testing.assert_allclose(found[0], [1, 0.5, -np.sqrt(0.5)], atol=0.02)
-    np.testing.assert_allclose(found, found.T)
     np.testing.assert_array_equal(error_correlation(target, target[None]), [[0]])
     one = np.eye(6)[[0, 1, 2, 3]]
     other = np.eye(6)[[0, 1, 2, 4]]
@@ -146,17 +145,11 @@ def test_the_command_writes_what_the_kernel_is_to_do(tmp_path, capsys):
     assert "b: best epoch, chosen on the fold that scores it" in printed and "WARNING: a:" not in printed
     blend(*runs, "--out", tmp_path / "again.json", *options)
     assert (tmp_path / "again.json").read_bytes() == out.read_bytes()
-    for text in ("upside-down", "+3", "+22", "mirror4"):
-        with pytest.raises(SystemExit):
-            parse(app, ["blend", "runs/a", "--out", "x", "--views", text])
-        assert f"{text} is no view: mirror, +4, mirror-4" in capsys.readouterr().err
-    for words, message in (
-        (["--views", "mirror", "mirror"], "TTA views are mirror, mirror"),
-        (["--views", "+0"], "and from the plain one"),
-        (["--hours", "20"], "hours"),
-    ):
-        with pytest.raises(BlendInputError, match=message):
-            blend(*runs, "--out", tmp_path / "refused.json", *words)
+    with pytest.raises(SystemExit):
+        parse(app, ["blend", "runs/a", "--out", "x", "--views", "mirror4"])
+    assert "mirror4 is no view: mirror, +4, mirror-4" in capsys.readouterr().err
+    with pytest.raises(BlendInputError, match="hours"):
+        blend(*runs, "--out", tmp_path / "refused.json", "--hours", "20")
     assert not (tmp_path / "refused.json").exists()
 
 

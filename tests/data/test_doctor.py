@@ -59,10 +59,7 @@ def test_changes_within_eegs_are_counted_by_hand():
     [
         ["--competition", "nowhere"],
         ["--competition", ".", "--folds", "1"],
-        ["--competition", ".", "--folds", "nowhere.csv"],
         ["--competition", ".", "--folds", "2", "--test-only"],
-        ["--competition", ".", "--workers", "0"],
-        [],
     ],
 )
 def test_bad_usage_ends_with_two(monkeypatch, capsys, words):

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from common.metric import kl_divergence, vote_shares
-from train.blend.methods import method_named, predict_nested, rows_of
 from train.blend.out_of_fold import OutOfFold
 
 PATTERNS = ["seizure", "lpd", "gpd", "lrda", "grda", "other"]
@@ -28,9 +26,3 @@ def out_of_fold(predictions, votes, fold):
     """Each row its own patient."""
     names, many = tuple("abcdef"[: len(predictions)]), votes.sum(axis=1) >= 10
     return OutOfFold(names, votes, fold, predictions, many, np.arange(len(votes)))
-
-
-def nested_kl(oof, name):
-    """KL (rows,) of each fold combined by the method of this name, fitted on the other folds."""
-    nested = method_named(name).fit_nested(rows_of(oof), np.unique(oof.fold).tolist())
-    return kl_divergence(vote_shares(oof.votes), predict_nested(oof, nested))

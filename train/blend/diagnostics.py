@@ -58,10 +58,8 @@ def calibration_error(target: np.ndarray, probabilities: np.ndarray) -> float:
 
 def error_correlation(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """(models, models), of probability less share of votes; 0 beside a model that makes no error."""
-    errors = (predictions - target).reshape(len(predictions), -1)
-    errors -= errors.mean(axis=1, keepdims=True)
-    length = np.sqrt((errors**2).sum(axis=1))
-    return errors @ errors.T / np.maximum(np.outer(length, length), 1e-300)
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.atleast_2d(np.corrcoef((predictions - target).reshape(len(predictions), -1))))
 
 
 def disagreement(predictions: np.ndarray) -> np.ndarray:

@@ -80,6 +80,7 @@ def order_of_dropping(rows: Rows, nested: dict[int, BlendWeights]) -> tuple[list
 
 
 def rounded(log_linear: LogLinear) -> LogLinear:
+    """To the digits that are written."""
     return LogLinear(
         temperature=round(log_linear.temperature, DIGITS),
         bias=tuple(round(value, DIGITS) for value in log_linear.bias),

@@ -40,6 +40,7 @@ def by_class(votes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_fold(fold: np.ndarray) -> dict[int, np.ndarray]:
+    """The rows of each fold, by its number."""
     return {int(k): fold == k for k in np.unique(fold)}
 
 

@@ -69,6 +69,7 @@ def differences(data: ReportData, reference: Entry, others: Sequence[Entry]) -> 
 
 
 def part_of(data: ReportData, label: str, chosen: np.ndarray) -> Part:
+    """The part of the chosen rows."""
     main, models, scores = data.headline(), data.models(), scores_on(data, chosen)
     return Part(
         label,
@@ -91,6 +92,7 @@ def parts_by_votes(data: ReportData) -> list[Part]:
 
 
 def parts_by_fold(data: ReportData) -> list[Part]:
+    """Scored rows by fold."""
     folds = by_fold(data.rows["fold"].to_numpy())
     return [part_of(data, f"Fold {k}", data.scored & chosen) for k, chosen in folds.items()]
 

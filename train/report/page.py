@@ -79,6 +79,7 @@ def parts_and_axis(parts: list[numbers.Part]) -> dict[str, Any]:
 
 
 def patients(data: ReportData, entry: Entry) -> dict[str, Any]:
+    """How the KL is spread over patients."""
     lines = numbers.by_patient(data, entry)
     return {
         "lines": lines[: numbers.SHOWN_PATIENTS],
@@ -191,6 +192,7 @@ def values_of(sources: Sources) -> dict[str, Any]:
 
 
 def render(values: dict[str, Any]) -> str:
+    """The page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

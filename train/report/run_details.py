@@ -41,8 +41,7 @@ def read_history(run: Path, member: FoldModel) -> list[dict[str, Any]]:
 
 def training_of(name: str, run: Path) -> dict[str, Any]:
     """Curves of every finished model of a run, and how long it took."""
-    histories = {member.name: read_history(run, member) for member in finished_models(run)}
-    histories = {member: rows for member, rows in histories.items() if rows}
+    histories = {member.name: rows for member in finished_models(run) if (rows := read_history(run, member))}
     charts = [(title, curves(histories, column, title, f"{title} of {name}")) for column, title in PANELS]
     return {
         "name": name,
