@@ -331,7 +331,7 @@ def blend(
 
     Example: python -m train blend runs/kaggle-b2 runs/wave-bipolar --out infer/blend.json
     """
-    from common.files import write_via
+    from common.files import write_text
     from train.blend.diagnostics import diagnose
     from train.blend.out_of_fold import read_out_of_fold
     from train.blend.select import fit_blend
@@ -345,8 +345,7 @@ def blend(
         for name in chosen_on_the_fold(sources)
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = fitted.blend.model_dump_json(indent=1, exclude_none=True) + "\n"
-    write_via(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(out, fitted.blend.model_dump_json(indent=1, exclude_none=True) + "\n")
     print(as_text(diagnostics, fitted.blend))
     print(f"wrote {out}")
     save_json(json, diagnostics)
@@ -414,9 +413,9 @@ def report(
 
     Example: python -m train report runs/kaggle-b2 infer/blend.json --out report.html
     """
-    from train.report.page import Sources, write_report
+    from train.report.page import write_report
 
-    write_report(Sources(sources, competition, truth, doctor, ledger), out)
+    write_report(sources, out, competition, truth, doctor, ledger)
     print(f"wrote {out}; it opens in any browser, without network")
 
 

@@ -1,8 +1,7 @@
-"""The numbers of evaluate a second time, by plain loops and by scipy; the interval by what it promises."""
-
-import math
+"""The numbers of evaluate a second time, by pandas and by scipy; the interval by what it promises."""
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from run_samples import BEST, LAST, oof_of
@@ -15,39 +14,25 @@ from train.evaluate.runs import CHECKPOINTS, FLOOR, PRIOR, evaluate, row_choices
 from train.evaluate.scores import interval, kl_columns, many_votes, one_per_eeg, out_of_fold_prior, resampled_means
 
 
-def plain_scores(oof, columns):
-    """kl of each row and the five means, in plain loops."""
-    rows = oof.sort("label_id").rows(named=True)
-    for row in rows:
-        row["n"] = sum(row[vote] for vote in VOTES)
-        row["kl"] = 0.0
-        for vote, column in zip(VOTES, columns, strict=True):
-            row["kl"] += float(rel_entr(row[vote] / row["n"], row[column]))
-    best_of_eeg = {}
-    for row in rows:  # by label_id: the first of equals stays
-        if row["eeg_id"] not in best_of_eeg or row["n"] > best_of_eeg[row["eeg_id"]]["n"]:
-            best_of_eeg[row["eeg_id"]] = row
-
-    def mean(chosen):
-        values = [row["kl"] for row in chosen]
-        return sum(values) / len(values) if values else math.nan
-
-    many = [row for row in rows if row["n"] >= 10]
-    folds = {k: [row for row in many if row["fold"] == k] for k in sorted({row["fold"] for row in rows})}
-    filled = [mean(part) for part in folds.values() if part]
-    classes = {pattern: [] for pattern in PATTERNS}
-    for row in many:
-        votes = [row[vote] for vote in VOTES]
-        classes[PATTERNS[votes.index(max(votes))]].append(row)
+def by_pandas(oof, columns):
+    """The five means; mean and number of rows by consensus and by fold; the rows with many votes, each with its kl."""
+    table = pd.DataFrame(oof.sort("label_id").to_dict(as_series=False))
+    votes = table[list(VOTES)].to_numpy(dtype=float)
+    table["n"], table["consensus"] = votes.sum(axis=1), votes.argmax(axis=1)
+    table["kl"] = rel_entr(votes / votes.sum(axis=1, keepdims=True), table[columns]).sum(axis=1)
+    many = table[table["n"] >= 10]
+    single = table.sort_values(["n", "label_id"], ascending=[False, True]).drop_duplicates("eeg_id")
+    by_class = {pattern: many["kl"][many["consensus"] == k] for k, pattern in enumerate(PATTERNS)}
+    by_fold = {f"fold{k}": many["kl"][many["fold"] == k] for k in sorted(table["fold"].unique())}
     return {
-        "kl_all": mean(rows),
-        "kl_many": mean(many),
-        "kl_folds": sum(filled) / len(filled),
-        "kl_eeg": mean(best_of_eeg.values()),
-        "kl_eeg_many": mean([row for row in best_of_eeg.values() if row["n"] >= 10]),
-        "classes": {pattern: (mean(part), len(part)) for pattern, part in classes.items()},
-        "folds_many": {f"fold{k}": (mean(part), len(part)) for k, part in folds.items()},
-        "many": many,
+        "kl_all": table["kl"].mean(),
+        "kl_many": many["kl"].mean(),
+        "kl_folds": many.groupby("fold")["kl"].mean().mean(),
+        "kl_eeg": single["kl"].mean(),
+        "kl_eeg_many": single["kl"][single["n"] >= 10].mean(),
+        "classes": {pattern: (part.mean(), len(part)) for pattern, part in by_class.items()},
+        "folds_many": {fold: (part.mean(), len(part)) for fold, part in by_fold.items()},
+        "many": many.to_dict("records"),
     }
 
 
@@ -66,15 +51,15 @@ def plain_interval(rows):
 # ---- every number a second time
 
 
-def test_scores_equal_plain_loops(runs):
+def test_scores_equal_pandas(runs):
     evaluation = evaluate(runs, None)
     assert evaluation.scores["what"].to_list() == [
         *(f"{name} ({label})" for name in ("one", "other") for label in CHECKPOINTS.values()),
         PRIOR,
         "uniform",
     ]
-    plain = [plain_scores(oof_of(run), columns) for run in runs for columns in (LAST, BEST)]
-    plain.append(plain_scores(oof_of(runs[0]).with_columns(pl.lit(1 / 6).alias(c) for c in LAST), LAST))
+    plain = [by_pandas(oof_of(run), columns) for run in runs for columns in (LAST, BEST)]
+    plain.append(by_pandas(oof_of(runs[0]).with_columns(pl.lit(1 / 6).alias(c) for c in LAST), LAST))
     places = [0, 1, 2, 3, 5]
     for k, expected in zip(places, plain, strict=True):
         line = evaluation.scores.row(k, named=True)
@@ -92,7 +77,7 @@ def test_scores_equal_plain_loops(runs):
 
 def test_intervals_equal_plain_loops(runs):
     evaluation = evaluate(runs, None)
-    many = [plain_scores(oof_of(run), columns)["many"] for run in runs for columns in (LAST, BEST)]
+    many = [by_pandas(oof_of(run), columns)["many"] for run in runs for columns in (LAST, BEST)]
     for k in (0, 3):
         line = evaluation.scores.row(k, named=True)
         assert [line["low"], line["high"]] == pytest.approx(plain_interval(many[k]), rel=1e-9)

@@ -1,7 +1,6 @@
 """The report: runs and their blend on one page that opens anywhere, without network, script or other files."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,6 @@ from train.report.run_details import read_ledger, run_details, training_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST_AND_BEST = 20
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What a report is made of. For what is None the page says how to get it."""
-
-    runs_and_blend: list[Path]
-    competition: Path | None = None
-    truth: Path | None = None
-    doctor: Path | None = None
-    ledger: Path | None = None
 
 
 # ---- sections
@@ -147,11 +135,10 @@ def runs_of(data: ReportData) -> list[dict[str, Any]]:
     ]
 
 
-def values_of(sources: Sources) -> dict[str, Any]:
-    """Everything that the template shows. Raises RunError, BlendError, BlendInputError."""
-    data = load_report_data(sources.runs_and_blend, sources.truth)
-    doctor = read_doctor(sources.doctor) if sources.doctor else None
-    ledger = read_ledger(sources.ledger) if sources.ledger else None
+def values_of(
+    data: ReportData, competition: Path | None, doctor: dict[str, Any] | None, ledger: list[dict[str, str]] | None
+) -> dict[str, Any]:
+    """Everything that the template shows. For what is None the page says how to get it. Raises RunError."""
     entry, scored = data.headline(), data.rows.filter(data.scored)
     curves, headline = numbers.reliability(data, entry), summary(data)
     candidates = [
@@ -182,7 +169,7 @@ def values_of(sources: Sources) -> dict[str, Any]:
         "candidates": candidates,
         "blend_axis": axis_of(score for _, score in candidates),
         "difference_axis": axis_of((score for _, score in headline["differences"]), zero=True),
-        "recordings": recordings(data, entry, sources.competition, doctor),
+        "recordings": recordings(data, entry, competition, doctor),
         "doctor": quality(doctor),
         "ledger": ledger,
         "shown_kinds": {each.kind for each in data.entries} | {"chosen"},
@@ -211,8 +198,17 @@ def render(values: dict[str, Any]) -> str:
     return environment.get_template("report.html").render(**fixed, **values)
 
 
-def write_report(sources: Sources, out: Path) -> None:
+def write_report(
+    sources: list[Path],
+    out: Path,
+    competition: Path | None,
+    truth: Path | None,
+    doctor: Path | None,
+    ledger: Path | None,
+) -> None:
     """The page, by rename. Raises RunError, BlendError, BlendInputError."""
-    html = render(values_of(sources))
+    found = read_doctor(doctor) if doctor else None
+    submissions = read_ledger(ledger) if ledger else None
+    html = render(values_of(load_report_data(sources, truth), competition, found, submissions))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, html)
