@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 from pydantic import TypeAdapter
-from scipy.spatial import cKDTree
 
 from common.inputs.base import Windows
 from common.inputs.build import build_input
@@ -27,15 +23,12 @@ from common.inputs.config import InputConfig
 from common.schema import CONSENSUS, PATTERNS
 from train.plots.find import Recordings, find, read_recordings, read_tables
 from train.plots.pages import COLUMN, INPUT_HEIGHT, Drawing, draw_one, labelled_figure
-from train.plots.style import INK, LEFT, RIGHT, colours, new_figure
+from train.plots.style import DPI, INK, LEFT, RIGHT, colours, in_few_colours, new_figure, shades
 from train.simulate.files import simulate_competition
 
 DOCS = Path(__file__).resolve().parent
 PATIENTS, SEED = 24, 3  # of the simulation that these EEGs are in
-PAGES = dict(
-    zip(PATTERNS, (3052791787, 3064383753, 4030181995, 3802714582, 3943202378, 3654412443), strict=True)
-)  # fmt: skip
-OF_THE_INPUTS = 3052791787  # the seizure
+PAGES = dict(zip(PATTERNS, (3052791787, 3064383753, 4030181995, 3802714582, 3943202378, 3654412443), strict=True))
 SNIPPET = re.compile(r"```toml\n(?P<toml>.*?)```\n!\[(?P<shape>[\dx ]+)\]\((?P<path>\S+)\)", re.DOTALL)
 
 
@@ -49,23 +42,17 @@ def snippets() -> list[tuple[Any, str, Path]]:
     ]
 
 
-def palette() -> np.ndarray:
-    """The colours of all pictures, (112, 3) bytes: a third of the file, and the eye sees none of it."""
-    ramps = [np.linspace(np.ones(3), to_rgb(colour), 16) for colour in (INK, LEFT, RIGHT)]
-    every = np.concatenate([*ramps, colours()(np.linspace(0, 1, 64))[:, :3]])
-    return (every * 255).round().astype(np.uint8)
+# Of all pictures: a third of the file, and the eye sees none of it.
+PALETTE = [
+    *(shade for ink in (INK, LEFT, RIGHT) for shade in shades(ink, 16)),
+    *colours()(np.linspace(0, 1, 64))[:, :3],
+]
 
 
 def save_small(figure: Figure, path: Path) -> None:
     """A PNG in the nearest colours of the palette; says its size."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    nearest = cKDTree(palette().astype(float)).query(pixels.astype(float))[1]
-    picture = Image.fromarray(nearest.astype(np.uint8))
-    picture.putpalette(palette().tobytes())
     path.parent.mkdir(exist_ok=True)
-    picture.save(path, optimize=True)
+    in_few_colours(figure, DPI, PALETTE).save(path, optimize=True)
     print(f"{path.relative_to(DOCS)}: {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -75,9 +62,8 @@ def recordings_of(competition: Path, eeg_id: int) -> Recordings:
 
 def draw_pages(competition: Path) -> None:
     for title, (pattern, eeg_id) in zip(CONSENSUS, PAGES.items(), strict=True):
-        eeg = recordings_of(competition, eeg_id).window().eeg
-        assert eeg is not None
-        save_small(labelled_figure(eeg[0].numpy(), f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
+        eeg, _ = recordings_of(competition, eeg_id).window_arrays()
+        save_small(labelled_figure(eeg, f"Simulated EEG: {title}"), DOCS / "patterns" / f"{pattern}.png")
 
 
 def draw_inputs(windows: Windows) -> None:
@@ -97,7 +83,7 @@ def main() -> None:
         if given is None:
             simulate_competition(competition, PATIENTS, SEED)
         draw_pages(competition)
-        draw_inputs(recordings_of(competition, OF_THE_INPUTS).window())
+        draw_inputs(recordings_of(competition, PAGES["seizure"]).window())
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def check_views(_: Any, texts: tuple[str, ...]) -> None:
 
 Competition = Annotated[Path, Help("folder with train.csv")]
 Runs = Annotated[list[Path], Help("run folders")]
-Truth = Annotated[Path | None, Help("a simulation's truth/train_probabilities.csv: adds the floor")]
+Truth = Annotated[Path | None, Help("a simulation's truth/train_probabilities.csv: adds the Bayes floor")]
 Json = Annotated[Path | None, Help("also write every number there")]
 Folds = Annotated[int | Path, Parameter(converter=folds_of, n_tokens=1, help="how many, or a table of them")]
 Views = Annotated[tuple[str, ...], Parameter(name=("--tta", "--views"), validator=check_views)]
@@ -383,14 +383,14 @@ def report(
 ) -> None:
     """Write one page of everything that is known of runs and their blend.
 
-    One HTML file that opens offline: what score to expect, beside prior and floor; training curves; KL by class, votes,
-    patient and fold; confusion, reliability, blend, differences; the worst and best recordings.
+    One HTML file that opens offline: what score to expect, beside prior and Bayes floor; training curves; KL by class,
+    votes, patient and fold; confusion, reliability, blend, differences; the worst and best recordings.
 
     Example: python -m train report runs/kaggle-b2 infer/blend.json --out report.html
     """
-    from train.report.page import Sources, write_report
+    from train.report.page import write_report
 
-    write_report(Sources(sources, competition, truth, doctor, ledger), out)
+    write_report(sources, out, competition, truth, doctor, ledger)
     print(f"wrote {out}; it opens in any browser, without network")
 
 

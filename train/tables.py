@@ -29,5 +29,6 @@ def aligned(lines: Lines, left: int = 1) -> list[str]:
 
 
 def markdown(lines: Lines) -> list[str]:
+    """A table of markdown."""
     head, *body = lines
     return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]

@@ -60,7 +60,7 @@ def result_table(folder: Path, names: Sequence[str], submission: Path) -> pl.Dat
     scores = evaluate(run_folders, truth / "train_probabilities.csv").scores
     oof = {row["what"]: row for row in scores.iter_rows(named=True)}
     blend = load_blend(folder / "blend.json")
-    chosen = next(candidate.name for candidate in blend.candidates if candidate.chosen)
+    chosen = blend.chosen
     together = read_out_of_fold(run_folders, None, None)
     nested = nested_kl(together, chosen)
     floor, prior, uniform = (oof[what] for what in (FLOOR, PRIOR, "uniform"))

@@ -18,16 +18,6 @@ def test_rows_are_mixed_from_those_who_answered():
     np.testing.assert_allclose(combine({}, {}, PRIOR, 2), [PRIOR, PRIOR])
 
 
-def test_the_convex_mixture_has_the_bits_it_always_had():
-    predictions = {name: dirichlet(k, 50) for k, name in enumerate("abc")}
-    weights = {"a": 0.2, "b": 0.5, "c": 0.3}
-    expected = np.zeros((50, 6))
-    for name, weight in weights.items():
-        expected += weight * predictions[name]
-    expected /= expected.sum(axis=1, keepdims=True)
-    assert combine(predictions, weights, PRIOR, 50).tobytes() == expected.tobytes()
-
-
 CORRECTION = tuple(map(tuple, np.random.default_rng(3).normal(size=(12, 6)).tolist()))
 SHAPES = {
     "geometric": LogLinear(),

@@ -7,23 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 from run_samples import BEST, LAST, make_rows, oof_of, write_run
+from run_samples import two_runs as two_runs  # a fixture
 from scipy.special import rel_entr
 
 from common.schema import VOTES
 from train import __main__ as commands
 from train.engine.run_folder import RunError
 from train.evaluate.runs import as_values, evaluate
-from train.evaluate.scores import mean_over
 from train.evaluate.text import as_text
-
-
-@pytest.fixture
-def runs(tmp_path):
-    rows = make_rows()
-    return [write_run(tmp_path / name, rows, seed) for seed, name in enumerate(("one", "other"))]
-
-
-# ---- which predictions
 
 
 def test_seeds_are_averaged_and_full_fits_never_read(runs):
@@ -50,18 +41,10 @@ def test_no_row_with_many_votes(tmp_path):
     run = write_run(tmp_path / "few", make_rows(most=9))
     evaluation = evaluate([run], None)
     assert evaluation.scores["kl_many"].is_nan().all() and evaluation.scores["kl_all"].is_finite().all()
-    text = as_text(evaluation).splitlines()
-    last = next(line for line in text if line.startswith("few (last epoch)"))
-    assert last.removeprefix("few (last epoch)").split() == [
-        f"{evaluation.scores['kl_all'][0]:.4f}",
-        "-",
-        "-",
-        "-",
-        f"{evaluation.scores['kl_eeg'][0]:.4f}",
-        "-",
-    ]
-    assert all("nan" not in line for line in text)
-    assert json.dumps(as_values(evaluation), allow_nan=False).count("null") > 10
+    last = next(line for line in as_text(evaluation).splitlines() if line.startswith("few (last epoch)"))
+    kl_all, kl_eeg = (f"{evaluation.scores[column][0]:.4f}" for column in ("kl_all", "kl_eeg"))
+    assert last.removeprefix("few (last epoch)").split() == [kl_all, "-", "-", "-", kl_eeg, "-"]
+    assert "nan" not in as_text(evaluation) and json.dumps(as_values(evaluation), allow_nan=False).count("null") > 10
 
 
 def test_one_patient_has_no_interval(tmp_path):
@@ -80,9 +63,7 @@ def test_a_fold_without_many_votes_is_left_out_of_the_mean(tmp_path):
     line = evaluation.folds_many.row(0, named=True)
     assert math.isnan(line["fold1"]) and evaluation.rows["folds_many"]["fold1"] == 0
     assert evaluation.scores["kl_folds"][0] == pytest.approx((line["fold0"] + line["fold2"]) / 2, rel=1e-12)
-    counted = rows.filter(pl.sum_horizontal(VOTES) >= 10)["patient_id"].n_unique()
-    assert "2 folds" in as_text(evaluation) and f"{counted} patients" in as_text(evaluation) and counted < 7  # of 9
-    assert math.isnan(mean_over(np.ones((1, 2)), np.full(2, False))[0])
+    assert "2 folds" in as_text(evaluation)
 
 
 # ---- what is shown
@@ -96,8 +77,6 @@ def test_text_says_what_each_number_is(runs):
     assert "difference to one (last with last, best with best)" in text
     assert "folds 0, 1, 2 of 3" in text and "one for each vote vector of an EEG" in text
     assert "difference" not in as_text(evaluate(runs[:1], None))  # there is nothing to compare with
-    widths = {len(line) for line in text.splitlines()[1:9]}
-    assert len(widths) == 1  # aligned
 
 
 @pytest.mark.parametrize(("lean", "verdict"), [(0.0, "not told apart"), (-0.3, "worse"), (0.3, "better")])
@@ -122,17 +101,15 @@ def test_json_holds_the_same_numbers(runs, tmp_path, monkeypatch, capsys):
     assert commands.main() == 0
     evaluation, values = evaluate(runs, None), json.loads(file.read_text())
     assert capsys.readouterr().out == f"{as_text(evaluation)}\nwrote {file}\n"
-    assert pl.DataFrame(values["scores"]).equals(evaluation.scores) and values["rows"] == evaluation.rows
-    assert values["differences"] == evaluation.differences.to_dicts() and values["folds"] == [0, 1, 2]
+    assert values == json.loads(json.dumps(as_values(evaluation)))
+    assert pl.DataFrame(values["scores"]).equals(evaluation.scores)
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
     rows = make_rows()
     runs = [write_run(tmp_path / place / "same", rows, seed) for seed, place in enumerate("ab")]
     evaluation = evaluate(runs, None)
-    assert evaluation.scores["what"][0] == f"{runs[0]} (last epoch)"
-    assert evaluation.scores["what"][2] == f"{runs[1]} (last epoch)"
-    assert evaluation.differences["what"][0] == f"{runs[1]} (last epoch)"
+    assert evaluation.scores["what"].to_list()[:4:2] == [f"{run} (last epoch)" for run in runs]
     with pytest.raises(RunError, match="the same run: give it once"):
         evaluate([runs[0], runs[0].parent / ".." / "a" / "same"], None)
 

@@ -69,9 +69,8 @@ def test_where_it_comes_from(tmp_path):
     """Names and fingerprints: the same folds give the same one in any order of rows and models."""
     oof = read(tmp_path, table(0), table(1))
     provenance = oof.provenance
-    files = [(tmp_path / f"model{k}.parquet").read_bytes() for k in range(2)]
-    assert [s.name for s in provenance.sources] == ["model0", "model1"] and provenance.labels is None
-    assert [s.sha256 for s in provenance.sources] == [hashlib.sha256(content).hexdigest() for content in files]
+    files = [hashlib.sha256((tmp_path / f"model{k}.parquet").read_bytes()).hexdigest() for k in range(2)]
+    assert [(s.name, s.sha256) for s in provenance.sources] == [*zip(("model0", "model1"), files, strict=True)]
     assert (provenance.group, provenance.groups) == ("patient_id", 4)
     assert str(tmp_path) not in provenance.model_dump_json()
     again = read(tmp_path, table(1).reverse(), table(0)).provenance
@@ -96,8 +95,6 @@ def test_the_commit_is_that_of_the_kit(monkeypatch, tmp_path):
     (tmp_path / "inside").mkdir()
     monkeypatch.setattr("train.provenance.KIT", tmp_path / "inside")
     assert kit_commit() is None  # another's checkout
-    monkeypatch.setenv("PATH", "")
-    assert kit_commit() is None
 
 
 ONE = pl.col("label_id") == 3
@@ -116,23 +113,15 @@ ONE = pl.col("label_id") == 3
             "model1: its votes differ from those of model0",
         ),
         (table(1).with_columns(pl.when(ONE).then(None).otherwise("lpd").alias("lpd")), None, "1 rows hold NaN"),
-        (table(1).with_columns(pl.when(ONE).then(np.nan).otherwise("lpd").alias("lpd")), None, "1 rows hold NaN"),
         (
             table(1).with_columns(pl.col("lpd") + 0.1),
             None,
             "model1: 8 rows are not probabilities that sum to 1, the fi",
         ),
-        (table(1).with_columns(pl.col("lpd") - 1, pl.col("gpd") + 1), None, "model1: 8 rows are not probabilities"),
         (table(1).drop("lpd"), None, "model1: no columns seizure, lpd"),
         (table(1), "recording", "model0: --group recording: no such column"),
         (table(1).drop("label_id", "eeg_id", "patient_id"), None, "no id column .* model1 has none"),
         (table(1).with_columns(eeg_id=pl.lit("a")), None, "model1: column eeg_id holds values that are no ids"),
-        (
-            table(1).with_columns(eeg_id=pl.col("eeg_id") + 0.5),
-            None,
-            "model1: column eeg_id holds values that are no ids",
-        ),
-        (table(0), None, "model0 and model1 are one model under two names"),
         (table(0).with_columns(pl.col(PATTERNS).round(4)), None, "model0 and model1 are one model under two names"),
     ],
 )
@@ -149,28 +138,22 @@ def test_folds_of_a_table_are_held_against_the_labels(tmp_path):
         read(tmp_path, mine.with_columns(fold=1 - pl.col("fold")), labels=labels())
 
 
-@pytest.mark.parametrize("spoilt", [None, float("nan"), -0.5])
-def test_labels_that_are_missing_are_refused(tmp_path, spoilt):
-    broken = labels().with_columns(pl.when(pl.col("eeg_id") == 5).then(spoilt).otherwise("gpd_vote").alias("gpd_vote"))
+@pytest.mark.parametrize(("columns", "spoilt"), [("gpd_vote", None), ("gpd_vote", -0.5), (VOTES, 0.0)])
+def test_labels_that_are_missing_are_refused(tmp_path, columns, spoilt):
+    changed = pl.when(pl.col("eeg_id") == 5).then(spoilt).otherwise(pl.col(columns)).name.keep()
     with pytest.raises(BlendInputError, match=r"truth.parquet: 1 rows without votes, the first is row 5"):
-        read(tmp_path, imported(0), labels=broken)
-    zero = labels().with_columns(pl.when(pl.col("eeg_id") == 5).then(0.0).otherwise(pl.col(VOTES)).name.keep())
-    with pytest.raises(BlendInputError, match=r"1 rows without votes"):
-        read(tmp_path, imported(0), labels=zero)
+        read(tmp_path, imported(0), labels=labels().with_columns(changed))
 
 
 def test_constant_predictions_are_told(tmp_path):
     flat = table(1).with_columns(pl.lit(1 / 6).alias(pattern) for pattern in PATTERNS)
     assert read(tmp_path, table(0), flat).warnings == ("model1 predicts the same for every row",)
-    assert read(tmp_path, table(0), table(1)).warnings == ()
 
 
-def test_torn_groups_few_votes_and_strange_sources_are_refused(tmp_path):
+def test_groups_in_several_folds_few_votes_and_strange_sources_are_refused(tmp_path):
     torn = table().with_columns(fold=pl.Series([0, 1] * 4))
     with pytest.raises(BlendInputError, match=r"patient_id \d is in several folds \(4 such\)"):
         read(tmp_path, torn)
-    with pytest.raises(BlendInputError, match="eeg_id 0 is in several folds"):
-        read(tmp_path, torn.with_columns(eeg_id=pl.Series([0, 0, 1, 2, 3, 4, 5, 6])).drop("patient_id"), group="eeg_id")
     with pytest.raises(BlendInputError, match="no row has at least 10 votes"):
         read(tmp_path, table().with_columns(pl.col(VOTES) // 3 + 1))
     with pytest.raises(BlendInputError, match=r"no column fold; --labels FILE"):

@@ -47,10 +47,6 @@ def predicted(run, competition):
     return predict_tta(run, VIEWS, competition, None, only_many=False)
 
 
-def views(*words):
-    parse(app, ["tta", *map(str, words)])()
-
-
 def test_each_view_is_predicted_by_the_models_that_never_saw_the_row(run, competition, predicted):
     rows, predictions = predicted
     own = pl.read_parquet(run / "oof.parquet").sort("label_id")
@@ -70,14 +66,13 @@ def test_each_view_is_predicted_by_the_models_that_never_saw_the_row(run, compet
 
 def test_the_command_gives_paired_differences_and_a_table_to_blend(run, competition, predicted, tmp_path, capsys):
     numbers, table = tmp_path / "new" / "views.json", tmp_path / "tiny-image-views.parquet"
-    views(run, "--competition", competition, "--views", "mirror", "+4", "mirror", "--json", numbers, "--out", table)
+    words = (run, "--competition", competition, "--views", "mirror", "+4", "mirror", "--json", numbers, "--out", table)
+    parse(app, ["tta", *map(str, words)])()
     printed, worth = capsys.readouterr().out, json.loads(numbers.read_text())
     rows, predictions = predicted
     votes = rows.select(VOTES).to_numpy()
     many = votes.sum(axis=1) >= 10
-    assert (worth["run"], worth["rows"], worth["groups"]) == ("tiny-image", many.sum(), 8) and 0 < many.sum() < len(
-        many
-    )
+    assert (worth["run"], worth["rows"], worth["groups"]) == ("tiny-image", many.sum(), 8)
 
     def kl(*which):
         target = votes[many] / votes[many].sum(axis=1, keepdims=True)
@@ -109,10 +104,9 @@ def test_the_command_gives_paired_differences_and_a_table_to_blend(run, competit
 
 def test_other_recordings_than_those_of_the_run_are_refused(run, competition, tmp_path):
     other = shutil.copytree(competition, tmp_path / "other", ignore=shutil.ignore_patterns("store"))
+    changed = pl.exclude("time") * pl.int_range(pl.len()).cast(pl.Float32)
     for file in other.glob("train_spectrograms/*.parquet"):
-        pl.read_parquet(file).with_columns(pl.exclude("time") * pl.int_range(pl.len()).cast(pl.Float32)).write_parquet(
-            file
-        )
+        pl.read_parquet(file).with_columns(changed).write_parquet(file)
     with pytest.raises(RunError, match=r"predicted again, the plain view differs from its oof.parquet by up to 0\.\d+"):
         predict_tta(run, VIEWS, other, None, only_many=True)
     damaged = shutil.copytree(run, tmp_path / "tiny-image")

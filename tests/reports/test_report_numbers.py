@@ -1,23 +1,13 @@
 """The numbers on the page, against the same worked out by hand with other libraries."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
-from report_samples import (
-    body_rows,
-    kl_of,
-    make_runs,
-    oof_of_run,
-    section,
-    train,
-    votes_of,
-    words_of,
-)
+from report_samples import body_rows, kl_of, make_runs, oof_of_run, section, train, votes_of, words_of
 from run_samples import LAST
 from sklearn.metrics import confusion_matrix
 
+from common.blend import load_blend
 from train.report.charts import Axis
 from train.report.load import load_report_data
 from train.report.numbers import worst_and_best
@@ -33,8 +23,7 @@ def reported(tmp_path_factory):
     runs, blend, out = make_runs(folder), folder / "blend.json", folder / "report.html"
     assert train("blend", *runs, "--out", blend) == 0
     assert train("report", *runs, blend, "--out", out) == 0
-    chosen = next(c["name"] for c in json.loads(blend.read_text())["candidates"] if c["chosen"])
-    assert chosen == "mean"  # the truth, as these runs are made
+    assert load_blend(blend).chosen == "mean"  # the truth, as these runs are made
     tables = [oof_of_run(run) for run in runs]
     table = tables[0].drop(columns=[c for c in tables[0] if c.endswith(("_last", "_best"))])
     table[PATTERNS] = np.mean([each[LAST].to_numpy() for each in tables], axis=0)
@@ -131,7 +120,7 @@ def test_worst_and_best_recordings(reported):
     assert f"KL {ranked['kl'].iloc[0]:.2f} EEG {ranked['eeg_id'].iloc[0]} · patient" in shown
 
 
-@pytest.mark.parametrize("values", [[0.132, 1.43], [1.0, 1.0], [-0.5, 0.2], [3.0], [], [float("nan"), 2], [1e-5, 3e-5]])
+@pytest.mark.parametrize("values", [[0.132, 1.43], [1.0, 1.0], [-0.5, 0.2], [], [float("nan"), 2]])
 def test_scales_hold_their_values_between_even_ticks(values):
     axis = Axis.around(values)
     steps = np.diff(axis.ticks)

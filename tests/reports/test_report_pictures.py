@@ -68,7 +68,7 @@ def test_the_window_drawn_is_the_labelled_one(road, monkeypatch):
     data = load_report_data(road.runs, None)
     drawn = []
     monkeypatch.setattr(report_recordings, "display_traces", drawn.append)
-    for name in ("eeg_picture", "page_caption", "spectrogram_picture", "as_data_uri"):
+    for name in ("eeg_picture", "page_caption", "spectrogram_picture", "in_few_colours", "as_data_uri"):
         monkeypatch.setattr(report_recordings, name, lambda *_: None)
     windows = pl.read_csv(road.competition / "train.csv")
     for number in range(5):

@@ -1,7 +1,7 @@
 """Pictures: the command writes what was asked, axes tell the truth, gaps are seen, the docs can be made again."""
 
+import re
 import runpy
-import shutil
 import sys
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import PROJECT
-from eeg_samples import INPUTS, NAMES, eeg_like
+from eeg_samples import NAMES, eeg_like
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -63,12 +63,12 @@ def test_a_train_eeg_with_votes_and_predictions(show, road, tmp_path):
     assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == names
     assert_picture(tmp_path / "shown" / names[0], 1300, 3500)
     assert_picture(tmp_path / "shown" / names[1], 1300, 450)
-    with_predictions = pixels(tmp_path / "shown" / names[0])
+    with_predictions = (tmp_path / "shown" / names[0]).read_bytes()
     assert show(*words)[0] == 0
-    assert (pixels(tmp_path / "shown" / names[0]) != with_predictions).any()
+    assert (tmp_path / "shown" / names[0]).read_bytes() != with_predictions
 
 
-def test_the_window_is_that_of_the_label(show, road, tmp_path):
+def test_the_window_is_that_of_the_label(road):
     table = pl.read_csv(road.competition / "train.csv")
     tables = read_tables(road.competition, None)
     counts = tables["train"].group_by("eeg_id").len().filter(pl.col("len") > 1)
@@ -80,8 +80,6 @@ def test_the_window_is_that_of_the_label(show, road, tmp_path):
         chosen = find(road.competition, tables, rows["eeg_id"][0], label_id).label
         given = table.filter(pl.col("label_id") == label_id)
         assert all(chosen[vote] == given[vote][0] for vote in given.columns if vote.endswith("_vote"))
-    code, _, errors = show(rows["eeg_id"][0], "--competition", road.competition, "--label", 7)
-    assert code == 1 and "--label 7 is no label of EEG" in errors and str(most["label_id"]) in errors
 
 
 def test_a_test_eeg_without_spectrogram_and_with_a_gap(show, competition, tmp_path):
@@ -132,28 +130,23 @@ def test_training_constants_are_the_windows_own():
 
 def test_errors_say_what_there_is(show, road, competition, tmp_path):
     known = pl.read_csv(road.competition / "train.csv")["eeg_id"][0]
-    code, _, errors = show(known + 1, "--competition", road.competition)
-    assert code == 1 and "is not among the" in errors and "EEGs of train.csv" in errors and str(known) in errors
-    code, _, errors = show(known, "--competition", tmp_path)
-    assert code == 1 and "no train.csv or test.csv here" in errors
-    code, _, errors = show(known, "--competition", road.competition, "--split", "test")
-    assert code == 1 and "EEGs of test.csv" in errors
-    code, _, errors = show(known, known, "--competition", road.competition, "--label", 1)
-    assert code == 1 and "--label 1 belongs to one EEG" in errors
     eeg_id = pl.read_csv(competition / "test.csv")["eeg_id"][0]
-    code, _, errors = show(eeg_id, "--competition", competition, "--label", 1)
-    assert code == 1 and "has no labels" in errors
-    (competition / "test_eegs" / f"{eeg_id}.parquet").write_bytes(b"not parquet")
-    code, _, errors = show(eeg_id, "--competition", competition)
-    assert code == 1 and f"{eeg_id}.parquet: not a readable parquet" in errors
     unfit = tmp_path / "unfit.toml"
     images = '[[input.images]]\nkind = "raw-image"\n[[input.images]]\nkind = "eeg-mel-image"\n'
     unfit.write_text('[input]\nkind = "combined-image"\n' + images)
-    code, _, errors = show(known, "--competition", road.competition, "--config", unfit)
-    assert code == 1 and "unfit: images of" in errors and "give them a size" in errors
-    (competition / "test.csv").write_text("eeg_id\n1\n")
-    code, _, errors = show(1, "--competition", competition)
-    assert code == 1 and "test.csv: cannot be read" in errors
+    (competition / "test_eegs" / f"{eeg_id}.parquet").write_bytes(b"not parquet")
+    for folder, words, said in (
+        (road.competition, [known + 1], rf"is not among the \d+ EEGs of train.csv .*{known}"),
+        (tmp_path, [known], "no train.csv or test.csv here"),
+        (road.competition, [known, "--split", "test"], "EEGs of test.csv"),
+        (road.competition, [known, known, "--label", 1], "--label 1 belongs to one EEG"),
+        (road.competition, [known, "--label", 7], rf"--label 7 is no label of EEG {known}; its label rows are \d+"),
+        (road.competition, [known, "--config", unfit], "unfit: images of .* give them a size"),
+        (competition, [eeg_id, "--label", 1], "has no labels"),
+        (competition, [eeg_id], f"{eeg_id}.parquet: not a readable parquet"),
+    ):
+        code, _, errors = show(*words, "--competition", folder)
+        assert code == 1 and re.search(said, errors), errors
     assert not (tmp_path / "shown").exists()
 
 
@@ -188,11 +181,10 @@ def test_negative_is_up_and_gaps_break_the_trace():
         assert np.flatnonzero(np.isnan(line[:, 1])).tolist() == (list(range(400, 800)) if lane in silent else [])
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(1, 1), (10, 10), (100, 100)])
-def test_sensitivity_follows_the_eeg_and_no_artefact(gain, expected):
-    eeg = eeg_like(3) * gain
+def test_sensitivity_follows_the_eeg_and_no_artefact():
+    eeg = eeg_like(3) * 10
     plain = display_traces(eeg).scale
-    assert plain / expected == pytest.approx(display_traces(eeg_like(3)).scale, rel=0.5)
+    assert plain / 10 == pytest.approx(display_traces(eeg_like(3)).scale, rel=0.5)
     eeg[NAMES.index("F7"), 2_000:9_000] *= 1000
     assert display_traces(eeg).scale <= 2 * plain
     assert display_traces(np.full((20, 10_000), np.nan, dtype=np.float32)).scale == 7
@@ -213,26 +205,16 @@ def test_every_snippet_of_the_docs_builds_the_shape_it_says(maker):
     snippets = maker["snippets"]()
     text = (DOCS / "inputs.md").read_text()
     assert len(snippets) == text.count("```toml") == text.count("![") == text.count("\n### ") >= 20
-    assert {config.kind for config, _, _ in snippets} <= {config.kind for config in INPUTS.values()}
     for config, shape, path in snippets:
         assert " x ".join(map(str, input_shape(config))) == shape, path.name
     assert {path for *_, path in snippets} == set((DOCS / "inputs").iterdir())
 
 
-def test_pictures_of_the_docs_are_small_and_none_is_left_over(maker):
-    pictures = sorted(DOCS.rglob("*.png"))
-    assert sum(path.stat().st_size for path in pictures) < 3e6 and max(p.stat().st_size for p in pictures) < 250e3
-    assert {path.stem for path in (DOCS / "patterns").iterdir()} == set(maker["PAGES"])
-    linked = (DOCS / "patterns.md").read_text() + (PROJECT / "README.md").read_text()
-    assert all(f"patterns/{pattern}.png" in linked for pattern in maker["PAGES"])
-
-
 def test_a_picture_of_the_docs_is_made_again(maker, tmp_path, monkeypatch):
-    copy = shutil.copytree(DOCS, tmp_path / "docs")
-    functions = maker["draw_inputs"].__globals__
     config, shape, path = next(s for s in maker["snippets"]() if s[2].stem == "eeg-mel")
-    monkeypatch.setitem(functions, "DOCS", copy)
-    monkeypatch.setitem(functions, "snippets", lambda: [(config, shape, copy / path.relative_to(DOCS))])
+    made = tmp_path / path.name
+    functions = maker["draw_inputs"].__globals__
+    monkeypatch.setitem(functions, "DOCS", tmp_path)
+    monkeypatch.setitem(functions, "snippets", lambda: [(config, shape, made)])
     maker["draw_inputs"](Windows(torch.from_numpy(eeg_like(4))[None], None))
-    made = copy / path.relative_to(DOCS)
-    assert Image.open(made).size == Image.open(path).size and made.read_bytes() != path.read_bytes()
+    assert Image.open(made).size == Image.open(path).size and made.stat().st_size < 250e3

@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import polars as pl
 import torch
 
@@ -36,8 +35,7 @@ def example_on_road(road, eeg_id):
 
 
 def test_every_stage_that_changes_something_is_drawn_with_other_eegs_of_the_consensus(road, tmp_path):
-    rows = read_tables(road.competition, "train")["train"]
-    for eeg_id in rows["eeg_id"].unique().sort()[:4]:
+    for eeg_id in read_tables(road.competition, "train")["train"]["eeg_id"].unique().sort()[:4]:
         example, found, rows = example_on_road(road, eeg_id)
         others = rows.filter(pl.col("eeg_id") != eeg_id)
         alike = others.filter(pl.col("expert_consensus") == found.label["expert_consensus"])
@@ -60,9 +58,6 @@ def test_every_stage_that_changes_something_is_drawn_with_other_eegs_of_the_cons
     mirrored = Augment(mirror=0.5)
     (once,) = draws_of(example, mirrored, experiment.input)  # and not thrice
     assert once.title == "mirrored"
-    again = augmented_rows(several, [experiment])
-    assert all(np.array_equal(a.values, b.values) for one, two in zip(drawn, again, strict=True)
-               for a, b in zip(one, two, strict=True))  # fmt: skip
 
 
 def test_a_test_eeg_has_no_votes_to_mix(competition, tmp_path):
@@ -70,10 +65,8 @@ def test_a_test_eeg_has_no_votes_to_mix(competition, tmp_path):
     found = find(competition, tables, tables["test"]["eeg_id"][0], None)
     example = example_of(competition, tables, found, read_recordings(competition, found))
     assert not example.neighbours and example.votes.tolist() == [[0] * 6]
-    wave = Experiment.model_validate(
-        {"name": "wave", "input": {"kind": "kaggle-image"}, "training": {"stages": [{"augment": {"mixup": {}}}]}}
-    )
-    assert augmented_rows(example, [wave]) == []
+    mixup = {"name": "mixed", "input": {"kind": "kaggle-image"}, "training": {"stages": [{"augment": {"mixup": {}}}]}}
+    assert augmented_rows(example, [Experiment.model_validate(mixup)]) == []
 
 
 def test_words_say_what_was_drawn():

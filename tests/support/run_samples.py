@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pytest
 
 from common.schema import PATTERNS, VOTES
 from train.experiment import Experiment
@@ -41,6 +42,13 @@ def write_run(folder, rows, seed=0, name=None, finished=None, member="fold{}", *
         table.filter(pl.col("fold") == k).write_parquet(part / "oof.parquet")
     table.filter(pl.col("fold").is_in(finished or range(n_folds))).write_parquet(folder / "oof.parquet")
     return folder
+
+
+@pytest.fixture(name="runs")
+def two_runs(tmp_path):
+    """Two runs of the same rows."""
+    rows = make_rows()
+    return [write_run(tmp_path / name, rows, seed) for seed, name in enumerate(("one", "other"))]
 
 
 def oof_of(run):

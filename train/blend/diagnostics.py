@@ -58,10 +58,8 @@ def calibration_error(target: np.ndarray, probabilities: np.ndarray) -> float:
 
 def error_correlation(target: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """(models, models), of probability less share of votes; 0 beside a model that makes no error."""
-    errors = (predictions - target).reshape(len(predictions), -1)
-    errors -= errors.mean(axis=1, keepdims=True)
-    length = np.sqrt((errors**2).sum(axis=1))
-    return errors @ errors.T / np.maximum(np.outer(length, length), 1e-300)
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.atleast_2d(np.corrcoef((predictions - target).reshape(len(predictions), -1))))
 
 
 def disagreement(predictions: np.ndarray) -> np.ndarray:
@@ -86,8 +84,7 @@ def parts_of(rows: dict[str, np.ndarray], kl: dict[str, np.ndarray], group: np.n
 
 def all_parts(oof: OutOfFold, kl: dict[str, np.ndarray]) -> dict[str, list[dict[str, Any]]]:
     """KL by votes, class and fold."""
-    bins = by_votes(oof.votes) if oof.counted else {}
-    votes = {f"{low} to {high}" if high else f">= {low}": chosen for (low, high), chosen in bins.items()}
+    votes = by_votes(oof.votes) if oof.counted else {}
     classes = {pattern: oof.many & chosen for pattern, chosen in by_class(oof.votes).items()}
     folds = {f"fold {k}": oof.many & chosen for k, chosen in by_fold(oof.fold).items()}
     named = {"by_votes": votes, "by_class": classes, "by_fold": folds}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import optimize
+from scipy.special import logsumexp, softmax
 
 from common.metric import CLIP
 from common.schema import PATTERNS
@@ -43,6 +44,7 @@ def in_use(weights: np.ndarray) -> np.ndarray:
 
 
 def equal_weights(models: int) -> np.ndarray:
+    """Of so many models, (models,)."""
     return np.full(models, 1 / models)
 
 
@@ -69,14 +71,6 @@ def optimality_gap(target: np.ndarray, predictions: np.ndarray, weights: np.ndar
     return float((target / mixture * predictions).sum(axis=-1).mean(axis=-1).max() - 1)
 
 
-def softmax_parts(logits: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean logarithm of the sum of powers, and the probabilities (rows, 6)."""
-    highest = logits.max(axis=1, keepdims=True)
-    powers = np.exp(logits - highest)
-    sums = powers.sum(axis=1, keepdims=True)
-    return float((highest + np.log(sums)).mean()), powers / sums
-
-
 def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Models' factors (models,), not negative, and six biases of the logits: factors @ logs + bias.
 
@@ -93,9 +87,9 @@ def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float) -> tup
     ridge *= 2 * strength
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        height, predicted = softmax_parts((x @ terms).reshape(rows, N))
-        value = height - x @ observed + x @ ridge @ x / 2
-        return value, terms @ predicted.ravel() / rows - observed + ridge @ x
+        logits = (x @ terms).reshape(rows, N)
+        value = logsumexp(logits, axis=1).mean() - x @ observed + x @ ridge @ x / 2
+        return value, terms @ softmax(logits, axis=1).ravel() / rows - observed + ridge @ x
 
     start = np.concatenate([equal_weights(models), np.zeros(N)])
     found = minimise(objective, start, np.arange(models + N) < models)
@@ -108,8 +102,7 @@ def fit_correction(target: np.ndarray, logits: np.ndarray, summaries: np.ndarray
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         moved = logits + summaries @ x.reshape(N, wide).T
-        height, predicted = softmax_parts(moved)
-        value = height - (target * moved).sum() / rows + strength * x @ x
-        return value, ((predicted - target).T @ summaries).ravel() / rows + 2 * strength * x
+        value = logsumexp(moved, axis=1).mean() - (target * moved).sum() / rows + strength * x @ x
+        return value, ((softmax(moved, axis=1) - target).T @ summaries).ravel() / rows + 2 * strength * x
 
     return minimise(objective, np.zeros(N * wide), np.full(N * wide, False)).reshape(N, wide).T

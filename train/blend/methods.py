@@ -58,9 +58,11 @@ class Rows:
         return np.unique(self.fold).tolist()
 
     def logs(self) -> np.ndarray:
+        """Logarithms of the predictions, those of 0 as of the least that counts."""
         return np.log(np.maximum(self.predictions, LEAST_LOGGED))
 
     def without(self, folds: frozenset[int]) -> "Rows":
+        """The rows of the other folds."""
         if folds not in self.parts:
             here = ~np.isin(self.fold, list(folds))
             self.parts[folds] = Rows(self.names, self.fold[here], self.target[here], self.predictions[:, here])
@@ -87,6 +89,7 @@ class Method:
     needs_folds: bool = True  # fitted, so it is scored on folds that it was not fitted on
 
     def fit_once(self, rows: Rows, strength: float | None) -> BlendWeights:
+        """`fit`, kept by the rows for the next who asks."""
         if (self.name, strength) not in rows.fitted:
             rows.fitted[self.name, strength] = self.fit(rows, strength)
         return rows.fitted[self.name, strength]
@@ -115,19 +118,23 @@ class Method:
 
 
 def fit_mean(rows: Rows, strength: float | None) -> BlendWeights:
+    """All models alike, probabilities averaged."""
     return BlendWeights(equal_weights(len(rows.predictions)))
 
 
 def fit_geometric(rows: Rows, strength: float | None) -> BlendWeights:
+    """All models alike, logarithms averaged."""
     return BlendWeights(equal_weights(len(rows.predictions)), LogLinear())
 
 
 def fit_convex(rows: Rows, strength: float | None) -> BlendWeights:
+    """The weights of the least KL, probabilities averaged."""
     models = fit_weights(rows.target, rows.predictions)
     return BlendWeights(models, optimality_gap=optimality_gap(rows.target, rows.predictions, models))
 
 
 def fit_logs(rows: Rows, strength: float) -> BlendWeights:
+    """Weights, a temperature and biases, logarithms averaged."""
     factors, bias = fit_log_linear(rows.target, rows.logs(), strength)
     if factors.sum() < 1 / FLATTEST:
         factors = equal_weights(len(factors)) / FLATTEST
@@ -136,6 +143,7 @@ def fit_logs(rows: Rows, strength: float) -> BlendWeights:
 
 
 def fit_stacker(rows: Rows, strength: float) -> BlendWeights:
+    """The log-linear blend, corrected by what the models' mean and spread tell."""
     base = LOG_LINEAR.fit_once(rows, strength)
     shape, weights = base.log_linear, base.models
     logits = np.tensordot(weights, rows.logs(), axes=1) / shape.temperature + np.array(shape.bias)
@@ -159,6 +167,7 @@ METHODS = (
 
 
 def method_named(name: str) -> Method:
+    """The line of METHODS."""
     return next(method for method in METHODS if method.name == name)
 
 
@@ -167,12 +176,12 @@ def possible_methods(rows: Rows) -> tuple[Method, ...]:
     return tuple(method for method in METHODS if not method.needs_folds or len(rows.folds()) > 1)
 
 
-def predict_nested(oof: OutOfFold, nested: dict[int, BlendWeights]) -> np.ndarray:
+def predict_nested(rows: OutOfFold | Rows, nested: dict[int, BlendWeights]) -> np.ndarray:
     """Probabilities (rows, 6) of each fold by its own weights."""
-    mixed = np.empty_like(oof.predictions[0])
+    mixed = np.empty_like(rows.predictions[0])
     for k, weights in nested.items():
-        here = oof.fold == k
-        mixed[here] = weights.predict(oof.names, oof.predictions[:, here])
+        here = rows.fold == k
+        mixed[here] = weights.predict(rows.names, rows.predictions[:, here])
     return mixed
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +43,11 @@ class OutOfFold:
     warnings: tuple[str, ...] = ()
     provenance: Provenance | None = None
 
-    def with_many_votes(self) -> "OutOfFold":
-        many = self.many
-        parts = {name: getattr(self, name)[many] for name in ("votes", "fold", "group", "many")}
-        return replace(self, predictions=self.predictions[:, many], **parts)
-
 
 @dataclass(frozen=True)
 class Table:
+    """A file of rows with ids as integers."""
+
     name: str
     file: Path
     rows: pl.DataFrame
@@ -61,6 +58,7 @@ class Table:
 
 
 def read_source(path: Path, name: str) -> Table:
+    """A table, its ids as 64-bit integers. Raises BlendInputError."""
     if not path.is_file():
         raise BlendInputError(f"{path}: no such run or parquet (a run has {OOF} once a fold is finished)")
     rows = read_table(path)
@@ -110,6 +108,7 @@ def read_out_of_fold(sources: list[Path], labels: Path | None, group: str | None
 
 
 def fingerprint(rows: pl.DataFrame) -> str:
+    """SHA-256 of the rows, in whatever order they are."""
     return hashlib.sha256(rows.sort(rows.columns).write_csv().encode()).hexdigest()
 
 

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from common.blend import Blend, LogLinear, MethodScore
-from common.metric import kl_divergence, vote_shares
+from common.metric import kl_divergence
 from common.schema import PATTERNS
 from common.strict import explain
 from common.tta import View
 from train.blend.fit import equal_weights
-from train.blend.methods import BlendWeights, Method, Rows, possible_methods, predict_nested, rows_of
+from train.blend.methods import BlendWeights, Rows, possible_methods, predict_nested, rows_of
 from train.blend.out_of_fold import BlendInputError, OutOfFold
 from train.evaluate.scores import bounds, resampled_means
 
@@ -57,40 +57,35 @@ def compare(names: Sequence[str], kl: np.ndarray, group: np.ndarray) -> list[Met
     ]
 
 
-def losses_without(oof: OutOfFold, nested: dict[int, BlendWeights], left_out: Sequence[int]) -> np.ndarray:
-    """KL (many-vote rows,) when the kernel goes on without these models, in each fold by its own weights."""
+def losses_without(rows: Rows, nested: dict[int, BlendWeights], left_out: Sequence[int]) -> np.ndarray:
+    """KL (rows,) when the kernel goes on without these models, in each fold by its own weights."""
     for model in left_out:
         nested = {k: weights.without(model) for k, weights in nested.items()}
-    return kl_divergence(vote_shares(oof.votes), predict_nested(oof, nested))
+    return kl_divergence(rows.target, predict_nested(rows, nested))
 
 
-def order_of_dropping(oof: OutOfFold, nested: dict[int, BlendWeights]) -> tuple[list[int], np.ndarray]:
+def order_of_dropping(rows: Rows, nested: dict[int, BlendWeights]) -> tuple[list[int], np.ndarray]:
     """Models, each time the one that is missed least by those that are left, of equals the one that is worst alone;
-    and the KL (models, rows) without each one alone. `oof`: of many-vote rows."""
-    alone = [kl_divergence(vote_shares(oof.votes), values).mean() for values in oof.predictions]
-    without_one = {model: losses_without(oof, nested, [model]) for model in range(len(alone))}
+    and the KL (models, rows) without each one alone."""
+    alone = [kl_divergence(rows.target, values).mean() for values in rows.predictions]
+    without_one = {model: losses_without(rows, nested, [model]) for model in range(len(alone))}
     left, order, losses = list(range(len(alone))), [], without_one
     while left:
         weakest = min(left, key=lambda model: (round(losses[model].mean(), DIGITS), -alone[model]))
         order.append(weakest)
         left.remove(weakest)
         if len(left) > 1:
-            losses = {model: losses_without(oof, nested, [*order, model]) for model in left}
+            losses = {model: losses_without(rows, nested, [*order, model]) for model in left}
     return order, np.stack([*without_one.values()])
 
 
 def rounded(log_linear: LogLinear) -> LogLinear:
+    """To the digits that are written."""
     return LogLinear(
         temperature=round(log_linear.temperature, DIGITS),
         bias=tuple(round(value, DIGITS) for value in log_linear.bias),
         correction=tuple(tuple(round(value, DIGITS) for value in row) for row in log_linear.correction),
     )
-
-
-def noted(score: MethodScore, method: Method, rows: Rows) -> MethodScore:
-    """With the strength and the optimality gap of the fit on all folds."""
-    weights = method.fit_without(rows)
-    return score.model_copy(update={"strength": weights.strength, "optimality_gap": weights.optimality_gap})
 
 
 # On one core: the matrices are small, and threads that wait for each other take five times as long on a busy machine.
@@ -110,10 +105,14 @@ def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None 
     fits = [method.fit_nested(rows, folds) for method in methods]
     nested = {method.name: predict_nested(oof, each) for method, each in zip(methods, fits, strict=True)}
     losses = np.stack([kl_divergence(rows.target, mixed[oof.many]) for mixed in nested.values()])
-    scores = compare([*nested], losses, oof.group[oof.many])
-    chosen = next(k for k, score in enumerate(scores) if score.chosen)
-    weights = methods[chosen].fit_without(rows)
-    order, left_out = order_of_dropping(oof.with_many_votes(), fits[chosen])
+    on_all_folds = [method.fit_without(rows) for method in methods]
+    scores = [
+        score.model_copy(update={"strength": weights.strength, "optimality_gap": weights.optimality_gap})
+        for score, weights in zip(compare([*nested], losses, oof.group[oof.many]), on_all_folds, strict=True)
+    ]
+    chosen = [score.chosen for score in scores].index(True)
+    weights = on_all_folds[chosen]
+    order, left_out = order_of_dropping(rows, fits[chosen])
     prior = rows.target.mean(axis=0)
     blend = Blend(
         models=dict(zip(oof.names, weights.models.round(DIGITS).tolist(), strict=True)),
@@ -121,7 +120,7 @@ def fit_blend(oof: OutOfFold, views: tuple[View, ...] = (), hours: float | None 
         log_linear=None if weights.log_linear is None else rounded(weights.log_linear),
         drop=tuple(oof.names[model] for model in order),
         **settings,
-        candidates=tuple(noted(*both, rows) for both in zip(scores, methods, strict=True)),
+        candidates=tuple(scores),
         rows=int(oof.many.sum()),
         provenance=oof.provenance,
     )

@@ -9,6 +9,7 @@ from train.tables import aligned, between, number
 
 
 def method_lines(found: dict[str, Any]) -> list[str]:
+    """A line for each method with its nested score."""
     lines = [
         ["", "nested KL", "95 % interval", "to the first", "95 % interval", "behind the best", "95 % interval", ""]
     ]
@@ -43,6 +44,7 @@ def pair_lines(found: dict[str, Any]) -> list[str]:
 
 
 def part_lines(parts: list[dict[str, Any]]) -> list[str]:
+    """KL on parts of the rows."""
     lines = [["", "rows", "groups", *parts[0]["kl"]]]
     for part in parts:
         lines.append([part["label"], str(part["rows"]), str(part["groups"]), *map(number, part["kl"].values())])
@@ -59,6 +61,7 @@ def chosen_lines(blend: Blend) -> list[str]:
 
 
 def as_text(found: dict[str, Any], blend: Blend) -> str:
+    """All of diagnose(), table by table."""
     gaps = [(method["name"], method["optimality_gap"]) for method in found["candidates"]]
     lines = [
         f"KL divergence on {found['many']} rows with {MANY}, nested: each fold is combined as fitted on the others",

@@ -51,6 +51,7 @@ class DoctorReport:
 
     @property
     def can_start(self) -> bool:
+        """Whether nothing stops training, or where only the test set was looked at, predicting."""
         stops = STOPS_PREDICTING if self.test_only else STOPS_TRAINING
         return not any(finding.severity == stops for finding in self.findings)
 

@@ -8,13 +8,8 @@ from common.errors import KitError
 
 FORMAT = 2  # of the JSON file: raised when a name is removed or means something else
 # From the worst: training refuses the data; predicting the test set does; rows are lost or show no signal; the rest.
-STOPS_TRAINING, STOPS_PREDICTING, COSTS_ROWS, WORTH_KNOWING = (
-    "stops training",
-    "stops predicting",
-    "costs rows",
-    "worth knowing",
-)
-SEVERITIES = (STOPS_TRAINING, STOPS_PREDICTING, COSTS_ROWS, WORTH_KNOWING)
+SEVERITIES = ("stops training", "stops predicting", "costs rows", "worth knowing")
+STOPS_TRAINING, STOPS_PREDICTING, COSTS_ROWS, WORTH_KNOWING = SEVERITIES
 
 
 class DoctorError(KitError):
@@ -34,6 +29,7 @@ class Finding:
     ids: tuple[int, ...] = ()
 
     def as_values(self) -> dict[str, Any]:
+        """What the JSON file holds of it."""
         return vars(self) | {"count": len(self.cases)}
 
 

@@ -35,7 +35,7 @@ class KeptFile(PosixPath):
 class Source:
     """A recording that a table names. starts: of its windows in train.csv, in samples or columns."""
 
-    half: RecordingKind
+    kind: RecordingKind
     folder: str  # of the competition
     id: int
     path: Path
@@ -66,10 +66,10 @@ def examine(source: Source) -> Facts:
     """Read one file and measure it."""
     file = KeptFile(source.path)
     try:
-        recording = source.half.read(file)
+        recording = source.kind.read(file)
     except RecordingError as error:
         return Facts(source, str(error), structural=error.structural)
-    values, is_eeg = recording.values, source.half is EEGS
+    values, is_eeg = recording.values, source.kind is EEGS
     asked = values[SCALP] if is_eeg else values
     return Facts(
         source,
@@ -77,14 +77,14 @@ def examine(source: Source) -> Facts:
         structural=recording.structural,
         n_time=values.shape[-1],
         checksum=hashlib.sha256(np.ascontiguousarray(values).data).digest(),
-        empty=tuple(start for start in source.starts if not has_values(asked, start, source.half.length)),
+        empty=tuple(start for start in source.starts if is_empty(asked, start, source.kind.length)),
         **(measure_eeg(values) if is_eeg else measure_spectrogram(values, file.content)),
     )
 
 
-def has_values(values: np.ndarray, start: int, length: int) -> bool:
-    """Whether anything in this window is finite; a window may leave the recording."""
-    return bool(np.isfinite(values[..., max(start, 0) : max(start + length, 0)]).any())
+def is_empty(values: np.ndarray, start: int, length: int) -> bool:
+    """Whether nothing in this window is finite; a window may leave the recording."""
+    return not np.isfinite(values[..., max(start, 0) : max(start + length, 0)]).any()
 
 
 def measure_eeg(values: np.ndarray) -> dict[str, Any]:
@@ -153,14 +153,13 @@ def plain(value: float) -> float | None:
 
 def recording_numbers(facts: Sequence[Facts]) -> dict[str, list[Any]]:
     """Of each readable recording, as lists in the same order; of an EEG over the scalp."""
-    read = [one for one in facts if not one.error]
-    part = [SCALP if one.source.half is EEGS else slice(None) for one in read]
+    read = [(one, SCALP if one.source.kind is EEGS else slice(None)) for one in facts if not one.error]
     return {
-        "id": [one.source.id for one in read],
-        "n_time": [one.n_time for one in read],
-        "missing": [plain(one.missing[where].mean()) for one, where in zip(read, part, strict=True)],
-        "flat": [plain(one.flat[where].mean()) for one, where in zip(read, part, strict=True)],
-        "largest": [plain(np.fmax.reduce(one.largest[where])) for one, where in zip(read, part, strict=True)],
+        "id": [one.source.id for one, _ in read],
+        "n_time": [one.n_time for one, _ in read],
+        "missing": [plain(one.missing[part].mean()) for one, part in read],
+        "flat": [plain(one.flat[part].mean()) for one, part in read],
+        "largest": [plain(np.fmax.reduce(one.largest[part])) for one, part in read],
     }
 
 

@@ -1,17 +1,12 @@
 """Findings about train.csv and test.csv: every refusal of training's, and what it lets pass."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from common.schema import (
-    CONSENSUS,
-    LABELLED_SECONDS,
-    TEST_TABLE,
-    TRAIN_TABLE,
-    VOTES,
-)
+from common.schema import CONSENSUS, LABELLED_SECONDS, TEST_TABLE, TRAIN_TABLE, VOTES
 from train.data.labels import FIX_ROWS, IDS, LABEL_COLUMNS, OFFSETS, find_violations, with_several
 from train.doctor.findings import STOPS_PREDICTING, STOPS_TRAINING, WORTH_KNOWING, Finding, found
 from train.doctor.recordings import NO_NEW_PATIENTS
@@ -80,18 +75,14 @@ def label_findings(table: pl.DataFrame) -> list[Finding]:
     apart = lag.agg(pl.col("lag").n_unique()).filter(pl.col("lag") > 1)["eeg_id"].unique().sort()
     several = with_several(table, "eeg_id", "spectrogram_id")
     minority = table.filter(beaten)["label_id"]
-    what = "EEGs whose two offsets do not advance together"
-    know = (WORTH_KNOWING, TRAIN_TABLE)
+    know = partial(found, severity=WORTH_KNOWING, where=TRAIN_TABLE)
+    beaten_rows, several_words = "rows whose consensus has not the most votes", "EEGs with several spectrograms"
+    offsets = "EEGs whose two offsets do not advance together"
+    correct = "EEG and spectrogram do not match: correct the offsets"
     return [
-        *found(
-            *("consensus-beaten", *know, "rows whose consensus has not the most votes"),
-            *("training goes by the votes", minority),
-        ),
-        *found(
-            *("eeg-spectrograms", *know, "EEGs with several spectrograms"),
-            *("label rows take the first window's", several),
-        ),
-        *found("offsets-apart", *know, what, "EEG and spectrogram do not match: correct the offsets", apart),
+        *know("consensus-beaten", what=beaten_rows, todo="training goes by the votes", ids=minority),
+        *know("eeg-spectrograms", what=several_words, todo="label rows take the first window's", ids=several),
+        *know("offsets-apart", what=offsets, todo=correct, ids=apart),
     ]
 
 

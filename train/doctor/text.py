@@ -18,6 +18,7 @@ WIDTH = 110
 
 
 def as_text(report: DoctorReport) -> str:
+    """The whole report."""
     blocks = [[verdict(report)]]
     for severity in SEVERITIES:
         of_it = [finding for finding in report.findings if finding.severity == severity]
@@ -27,12 +28,14 @@ def as_text(report: DoctorReport) -> str:
 
 
 def verdict(report: DoctorReport) -> str:
+    """Whether training or predicting can start."""
     what = "predicting" if report.test_only else "training"
     counts = ", ".join(f"{n} {severity}" for severity, n in report.counts.items() if n) or "nothing"
     return f"{report.competition}: {what} {'can' if report.can_start else 'CANNOT'} start. Found: {counts}."
 
 
 def finding_lines(findings: list[Finding]) -> list[str]:
+    """Findings of one severity, each with its first cases and what to do."""
     place = max(len(finding.where) for finding in findings)
     lines = []
     for finding in findings:
@@ -47,6 +50,7 @@ def finding_lines(findings: list[Finding]) -> list[str]:
 
 
 def table_lines(report: DoctorReport) -> list[str]:
+    """What the tables name, how much was read, and how often experts changed their minds."""
     heads = ["rows", "eegs", "spectrograms", "patients"]
     body = [
         [name, *(f"{counts[head]:,}" if head in counts else "-" for head in heads)]

@@ -61,6 +61,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
+    """One prediction of the rows, by a checkpoint of a run or by none."""
+
     what: str
     probabilities: np.ndarray  # (rows, 6)
     run: Path | None = None

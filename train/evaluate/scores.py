@@ -40,14 +40,18 @@ def by_class(votes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_fold(fold: np.ndarray) -> dict[int, np.ndarray]:
+    """The rows of each fold, by its number."""
     return {int(k): fold == k for k in np.unique(fold)}
 
 
-def by_votes(votes: np.ndarray) -> dict[tuple[int, int | None], np.ndarray]:
-    """The rows by their number of votes, from and to (None: no limit); bins without a row are left out."""
+def by_votes(votes: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows by their number of votes, as "1 to 4"; bins without a row are left out."""
     totals = vote_totals(votes)
-    bins = {(low, high): (totals >= low) & (totals <= (high or totals.max())) for low, high in VOTE_BINS}
-    return {bounds: chosen for bounds, chosen in bins.items() if chosen.any()}
+    bins = {
+        f"{low} to {high}" if high else f">= {low}": (totals >= low) & (totals <= (high or totals.max()))
+        for low, high in VOTE_BINS
+    }
+    return {label: chosen for label, chosen in bins.items() if chosen.any()}
 
 
 # ---- scores

@@ -11,6 +11,7 @@ MANY = f">= {MANY_VOTES} votes"
 
 
 def score_lines(evaluation: Evaluation) -> list[str]:
+    """A line for each prediction."""
     rows = evaluation.rows["scores"]
     with_many = sum(n > 0 for n in evaluation.rows["folds_many"].values())
     heads = ["", "all rows", MANY, "95 % interval", "mean of folds", "one per EEG", f"one per EEG, >= {MANY_VOTES}"]
@@ -29,6 +30,7 @@ def part_lines(table: pl.DataFrame, rows: dict[str, int], heads: list[str]) -> l
 
 
 def difference_lines(evaluation: Evaluation) -> list[str]:
+    """How far each run is from the first."""
     lines = [["", "difference", "95 % interval", "verdict"]]
     for what, difference, low, high in evaluation.differences.iter_rows():
         verdict = "better" if high < 0 else "worse" if low > 0 else "not told apart"

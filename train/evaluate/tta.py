@@ -86,6 +86,7 @@ def predict_tta(
 
 
 def check_plain(run: Path, rows: pl.DataFrame, plain: np.ndarray, known: pl.DataFrame, checkpoint: str) -> None:
+    """Raises RunError when the plain view is not what the run itself predicted."""
     own = rows.select("label_id").join(known, on="label_id", how="left", maintain_order="left")
     apart = np.abs(own.select(probability_columns(checkpoint)).to_numpy() - plain).max()
     if apart > SAME:
@@ -126,6 +127,7 @@ def as_oof(rows: pl.DataFrame, predictions: np.ndarray) -> pl.DataFrame:
 
 
 def as_text(worth: dict[str, Any]) -> str:
+    """The lines of tta_worth() as a table."""
     lines = [["", "KL", "95 % interval", "to plain", "95 % interval"]]
     for line in worth["lines"]:
         own, paired = between(line["interval"]), between(line["difference_interval"], "+")

@@ -22,7 +22,7 @@ CONFIGS, BLENDS = Path(__file__).parents[1] / "configs", Path(__file__).parents[
 HEADS = ["source", "name", "input", "model", "loss", "augmentation", "epochs", "CV", "LB", "faults of that run"]
 MANY = f">= {MANY_VOTES} votes"
 LOCAL_HEADS = ["folds", "epoch", "KL", "prior", f"KL, {MANY}", f"prior, {MANY}", "KL, last stage's rows"]
-FLOOR_HEADS = ["floor", f"floor, {MANY}"]
+FLOOR_HEADS = ["Bayes floor", f"Bayes floor, {MANY}"]
 OWN = "the kit"  # source of what nobody published
 FOOTNOTE = "* not read on all label rows: the config says on which, and why it cannot be compared with the others."
 
@@ -74,7 +74,7 @@ def is_started(run: Path) -> bool:
 def local_cells(
     oof: pl.DataFrame, prediction: np.ndarray, run: Path, training: Training, epoch: str, truth: Path | None
 ) -> list[str]:
-    """Out-of-fold KL of `prediction` (rows, 6) for the rows of `oof`, beside prior and, with `truth`, the floor."""
+    """Out-of-fold KL of `prediction` (rows, 6) on the rows of `oof`, beside prior and, with `truth`, Bayes floor."""
     votes, fold = oof.select(VOTES).to_numpy(), oof["fold"].to_numpy()
     last = select_rows(votes, training.stages[-1].rows)
     kl_last = kl_divergence(vote_shares(votes[last]), prediction[last]).mean() if last.any() else np.nan

@@ -65,6 +65,12 @@ class Recordings:
         start = self.spectrogram_start + round(shift / SPECTROGRAM_STEP_SECONDS)
         return Windows(eeg[None], torch.from_numpy(cut(self.spectrogram, start, SPECTROGRAM_COLUMNS))[None])
 
+    def window_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The window's (20, 10000) microvolts and (4, 100, 300) power, NaN where missing."""
+        window = self.window()
+        assert window.eeg is not None and window.spectrogram is not None
+        return window.eeg[0].numpy(), window.spectrogram[0].numpy()
+
 
 def read_test_ids(competition: Path) -> pl.DataFrame:
     """test.csv's ids. Raises ShowError."""
@@ -87,6 +93,7 @@ def read_tables(competition: Path, split: str | None) -> dict[str, pl.DataFrame]
 
 
 def unknown_id(eeg_id: int, tables: Mapping[str, pl.DataFrame]) -> ShowError:
+    """The refusal of an id that no table has, with those that look like it."""
     known = {name: table["eeg_id"].unique().sort().cast(str).to_list() for name, table in tables.items()}
     counts = " and ".join(f"the {len(ids)} EEGs of {name}.csv" for name, ids in known.items())
     every = [text for ids in known.values() for text in ids]

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -22,6 +22,7 @@ from train.plots.eeg import (
     eeg_page,
     page_caption,
 )
+from train.plots.find import Recordings
 from train.plots.inputs import draw_input
 from train.plots.style import (
     FAINT,
@@ -54,23 +55,6 @@ COLUMN = INPUT_WIDTH + 38  # from input to input
 
 
 @dataclass(frozen=True)
-class EegPage:
-    """One EEG with all that is known about it.
-
-    eeg: (20, 10000) microvolts; spectrogram: (4, 100, 300) power; both NaN where missing. title and remarks: lines
-    of text. votes: (6,) counts, None for a test EEG. shares: predictions and truth by name, (6,) each.
-    """
-
-    title: str
-    remarks: tuple[str, ...]
-    eeg: np.ndarray
-    spectrogram: np.ndarray
-    rebuilt: bool  # the spectrogram has only the columns that the EEG covers
-    votes: np.ndarray | None = None
-    shares: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Drawing:
     """One model input of one window, (channels, height, width) or (channels, time), and what to write above it."""
 
@@ -93,7 +77,7 @@ class Spectra:
 
 
 def competition_spectra(spectrogram: np.ndarray, rebuilt: bool) -> Spectra:
-    """The competition's 10 minutes."""
+    """The competition's 10 minutes; `rebuilt` from the EEG there are only those columns that it covers."""
     labelled = EEG_IN_SPECTROGRAM + SPAN[0], EEG_IN_SPECTROGRAM + SPAN[1]
     edges = 0.0, float(SPECTROGRAM_SECONDS)
     shown = (264.0, 336.0) if rebuilt else edges
@@ -160,6 +144,7 @@ def votes_bars(axes: Axes, votes: np.ndarray | None, shares: Mapping[str, np.nda
 
 
 def draw_page(figure: Figure, traces: Traces, top: float, start: int) -> None:
+    """One of the five pages; the labelled one is tinted and says so."""
     labelled = start == LABELLED
     eeg_page(place(figure, MARGIN, top, PAGE_WIDTH, PAGE_HEIGHT), traces, start, tinted=labelled)
     if labelled:
@@ -167,21 +152,32 @@ def draw_page(figure: Figure, traces: Traces, top: float, start: int) -> None:
         write_at(figure, MARGIN, top - 4, heading, SMALL + 1)
 
 
-def eeg_figure(page: EegPage) -> Figure:
-    """Title, spectrograms, votes; then five pages of 10 s."""
-    traces = display_traces(page.eeg)
-    lines = [*page.remarks, page_caption(traces), SPECTRA_CAPTION]
+def eeg_figure(
+    title: str,
+    remarks: Sequence[str],
+    recordings: Recordings,
+    votes: np.ndarray | None,
+    shares: Mapping[str, np.ndarray],
+) -> Figure:
+    """Title, lines of text, spectrograms, votes; then five pages of 10 s.
+
+    votes: (6,) counts, None for a test EEG. shares: predictions and truth by name, (6,) each.
+    """
+    eeg, spectrogram = recordings.window_arrays()
+    traces = display_traces(eeg)
+    lines = [*remarks, page_caption(traces), SPECTRA_CAPTION]
     spectra_top, step = 16 + 4.5 * len(lines), PANEL_HEIGHT + 13
     first = spectra_top + 2 * step + 6
     starts = range(0, WINDOW_SECONDS, PAGE_SECONDS)
     figure = new_figure(WIDTH, first + len(starts) * (PAGE_HEIGHT + 14))
-    write_head(figure, MARGIN, page.title, lines)
-    for row, spectra in enumerate((competition_spectra(page.spectrogram, page.rebuilt), window_spectra(page.eeg))):
+    write_head(figure, MARGIN, title, lines)
+    rebuilt = recordings.spectrogram is None
+    for row, spectra in enumerate((competition_spectra(spectrogram, rebuilt), window_spectra(eeg))):
         top = spectra_top + row * step
         shown = draw_spectra(figure, spectra, (MARGIN, top), (PANEL_WIDTH, PANEL_HEIGHT), PANEL_GAP)
         colour_bar(figure, shown, (MARGIN + len(REGIONS) * (PANEL_WIDTH + PANEL_GAP) - 3.5, top, PANEL_HEIGHT), "dB")
-    if page.votes is not None or page.shares:
-        votes_bars(place(figure, WIDTH - 78, spectra_top, 60, 48), page.votes, page.shares)
+    if votes is not None or shares:
+        votes_bars(place(figure, WIDTH - 78, spectra_top, 60, 48), votes, shares)
     for number, start in enumerate(starts):
         draw_page(figure, traces, first + number * (PAGE_HEIGHT + 14), start)
     return figure

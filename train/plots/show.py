@@ -11,18 +11,9 @@ from common.schema import PATTERNS, SFREQ, VOTES, WINDOW_SECONDS
 from train.engine.run_folder import read_run
 from train.experiment import load_experiment
 from train.plots.augmented import augmented_rows, example_of
-from train.plots.find import (
-    Found,
-    Recordings,
-    ShowError,
-    find,
-    predicted_shares,
-    read_recordings,
-    read_tables,
-    true_shares,
-)
+from train.plots.find import Found, ShowError, find, predicted_shares, read_recordings, read_tables, true_shares
 from train.plots.model_inputs import input_drawings
-from train.plots.pages import EegPage, eeg_figure, inputs_figure
+from train.plots.pages import eeg_figure, inputs_figure
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -50,21 +41,6 @@ def save(figure: Figure, path: Path) -> None:
     print(f"wrote {path}")
 
 
-def page_of(competition: Path, found: Found, recordings: Recordings, runs: Sequence[Path]) -> EegPage:
-    title, remarks = heading(found)
-    window = recordings.window()
-    assert window.eeg is not None and window.spectrogram is not None
-    return EegPage(
-        title=title,
-        remarks=(*remarks, *recordings.remarks),
-        eeg=window.eeg[0].numpy(),
-        spectrogram=window.spectrogram[0].numpy(),
-        rebuilt=recordings.spectrogram is None,
-        votes=np.array([found.label[vote] for vote in VOTES]) if found.label else None,
-        shares=predicted_shares(runs, found) | true_shares(competition, found),
-    )
-
-
 def show(
     eeg_ids: Sequence[int],
     competition: Path,
@@ -84,14 +60,17 @@ def show(
     everything = [find(competition, tables, eeg_id, label_id) for eeg_id in eeg_ids]
     for found in everything:
         recordings = read_recordings(competition, found)
-        page = page_of(competition, found, recordings, runs)
+        title, remarks = heading(found)
+        remarks += recordings.remarks
+        votes = np.array([found.label[vote] for vote in VOTES]) if found.label else None
+        shares = predicted_shares(runs, found) | true_shares(competition, found)
         inputs = input_drawings(recordings.window(), experiments)  # before anything is written: it may refuse
         rows = augmented_rows(example_of(competition, tables, found, recordings), experiments) if augmented else []
-        save(eeg_figure(page), out / f"{found.eeg_id}-eeg.png")
+        save(eeg_figure(title, remarks, recordings, votes, shares), out / f"{found.eeg_id}-eeg.png")
         pairs = [inputs[first : first + 2] for first in range(0, len(inputs), 2)]
-        save(inputs_figure(page.title, page.remarks, pairs), out / f"{found.eeg_id}-inputs.png")
+        save(inputs_figure(title, remarks, pairs), out / f"{found.eeg_id}-inputs.png")
         if rows:
-            figure = inputs_figure(page.title, page.remarks, rows, same_colours=True)
+            figure = inputs_figure(title, remarks, rows, same_colours=True)
             save(figure, out / f"{found.eeg_id}-augmented.png")
         elif augmented:
             print(f"EEG {found.eeg_id}: no stage of {', '.join(e.name for e in experiments)} alters its windows")

@@ -12,9 +12,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from PIL import Image
 
 DPI = 100
 MM_PER_INCH = 25.4
@@ -54,6 +55,24 @@ def write_head(figure: Figure, left: float, title: str, lines: Sequence[str], **
     write_at(figure, left, 5, title, LARGE, fontweight="bold")
     for number, line in enumerate(lines):
         write_at(figure, left, 11.5 + 4.5 * number, line, **style)
+
+
+def in_few_colours(figure: Figure, dpi: int, colours: Sequence[Sequence[float]] | int) -> Image.Image:
+    """The figure as an image of so many colours, or of the nearest of these (red, green, blue from 0 to 1)."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+    if isinstance(colours, int):
+        return image.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([round(255 * value) for colour in colours for value in colour])
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def shades(ink: str, steps: int) -> np.ndarray:
+    """An ink on white paper, from white to full, (steps, 3)."""
+    return np.linspace(np.ones(3), to_rgb(ink), steps)
 
 
 # ---- spectrograms

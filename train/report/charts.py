@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup, escape
+from matplotlib.ticker import MaxNLocator
 
 STEPS = (1, 2, 2.5, 5, 10)
 WIDTH, HEIGHT = 340, 230  # of a small chart; about its size in CSS pixels, so that its letters keep theirs
@@ -26,23 +27,17 @@ class Axis:
         """From a tick at or below the least to one at or above the largest; NaN does not count."""
         known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low, high = min(known + [0.0] * zero), max(known + [0.0] * zero)
-        rough = max(high - low, abs(high) * 1e-3, 1e-9) / ticks
-        power = 10 ** math.floor(math.log10(rough))
-        step = next(power * step for step in STEPS if power * step >= rough * (1 - 1e-9))
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        last = max(last, first + 1)
-        marks = tuple(round(k * step, 10) for k in range(first, last + 1))
+        high = max(high, low + abs(high) * 1e-3, low + 1e-9)
+        marks = tuple(round(float(tick), 10) for tick in MaxNLocator(ticks, steps=STEPS).tick_values(low, high))
         return cls(marks[0], marks[-1], marks)
 
     def at(self, value: float) -> float:
+        """Its share of the axis, kept inside."""
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
     def percent(self, value: float) -> str:
         """For a style: 12.34%."""
         return f"{100 * self.at(value):.2f}%"
-
-    def words(self, value: float) -> str:
-        return f"{value:g}"
 
 
 def x_of(axis: Axis, value: float) -> float:
@@ -62,32 +57,41 @@ def text(x: float, y: float, words: str, style: str = "", anchor: str = "middle"
 
 
 def circle(x: float, y: float, radius: float, style: str, tip: str = "") -> str:
-    title = f"<title>{escape(tip)}</title>" if tip else ""
-    return f'<circle class="{style}" cx="{x}" cy="{y}" r="{radius:.1f}">{title}</circle>'
+    return f'<circle class="{style}" cx="{x}" cy="{y}" r="{radius:.1f}"><title>{escape(tip)}</title></circle>'
 
 
 def path(points: Sequence[tuple[float, float]], style: str, tip: str = "") -> str:
-    title = f"<title>{escape(tip)}</title>" if tip else ""
-    return f'<polyline class="{style}" points="{" ".join(f"{x},{y}" for x, y in points)}">{title}</polyline>'
+    corners = " ".join(f"{x},{y}" for x, y in points)
+    return f'<polyline class="{style}" points="{corners}"><title>{escape(tip)}</title></polyline>'
+
+
+def diagonal(axis: Axis) -> str:
+    return line(x_of(axis, axis.low), y_of(axis, axis.low), x_of(axis, axis.high), y_of(axis, axis.high), "diagonal")
+
+
+def svg(parts: Iterable[str], what: str, height: int = HEIGHT) -> Markup:
+    """A chart of these parts. what: for screen readers."""
+    head = f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(what)}">'
+    return Markup(head + "".join(parts) + "</svg>")
 
 
 def chart(x: Axis, y: Axis, marks: Sequence[str], x_title: str, y_title: str, what: str) -> Markup:
-    """Axes, grid and marks. what: for screen readers."""
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">']
+    """Axes, grid and marks."""
+    parts = []
     for value in y.ticks:
         height = y_of(y, value)
         parts.append(line(LEFT, height, WIDTH - RIGHT, height, "grid"))
-        parts.append(text(LEFT - 6, height + 3.5, y.words(value), "tick", "end"))
+        parts.append(text(LEFT - 6, height + 3.5, f"{value:g}", "tick", "end"))
     for value in x.ticks:
-        parts.append(text(x_of(x, value), HEIGHT - BOTTOM + 14, x.words(value), "tick"))
+        parts.append(text(x_of(x, value), HEIGHT - BOTTOM + 14, f"{value:g}", "tick"))
     parts += marks
     parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_title, "axis-title"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
         f'<text class="axis-title" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_title)}</text></svg>"
+        f"{escape(y_title)}</text>"
     )
-    return Markup("".join(parts))
+    return svg(parts, what)
 
 
 # ---- training curves
@@ -100,9 +104,10 @@ def curves(histories: dict[str, list[dict[str, Any]]], column: str, y_title: str
     if not known:
         return None
     longest = max(map(len, known.values()))
-    x = Axis.around([1, longest] if longest > 1 else [0, 2], ticks=6)
+    x = Axis.around([1, longest], ticks=6)
     if longest <= 8:  # every epoch has its tick
-        x = Axis(0.5 if longest == 1 else 1, longest + 0.5 * (longest == 1), tuple(range(1, longest + 1)))
+        margin = 0.5 if longest == 1 else 0
+        x = Axis(1 - margin, longest + margin, tuple(range(1, longest + 1)))
     y = Axis.around(value for values in known.values() for value in values if value is not None)
     marks = stage_marks(max(histories.values(), key=len), x)
     for number, (name, values) in enumerate(known.items()):
@@ -120,6 +125,7 @@ def curves(histories: dict[str, list[dict[str, Any]]], column: str, y_title: str
 
 
 def stage_marks(rows: Sequence[dict[str, Any]], x: Axis) -> list[str]:
+    """Broken lines where a stage begins."""
     marks = []
     for k, (before, row) in enumerate(pairwise(rows), start=1):
         if row["stage"] != before["stage"]:
@@ -136,6 +142,7 @@ CROWD = 150  # patients; more of them are drawn as points
 
 
 def patient_dot(row: dict[str, Any], x: float, y: float, patients: int) -> str:
+    """One patient, in the colour of the commonest consensus."""
     tip = f"patient {row['patient']}: KL {row['kl']:.3f}, prior {row['prior']:.3f}, {row['rows']} rows"
     if patients > CROWD:
         return circle(x, y, 1.5, f"dot crowd p-{row['pattern']}", tip)
@@ -146,7 +153,7 @@ def patients_against_prior(lines: Sequence[dict[str, Any]]) -> Markup:
     """Each patient's score over what the prior scores there; above the diagonal the prior is better."""
     both = [row["kl"] for row in lines] + [row["prior"] for row in lines]
     axis = Axis.around(both, zero=True)
-    marks = [line(x_of(axis, axis.low), y_of(axis, axis.low), x_of(axis, axis.high), y_of(axis, axis.high), "diagonal")]
+    marks = [diagonal(axis)]
     marks += [patient_dot(row, x_of(axis, row["prior"]), y_of(axis, row["kl"]), len(lines)) for row in lines]
     marks.append(text(x_of(axis, axis.low) + 6, TOP + 12, "prior better", "note", "start"))
     marks.append(text(WIDTH - RIGHT - 4, HEIGHT - BOTTOM - 8, "model better", "note", "end"))
@@ -160,7 +167,7 @@ def reliability_chart(pattern: str, curve: Sequence[dict[str, float]]) -> Markup
     """Observed share of votes over predicted probability; a dot's area is how many predictions it stands for, the
     columns below are their histogram."""
     axis = Axis(0, 1, (0, 0.25, 0.5, 0.75, 1))
-    marks = [line(x_of(axis, 0), y_of(axis, 0), x_of(axis, 1), y_of(axis, 1), "diagonal")]
+    marks = [diagonal(axis)]
     total = sum(part["probabilities"] for part in curve)
     for part in curve:
         left, right = x_of(axis, part["low"]) + 1, x_of(axis, part["high"]) - 1

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from common.schema import TRAIN_EEGS, TRAIN_SPECTROGRAMS, TRAIN_TABLE
 from train.doctor.findings import FORMAT
 from train.engine.run_folder import RunError
-from train.report.charts import circle, text
+from train.report.charts import circle, path, svg, text
 
 SHOWN_CASES = 6
 # The 10-20 system from above, nose up: to the right and forwards, of the head's radius.
@@ -34,19 +34,13 @@ def read_doctor(path: Path) -> dict[str, Any]:
     return values
 
 
-def facts_by_id(doctor: dict[str, Any], folder: str) -> dict[int, dict[str, float | None]]:
-    """missing, flat and largest of each recording of a folder."""
-    columns = doctor["recordings"].get(folder, {"id": []})
-    names = [name for name in columns if name != "id"]
-    return {number: {name: columns[name][k] for name in names} for k, number in enumerate(columns["id"])}
-
-
 def remarks_on(doctor: dict[str, Any] | None, eeg_id: int, spectrogram_id: int) -> list[str]:
     """What the doctor found in one EEG and its spectrogram, in words."""
     if doctor is None:
         return []
-    eeg = facts_by_id(doctor, TRAIN_EEGS).get(eeg_id, {})
-    peak, missing, flat = (eeg.get(name) for name in ("largest", "missing", "flat"))
+    eegs = doctor["recordings"].get(TRAIN_EEGS, {"id": []})
+    place = eegs["id"].index(eeg_id) if eeg_id in eegs["id"] else None
+    peak, missing, flat = (None if place is None else eegs[name][place] for name in ("largest", "missing", "flat"))
     remarks = [] if peak is None else [f"largest amplitude {peak:,.0f} \u00b5V"]
     remarks += [f"{100 * missing:.2g} % of its samples are missing"] if missing else []
     remarks += [f"{100 * flat:.2g} % of its seconds are flat"] if flat else []
@@ -58,23 +52,19 @@ def remarks_on(doctor: dict[str, Any] | None, eeg_id: int, spectrogram_id: int) 
 def head_map(lines: list[dict[str, Any]], column: str, worst: float, unit: str, what: str) -> Markup:
     """One value of every scalp electrode on the head, darker up to `worst`."""
     (x, y), marks = CENTRE, []
-    nose = f"{x - 12},{y - RADIUS + 2} {x},{y - RADIUS - 13} {x + 12},{y - RADIUS + 2}"
-    marks.append(f'<polyline class="head" points="{nose}"/>')
-    marks.append(circle(x, y, RADIUS, "head"))
+    nose = [(x - 12, y - RADIUS + 2), (x, y - RADIUS - 13), (x + 12, y - RADIUS + 2)]
+    marks += [path(nose, "head"), circle(x, y, RADIUS, "head")]
     for line in lines:
         if line["electrode"] in PLACES and line[column] is not None:
             right, forwards = PLACES[line["electrode"]]
             at, value = (round(x + RADIUS * right, 1), round(y - RADIUS * forwards, 1)), line[column]
             shade = min(value / worst, 1) if worst > 0 else 0
             shown = f"{100 * value:.2g}" if unit == "%" else f"{value:,.0f}"
-            tip = f"<title>{escape(line['electrode'])}: {shown} {escape(unit)}</title>"
-            marks.append(
-                f'<circle class="electrode" cx="{at[0]}" cy="{at[1]}" r="17" style="--v:{shade:.3f}">{tip}</circle>'
-            )
+            electrode = circle(*at, 17, "electrode", f"{line['electrode']}: {shown} {unit}")
+            marks.append(f'<g style="--v:{shade:.3f}">{electrode}</g>')
             marks.append(text(at[0], at[1] - 1, line["electrode"], "name"))
             marks.append(text(at[0], at[1] + 10, shown, "value"))
-    label = escape(what)
-    return Markup(f'<svg class="chart" viewBox="0 0 340 248" role="img" aria-label="{label}">{"".join(marks)}</svg>')
+    return svg(marks, what, height=248)
 
 
 def quality(doctor: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ KINDS = {
     "prior": ("no model", "the class prior of the other folds, the same answer for every row"),
     "uniform": ("no model", "one sixth for every pattern"),
 }
+KIND_OF = {FLOOR: "floor", PRIOR: "prior", "uniform": "uniform"}
 TOO_GOOD = ("chosen", "nested-chosen", "given")
 WEIGHTS_DIFFER = 1e-6
 
@@ -52,7 +53,7 @@ class ReportData:
     scored: np.ndarray
     runs: dict[str, Path]  # by what each is called on the page
     experiments: dict[str, Experiment]
-    entries: list[Entry]  # floor, runs, blend, prior, uniform: those there are
+    entries: list[Entry]  # the Bayes floor if it is known, runs, the blend if there is one, prior, uniform
     evaluation: Evaluation
     blend: Blend | None
     diagnostics: dict[str, Any] | None  # what `train blend --json` writes; None where the weights were not fitted
@@ -70,8 +71,14 @@ class ReportData:
         """The runs, and the blend behind them."""
         return [entry for entry in self.entries if entry.kind not in ("floor", "prior", "uniform")]
 
-    def of_kind(self, kind: str) -> Entry | None:
-        return next((entry for entry in self.entries if entry.kind == kind), None)
+    @property
+    def prior(self) -> Entry:
+        return self.entries[-2]
+
+    @property
+    def bayes_floor(self) -> Entry | None:
+        """None where the truth is not known."""
+        return self.entries[0] if self.entries[0].kind == "floor" else None
 
     def headline(self) -> Entry:
         """The blend; without one the run whose score is best."""
@@ -92,7 +99,7 @@ def sort_sources(sources: list[Path]) -> tuple[list[Path], Path | None]:
 
 
 def blended_runs(blend: Blend, file: Path, runs: list[Path]) -> list[Path]:
-    """The run folders of a blend, in its order. Raises RunError."""
+    """The run folders of a blend, in its order. Raises RunError, also when it was fitted on other predictions."""
     folders = {run.resolve().name: run for run in runs}
     if not blend.models:
         raise RunError(f"{file} names no model, so there is nothing to report of it: leave it out")
@@ -100,16 +107,10 @@ def blended_runs(blend: Blend, file: Path, runs: list[Path]) -> list[Path]:
         raise RunError(
             f"{file} blends {', '.join(absent)}, whose run folders were not given (there are {', '.join(folders)})"
         )
+    for source in blend.provenance.sources if blend.provenance else ():
+        if source.name in blend.models and sha256_of(oof := folders[source.name] / OOF) != source.sha256:
+            raise RunError(f"{file} was fitted on other predictions than those in {oof}: blend again")
     return [folders[name] for name in blend.models]
-
-
-def check_fingerprints(blend: Blend, file: Path, runs: list[Path]) -> None:
-    """Raises RunError when the blend was fitted on other predictions than the runs have now."""
-    known = {source.name: source.sha256 for source in blend.provenance.sources} if blend.provenance else {}
-    for run in runs:
-        name = run.resolve().name
-        if name in known and sha256_of(run / OOF) != known[name]:
-            raise RunError(f"{file} was fitted on other predictions than those in {run / OOF}: blend again")
 
 
 def fit_again(blend: Blend, file: Path, runs: list[Path], chosen: str) -> tuple[np.ndarray, dict[str, Any]]:
@@ -117,7 +118,7 @@ def fit_again(blend: Blend, file: Path, runs: list[Path], chosen: str) -> tuple[
     oof = read_out_of_fold(runs, None, None)
     fitted = fit_blend(oof, blend.views, blend.hours)
     diagnostics = diagnose(fitted)
-    again = next(candidate.name for candidate in fitted.blend.candidates if candidate.chosen)
+    again = fitted.blend.chosen
     gaps = [abs(fitted.blend.models[name] - weight) for name, weight in blend.models.items()]
     if chosen != again or max(gaps) > WEIGHTS_DIFFER:
         diagnostics["warnings"].append(
@@ -132,9 +133,7 @@ def blend_entry(
 ) -> tuple[Entry, dict[str, Any] | None]:
     """The blend's predictions of the rows, and its diagnostics. Raises RunError, BlendError."""
     runs = blended_runs(blend, file, list(models))
-    check_fingerprints(blend, file, runs)
-    chosen = next((candidate.name for candidate in blend.candidates if candidate.chosen), None)
-    if chosen:
+    if chosen := blend.chosen:
         probabilities, diagnostics = fit_again(blend, file, runs, chosen)
         kind = "nested-chosen" if any(models[run].kind == "chosen" for run in runs) else "nested"
     else:
@@ -152,20 +151,19 @@ def load_report_data(sources: list[Path], truth: Path | None) -> ReportData:
     names = names_of(runs, experiments)
     rows, predictions = read_predictions(runs, truth)
     votes = rows.select(VOTES).to_numpy()
-    floor, models, others = [], {}, []
+    scored_at = {run: (name, e.training.checkpoint) for run, name, e in zip(runs, names, experiments, strict=True)}
+    entries, models = [], {}
     for one in predictions:
-        kl = kl_divergence(vote_shares(votes), one.probabilities)
-        if one.what == FLOOR:
-            floor.append(Entry(KINDS["floor"][0], "floor", one.probabilities, kl))
-        elif one.run is None:
-            others.append(Entry(one.what, "prior" if one.what == PRIOR else "uniform", one.probabilities, kl))
-        elif one.checkpoint == experiments[runs.index(one.run)].training.checkpoint:
-            kind = "oof" if one.checkpoint == "last" else "chosen"
-            models[one.run] = Entry(names[runs.index(one.run)], kind, one.probabilities, kl)
-    blend, blended, diagnostics = load_blend(file) if file else None, [], None
+        name, checkpoint = scored_at[one.run] if one.run else (one.what.partition(" (")[0], None)
+        if one.checkpoint == checkpoint:
+            kind = KIND_OF.get(one.what) or ("oof" if checkpoint == "last" else "chosen")
+            entry = Entry(name, kind, one.probabilities, kl_divergence(vote_shares(votes), one.probabilities))
+            entries.append(entry)
+            models |= {one.run: entry} if one.run else {}
+    blend, diagnostics = load_blend(file) if file else None, None
     if file and blend:
         entry, diagnostics = blend_entry(file, blend, models, votes)
-        blended = [entry]
+        entries.insert(-2, entry)
     many, warnings = many_votes(votes), diagnostics["warnings"] if diagnostics else []
     if not many.any():
         many = np.full(rows.height, True)
@@ -175,7 +173,7 @@ def load_report_data(sources: list[Path], truth: Path | None) -> ReportData:
         many,
         dict(zip(names, runs, strict=True)),
         dict(zip(names, experiments, strict=True)),
-        [*floor, *models.values(), *blended, *others],
+        entries,
         evaluate(runs, truth),
         blend,
         diagnostics,

@@ -1,17 +1,17 @@
 """The numbers of a report, as plain values."""
 
-from collections import Counter
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from common.metric import vote_shares
 from common.schema import CONSENSUS, PATTERNS
 from train.blend.diagnostics import calibration_curve, calibration_error
-from train.data.labels import vote_totals
-from train.evaluate.scores import VOTE_BINS, interval, one_per_eeg, resampled_means
+from train.evaluate.scores import by_class, by_fold, by_votes, interval, one_per_eeg, resampled_means
 from train.report.load import Entry, ReportData
 
 SHOWN_PATIENTS = 8  # in the table of the worst
@@ -27,95 +27,83 @@ LONG = {
 }
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """A mean KL (or a difference of two) and its 95 % interval from resampling patients; NaN where there is none."""
 
     value: float
-    low: float = float("nan")
-    high: float = float("nan")
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)
 class Part:
-    """Scores of all entries, in their order, on some of the rows."""
+    """Scores on some of the rows: of the headline's entry, of the other models, of the prior."""
 
     label: str
     rows: int
     patients: int
-    scores: list[Score]
-    pattern: str | None = None
+    main: Score
+    others: list[float]
+    prior: float
 
 
-def scores_on(entries: Sequence[Entry], patient: np.ndarray, chosen: np.ndarray) -> list[Score]:
-    """Each entry's score on the chosen rows."""
-    if not chosen.any():
-        return [Score(float("nan")) for _ in entries]
-    kl = np.stack([entry.kl[chosen] for entry in entries])
-    if len(np.unique(patient[chosen])) < FEWEST_PATIENTS:
+def scores_of(kl: np.ndarray, patient: np.ndarray) -> list[Score]:
+    """The mean of each line of `kl` (predictions, rows), with its interval where there are patients enough."""
+    if kl.shape[1] == 0:
+        return [Score(math.nan)] * len(kl)
+    if len(np.unique(patient)) < FEWEST_PATIENTS:
         return [Score(float(mean)) for mean in kl.mean(axis=1)]
-    low, high = interval(resampled_means(kl, patient[chosen]))
+    low, high = interval(resampled_means(kl, patient))
     return [Score(*map(float, values)) for values in zip(kl.mean(axis=1), low, high, strict=True)]
+
+
+def scores_on(data: ReportData, chosen: np.ndarray) -> list[Score]:
+    """Each entry's score on the chosen rows."""
+    return scores_of(np.stack([entry.kl[chosen] for entry in data.entries]), data.patient[chosen])
 
 
 def differences(data: ReportData, reference: Entry, others: Sequence[Entry]) -> list[Score]:
     """Each other entry's score less the reference's, on the same draws of patients."""
     kl = np.stack([entry.kl[data.scored] - reference.kl[data.scored] for entry in others])
-    low, high = interval(resampled_means(kl, data.patient[data.scored]))
-    return [Score(*map(float, values)) for values in zip(kl.mean(axis=1), low, high, strict=True)]
+    return scores_of(kl, data.patient[data.scored])
 
 
-def part_of(data: ReportData, label: str, chosen: np.ndarray, pattern: str | None = None) -> Part:
-    patients = len(np.unique(data.patient[chosen]))
-    return Part(label, int(chosen.sum()), patients, scores_on(data.entries, data.patient, chosen), pattern)
+def part_of(data: ReportData, label: str, chosen: np.ndarray) -> Part:
+    """The part of the chosen rows."""
+    main, models, scores = data.headline(), data.models(), scores_on(data, chosen)
+    return Part(
+        label,
+        rows=int(chosen.sum()),
+        patients=len(np.unique(data.patient[chosen])),
+        main=scores[data.entries.index(main)],
+        others=[s.value for e, s in zip(data.entries, scores, strict=True) if e in models and e is not main],
+        prior=scores[data.entries.index(data.prior)].value,
+    )
 
 
-def by_class(data: ReportData) -> list[Part]:
-    """Scored rows by consensus: the pattern with most votes, of equals the first."""
-    consensus = data.votes.argmax(axis=1)
-    return [
-        part_of(data, LABELS[pattern], data.scored & (consensus == k), pattern) for k, pattern in enumerate(PATTERNS)
-    ]
+def parts_by_class(data: ReportData) -> list[Part]:
+    """Scored rows by consensus; the labels are PATTERNS."""
+    return [part_of(data, pattern, data.scored & chosen) for pattern, chosen in by_class(data.votes).items()]
 
 
-def by_votes(data: ReportData) -> list[Part]:
-    """All rows by their number of votes; bins that hold no row are left out."""
-    totals = vote_totals(data.votes)
-    parts = []
-    for low, high in VOTE_BINS:
-        chosen = (totals >= low) & (totals <= (high or totals.max()))
-        if chosen.any():
-            parts.append(part_of(data, f"{low} or more" if high is None else f"{low} to {high}", chosen))
-    return parts
+def parts_by_votes(data: ReportData) -> list[Part]:
+    """All rows by their number of votes."""
+    return [part_of(data, label, chosen) for label, chosen in by_votes(data.votes).items()]
 
 
-def by_fold(data: ReportData) -> list[Part]:
-    fold = data.rows["fold"].to_numpy()
-    return [part_of(data, f"Fold {k}", data.scored & (fold == k)) for k in np.unique(fold)]
+def parts_by_fold(data: ReportData) -> list[Part]:
+    """Scored rows by fold."""
+    folds = by_fold(data.rows["fold"].to_numpy())
+    return [part_of(data, f"Fold {k}", data.scored & chosen) for k, chosen in folds.items()]
 
 
 def by_patient(data: ReportData, entry: Entry) -> list[dict[str, Any]]:
     """Each patient's mean over the scored rows of the entry and of the prior, the worst first; commonest consensus."""
-    scored, prior = data.scored, data.of_kind("prior")
-    assert prior is not None
-    patients, of_row, rows = np.unique(data.patient[scored], return_inverse=True, return_counts=True)
-    means, priors = (np.bincount(of_row, each.kl[scored]) / rows for each in (entry, prior))
-    consensus, eegs = data.votes[scored].argmax(axis=1), data.rows["eeg_id"].to_numpy()[scored]
-    lines = []
-    for k in np.argsort(-means, kind="stable"):
-        here = of_row == k
-        commonest = Counter(consensus[here].tolist()).most_common(1)[0][0]
-        lines.append(
-            {
-                "patient": int(patients[k]),
-                "rows": int(rows[k]),
-                "eegs": len(np.unique(eegs[here])),
-                "pattern": PATTERNS[commonest],
-                "kl": float(means[k]),
-                "prior": float(priors[k]),
-            }
-        )
-    return lines
+    values = {"patient": data.patient, "place": data.votes.argmax(axis=1), "kl": entry.kl, "prior": data.prior.kl}
+    table = pl.DataFrame(values).filter(pl.Series(data.scored)).group_by("patient")
+    lines = table.agg(pl.col("kl", "prior").mean(), pl.col("place").mode().min(), rows=pl.len())
+    names = pl.col("place").replace_strict(dict(enumerate(PATTERNS)))
+    return lines.sort("kl", "patient", descending=[True, False]).with_columns(pattern=names).to_dicts()
 
 
 def share_of_worst(lines: Sequence[dict[str, Any]], tenth: float = 0.1) -> float:
@@ -126,10 +114,9 @@ def share_of_worst(lines: Sequence[dict[str, Any]], tenth: float = 0.1) -> float
 
 def confusion(data: ReportData, entry: Entry) -> np.ndarray:
     """Counts (6, 6) of scored rows: consensus downwards, the most probable pattern to the right."""
-    consensus = data.votes[data.scored].argmax(axis=1)
-    counts = np.zeros((len(PATTERNS), len(PATTERNS)), dtype=np.int64)
-    np.add.at(counts, (consensus, entry.probabilities[data.scored].argmax(axis=1)), 1)
-    return counts
+    consensus, named = (values[data.scored].argmax(axis=1) for values in (data.votes, entry.probabilities))
+    n = len(PATTERNS)
+    return np.bincount(n * consensus + named, minlength=n * n).reshape(n, n)
 
 
 def reliability(data: ReportData, entry: Entry) -> dict[str, dict[str, Any]]:
@@ -146,17 +133,17 @@ def reliability(data: ReportData, entry: Entry) -> dict[str, dict[str, Any]]:
     }
 
 
+def hidden_test_like(data: ReportData) -> np.ndarray:
+    """One row an EEG among the scored ones: what the hidden test is most like."""
+    return one_per_eeg(data.rows) & data.scored
+
+
 def worst_and_best(data: ReportData, entry: Entry, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the recordings with the highest and the lowest KL, one row an EEG, no EEG in both.
 
     Of each EEG the row with most votes stands for it, if it is among the scored rows. Equals by label_id.
     """
-    candidates = np.flatnonzero(one_per_eeg(data.rows) & data.scored)
+    candidates = np.flatnonzero(hidden_test_like(data))
     order = candidates[np.argsort(-entry.kl[candidates], kind="stable")]
     half = (len(order) + 1) // 2
     return order[: min(count, half)], order[::-1][: min(count, len(order) - half)]
-
-
-def hidden_test_like(data: ReportData) -> np.ndarray:
-    """One row an EEG among the scored ones: what the hidden test is most like."""
-    return one_per_eeg(data.rows) & data.scored

@@ -1,7 +1,6 @@
 """The report: runs and their blend on one page that opens anywhere, without network, script or other files."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.files import write_via
+from common.files import write_text
 from common.schema import MANY_VOTES, PATTERNS
 from train.data.labels import vote_totals
 from train.evaluate.scores import RESAMPLES, many_votes
@@ -17,7 +16,7 @@ from train.provenance import kit_commit
 from train.report import numbers
 from train.report.charts import Axis, patients_against_prior, reliability_chart
 from train.report.data_quality import quality, read_doctor, remarks_on
-from train.report.format import FILTERS, candidate_score
+from train.report.format import FILTERS
 from train.report.load import KINDS, TOO_GOOD, Entry, ReportData, load_report_data
 from train.report.numbers import Score
 from train.report.run_details import read_ledger, run_details, training_of
@@ -26,33 +25,22 @@ TEMPLATES = Path(__file__).parent / "templates"
 WORST_AND_BEST = 20
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What a report is made of. For what is None the page says how to get it."""
-
-    runs_and_blend: list[Path]
-    competition: Path | None = None
-    truth: Path | None = None
-    doctor: Path | None = None
-    ledger: Path | None = None
-
-
 # ---- sections
 
 
 def axis_of(scores: Iterable[Score], zero: bool = False) -> Axis:
     """A scale that holds all of them with their intervals."""
-    return Axis.around([value for score in scores for value in (score.value, score.low, score.high)], zero=zero)
+    return Axis.around([value for score in scores for value in score], zero=zero)
 
 
 def summary(data: ReportData) -> dict[str, Any]:
     """The headline: what score to expect, beside what needs no model."""
     entry, entries = data.headline(), data.entries
-    scores = numbers.scores_on(entries, data.patient, data.scored)
-    single = numbers.scores_on(entries, data.patient, numbers.hidden_test_like(data))
-    prior, floor = (data.of_kind(kind) for kind in ("prior", "floor"))
+    scores = numbers.scores_on(data, data.scored)
+    single = numbers.scores_on(data, numbers.hidden_test_like(data))
     place, confusion = entries.index(entry), numbers.confusion(data, entry)
-    own, of_prior = scores[place].value, scores[entries.index(prior)].value
+    own, prior = scores[place].value, scores[entries.index(data.prior)].value
+    floor = scores[0].value if data.bayes_floor else None
     others = [each for each in entries if each is not entry and each.kind != "uniform"]
     return {
         "entry": entry,
@@ -60,10 +48,10 @@ def summary(data: ReportData) -> dict[str, Any]:
         "single": single[place],
         "single_rows": int(numbers.hidden_test_like(data).sum()),
         "lines": list(zip(entries, scores, single, strict=True)),
-        "less": 1 - own / of_prior,
-        "closed": (of_prior - own) / (of_prior - scores[entries.index(floor)].value) if floor else None,
-        "prior": scores[entries.index(prior)],
-        "floor": scores[entries.index(floor)] if floor else None,
+        "less": 1 - own / prior,
+        "closed": None if floor is None else (prior - own) / (prior - floor),
+        "prior": prior,
+        "floor": floor,
         "axis": axis_of(scores, zero=True),
         "confusion": confusion,
         "accuracy": float(np.trace(confusion) / confusion.sum()),
@@ -74,10 +62,12 @@ def summary(data: ReportData) -> dict[str, Any]:
 
 def parts_and_axis(parts: list[numbers.Part]) -> dict[str, Any]:
     """Parts of the rows, and a scale on which all that is drawn of them lies."""
-    return {"parts": parts, "axis": axis_of((score for part in parts for score in part.scores), zero=True)}
+    drawn = [value for part in parts for value in (*part.main, *part.others, part.prior)]
+    return {"parts": parts, "axis": Axis.around(drawn, zero=True)}
 
 
 def patients(data: ReportData, entry: Entry) -> dict[str, Any]:
+    """How the KL is spread over patients."""
     lines = numbers.by_patient(data, entry)
     return {
         "lines": lines[: numbers.SHOWN_PATIENTS],
@@ -145,13 +135,16 @@ def runs_of(data: ReportData) -> list[dict[str, Any]]:
     ]
 
 
-def values_of(sources: Sources) -> dict[str, Any]:
-    """Everything that the template shows. Raises RunError, BlendError, BlendInputError."""
-    data = load_report_data(sources.runs_and_blend, sources.truth)
-    doctor = read_doctor(sources.doctor) if sources.doctor else None
-    ledger = read_ledger(sources.ledger) if sources.ledger else None
+def values_of(
+    data: ReportData, competition: Path | None, doctor: dict[str, Any] | None, ledger: list[dict[str, str]] | None
+) -> dict[str, Any]:
+    """Everything that the template shows. For what is None the page says how to get it. Raises RunError."""
     entry, scored = data.headline(), data.rows.filter(data.scored)
-    curves, diagnostics, headline = numbers.reliability(data, entry), data.diagnostics, summary(data)
+    curves, headline = numbers.reliability(data, entry), summary(data)
+    candidates = [
+        (candidate, Score(candidate["nested_kl"], *(candidate["interval"] or ())))
+        for candidate in (data.diagnostics or {"candidates": []})["candidates"]
+    ]
     return {
         "contents": CONTENTS,
         "data": data,
@@ -167,15 +160,16 @@ def values_of(sources: Sources) -> dict[str, Any]:
         "runs": runs_of(data),
         "training": [training_of(name, run) for name, run in data.runs.items()],
         "evaluation": data.evaluation,
-        "by_class": parts_and_axis(numbers.by_class(data)),
-        "by_votes": parts_and_axis(numbers.by_votes(data)),
-        "by_fold": parts_and_axis(numbers.by_fold(data)),
+        "by_class": parts_and_axis(numbers.parts_by_class(data)),
+        "by_votes": parts_and_axis(numbers.parts_by_votes(data)),
+        "by_fold": parts_and_axis(numbers.parts_by_fold(data)),
         "patients": patients(data, entry),
         "confusion": headline["confusion"],
         "reliability": {p: (part, reliability_chart(p, part["curve"])) for p, part in curves.items()},
-        "blend_axis": axis_of(map(candidate_score, diagnostics["candidates"])) if diagnostics else None,
+        "candidates": candidates,
+        "blend_axis": axis_of(score for _, score in candidates),
         "difference_axis": axis_of((score for _, score in headline["differences"]), zero=True),
-        "recordings": recordings(data, entry, sources.competition, doctor),
+        "recordings": recordings(data, entry, competition, doctor),
         "doctor": quality(doctor),
         "ledger": ledger,
         "shown_kinds": {each.kind for each in data.entries} | {"chosen"},
@@ -185,6 +179,7 @@ def values_of(sources: Sources) -> dict[str, Any]:
 
 
 def render(values: dict[str, Any]) -> str:
+    """The page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -203,8 +198,17 @@ def render(values: dict[str, Any]) -> str:
     return environment.get_template("report.html").render(**fixed, **values)
 
 
-def write_report(sources: Sources, out: Path) -> None:
+def write_report(
+    sources: list[Path],
+    out: Path,
+    competition: Path | None,
+    truth: Path | None,
+    doctor: Path | None,
+    ledger: Path | None,
+) -> None:
     """The page, by rename. Raises RunError, BlendError, BlendInputError."""
-    html = render(values_of(sources))
+    found = read_doctor(doctor) if doctor else None
+    submissions = read_ledger(ledger) if ledger else None
+    html = render(values_of(load_report_data(sources, truth), competition, found, submissions))
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_via(out, lambda path: path.write_text(html, encoding="utf-8"))
+    write_text(out, html)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
@@ -18,34 +18,22 @@ from train.engine.run_folder import ROWS, RunError, read_table
 from train.plots.eeg import PAGE_HEIGHT, PAGE_WIDTH, Traces, display_traces, eeg_page, page_caption
 from train.plots.find import Found, read_recordings
 from train.plots.pages import LABELLED, Spectra, competition_spectra, draw_spectra
-from train.plots.style import FAINT, GRID, INK, LEFT, MISSING, RIGHT, new_figure, place
+from train.plots.style import FAINT, GRID, INK, LEFT, MISSING, RIGHT, in_few_colours, new_figure, place, shades
 from train.report.load import ReportData
 
 EEG_DPI, SPECTRA_DPI = 86, 66
-SHADES = (1.0, 0.6, 0.3)  # of each ink on white: sixteen colours, of four bits a pixel, are enough for a page of lines
+# Sixteen colours, of four bits a pixel, are enough for a page of lines.
+PAGE_COLOURS = [*(shade for ink in (LEFT, RIGHT, INK, FAINT) for shade in shades(ink, 4)[1:]), (1, 1, 1)]
+PAGE_COLOURS += [to_rgb(ink) for ink in (GRID, MISSING)]
 SPECTRA_COLOURS = 40
 NAMES, EDGE = 26.0, 3.0  # mm left of the page, and around it
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_GAP = 74.0, 34.0, 4.0  # mm
 
 
-def page_palette() -> Image.Image:
-    """The inks of an EEG page, in shades down to white."""
-    inks = [tuple(int(ink[k : k + 2], 16) for k in (1, 3, 5)) for ink in (LEFT, RIGHT, INK, FAINT)]
-    mixed = [round(255 + shade * (value - 255)) for ink in inks for shade in SHADES for value in ink]
-    grey = [int(ink[k : k + 2], 16) for ink in (GRID, MISSING) for k in (1, 3, 5)]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([255, 255, 255, *mixed, *grey])
-    return palette
-
-
-def as_data_uri(figure: Figure, dpi: int, palette: Image.Image | None = None) -> tuple[str, int, int]:
-    """A PNG of few colours, those of `palette` if it is given, and its width and height in pixels."""
-    figure.set_dpi(dpi)
-    canvas, small = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.draw()
-    image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
-    few = image.quantize(SPECTRA_COLOURS, Image.Quantize.FASTOCTREE, palette=palette, dither=Image.Dither.NONE)
-    few.save(small, "PNG", compress_level=7)
+def as_data_uri(image: Image.Image) -> tuple[str, int, int]:
+    """A PNG, and its width and height in pixels."""
+    small = io.BytesIO()
+    image.save(small, "PNG", compress_level=7)
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode(), *image.size
 
 
@@ -70,13 +58,12 @@ def pictures_of(competition: Path, row: dict[str, Any]) -> dict[str, Any]:
         recordings = read_recordings(competition, found)
     except RecordingError as error:
         return {"failure": f"cannot be drawn: {error}"}
-    window = recordings.window()
-    assert window.eeg is not None and window.spectrogram is not None
-    traces = display_traces(window.eeg[0].numpy())
-    spectra = competition_spectra(window.spectrogram[0].numpy(), rebuilt=recordings.spectrogram is None)
+    eeg, spectrogram = recordings.window_arrays()
+    traces = display_traces(eeg)
+    spectra = competition_spectra(spectrogram, rebuilt=recordings.spectrogram is None)
     return {
-        "eeg_picture": as_data_uri(eeg_picture(traces), EEG_DPI, page_palette()),
-        "spectrogram_picture": as_data_uri(spectrogram_picture(spectra), SPECTRA_DPI),
+        "eeg_picture": as_data_uri(in_few_colours(eeg_picture(traces), EEG_DPI, PAGE_COLOURS)),
+        "spectrogram_picture": as_data_uri(in_few_colours(spectrogram_picture(spectra), SPECTRA_DPI, SPECTRA_COLOURS)),
         "caption": page_caption(traces),
         "remarks": recordings.remarks,
     }

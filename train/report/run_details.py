@@ -21,8 +21,13 @@ PANELS = (
 )
 
 
-def one_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def read_csv(path: Path, remedy: str, **options: Any) -> pl.DataFrame:
+    """A table. Raises RunError."""
+    try:
+        return pl.read_csv(path, **options)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"{path}: cannot be read ({reason}); {remedy}") from error
 
 
 # ---- training
@@ -31,18 +36,13 @@ def one_line(error: Exception) -> str:
 def read_history(run: Path, member: FoldModel) -> list[dict[str, Any]]:
     """epochs.csv as lines; none where it is missing. Raises RunError."""
     path = run / member.name / LOG
-    if not path.is_file():
-        return []
-    try:
-        return pl.read_csv(path, infer_schema_length=None).to_dicts()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise RunError(f"{path}: cannot be read ({one_line(error)}); remove its folder and train it again") from error
+    remedy = "remove its folder and train it again"
+    return read_csv(path, remedy, infer_schema_length=None).to_dicts() if path.is_file() else []
 
 
 def training_of(name: str, run: Path) -> dict[str, Any]:
     """Curves of every finished model of a run, and how long it took."""
-    histories = {member.name: read_history(run, member) for member in finished_models(run)}
-    histories = {member: rows for member, rows in histories.items() if rows}
+    histories = {member.name: rows for member in finished_models(run) if (rows := read_history(run, member))}
     charts = [(title, curves(histories, column, title, f"{title} of {name}")) for column, title in PANELS]
     return {
         "name": name,
@@ -114,10 +114,8 @@ def run_details(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
 
 def read_ledger(path: Path) -> list[dict[str, str]]:
     """Submissions, newest first. Raises RunError."""
-    try:
-        table = pl.read_csv(path, infer_schema=False, missing_utf8_is_empty_string=True)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise RunError(f"{path}: cannot be read ({one_line(error)}); kernels/publish.py keeps the ledger") from error
+    remedy = "kernels/publish.py keeps the ledger"
+    table = read_csv(path, remedy, infer_schema=False, missing_utf8_is_empty_string=True)
     if absent := [column for column in LEDGER_COLUMNS if column not in table.columns]:
         raise RunError(f"{path}: no column {', '.join(absent)}; give the ledger that kernels/publish.py keeps")
     return table.reverse().to_dicts()
