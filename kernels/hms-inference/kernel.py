@@ -10,7 +10,7 @@
 # common.records, common.signal.spectrogram, infer.timeout, infer.recordings, infer.report, common.predict,
 # infer.budget, infer.net, infer.ensemble, common.systematic, infer.runner, infer.test_table, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: ac001cadd3302ac3dea8ae202319eeb833da4b3b73bdd646a002e4a06a1ac615
+# sha256 of the sources: fc64292470811f39262b1d728e39c05101e32ca5566fe8f8ec6c946d3ba6c146
 # ruff: noqa
 
 
@@ -2557,7 +2557,6 @@ ModelConfig = Annotated[
     Field(discriminator="kind"),
 ]
 NETS: tuple[type[NetConfig], ...] = get_args(get_args(ModelConfig)[0])
-IMAGE_MODELS = tuple(net for net in NETS if net.reads == "image")
 
 
 def check_fits(input_config: Any, model: Any) -> None:
@@ -3293,7 +3292,6 @@ def add_spectrogram(row: RowRecordings, path: Path, seconds: float) -> None:
 # %% infer.report
 # What happened in a run: for people as lines, and as report.json.
 
-import json
 import resource
 import sys
 from dataclasses import asdict, dataclass, field
@@ -3400,8 +3398,7 @@ def peak_memory_mb() -> float:
 
 
 def write_report(path: Path, report: SubmissionReport) -> None:
-    text = json.dumps(asdict(report), indent=1) + "\n"
-    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_json(path, asdict(report))
 
 
 # %% common.predict

@@ -98,22 +98,11 @@ def test_built_script_runs_alone(tree, tmp_path):
     assert done.stdout == f'/some/root 20 {{"value": {len(embedded)}, "there": true}}\n'
 
 
-def test_importing_the_kernel_does_nothing(tree):
-    namespace = {"__name__": "kernel"}
-    exec(build(tree, BLEND), namespace)
-    assert json.loads(namespace["BLEND"]) == json.loads(BLEND)
-
-
 def test_quotes_and_backslashes_of_the_blend_survive(tree):
     blend = {"models": {'a"""b\\': 1, "": 0}, "note": '"""\n\\"'}
     namespace = {"__name__": "kernel"}
     exec(build(tree, json.dumps(blend)), namespace)
     assert json.loads(namespace["BLEND"]) == blend
-
-
-def test_same_sources_same_bytes(tree, tmp_path):
-    plant(tmp_path / "second", dict(reversed(TREE.items())))
-    assert build(tree, BLEND) == build(tmp_path / "second", BLEND)
 
 
 ENTRY = "\n\ndef run_kernel(root, blend_json):\n    pass\n"
@@ -180,15 +169,7 @@ def test_main_writes_and_check_holds(tree, capsys):
 
     plant(tree, {"common/schema.py": "ELECTRODES = 19\n"})
     assert builder.main(["--check"], tree) == 1
-    assert "is stale in: common.schema.\nRun: python kernels/build.py" in capsys.readouterr().err
-
-
-def test_check_refuses_internet(tree, capsys):
-    builder.main([], tree)
-    path = tree / "kernels" / "hms-inference" / "kernel-metadata.json"
-    path.write_text(path.read_text().replace('"enable_internet": false', '"enable_internet": true'))
-    assert builder.main(["--check"], tree) == 1
-    assert "enable_internet is not false" in capsys.readouterr().err
+    assert "kernel.py is stale.\nRun: python kernels/build.py" in capsys.readouterr().err
 
 
 def test_main_says_what_is_wrong(tree, capsys):

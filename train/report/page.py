@@ -18,9 +18,10 @@ from train.report import numbers
 from train.report.charts import Axis, patients_against_prior, reliability_chart
 from train.report.data_quality import quality, read_doctor, remarks_on
 from train.report.format import FILTERS, candidate_score
+from train.report.ledger import read_ledger
 from train.report.load import KINDS, TOO_GOOD, Entry, ReportData, load_report_data
 from train.report.numbers import Score
-from train.report.run_details import read_ledger, run_details, training_of
+from train.report.run_details import run_details, training_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST_AND_BEST = 20
@@ -149,7 +150,7 @@ def values_of(sources: Sources) -> dict[str, Any]:
     """Everything that the template shows. Raises RunError, BlendError, BlendInputError."""
     data = load_report_data(sources.runs_and_blend, sources.truth)
     doctor = read_doctor(sources.doctor) if sources.doctor else None
-    ledger = read_ledger(sources.ledger) if sources.ledger else None
+    ledger = read_ledger(sources.ledger)[::-1] if sources.ledger else None
     entry, scored = data.headline(), data.rows.filter(data.scored)
     curves, diagnostics, headline = numbers.reliability(data, entry), data.diagnostics, summary(data)
     return {
