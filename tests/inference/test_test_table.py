@@ -22,6 +22,15 @@ def damage(competition):
     (competition / "test.csv").write_text("eeg,spectrogram\n1,2\n")
 
 
+def test_a_strange_id_far_below_costs_its_row_alone(tmp_path):
+    rows = [f"{2000 + k},{1000 + k},1" for k in range(200)]
+    rows[150] = "what?,1150,1"
+    (tmp_path / "test.csv").write_text("\n".join(["spectrogram_id,eeg_id,patient_id", *rows]))
+    table = read_test_table(tmp_path)
+    assert table["eeg_id"].to_list() == [1000 + k for k in range(200)]
+    assert table["spectrogram_id"].null_count() == 1 and table["spectrogram_id"][150] is None
+
+
 def test_one_id_that_is_none_costs_no_other_row_its_spectrogram(road, plain, competition, tmp_path):
     sound = (competition / "test.csv").read_text()
     damage(competition)
@@ -90,6 +99,7 @@ HARMLESS = {
     "quotes": lambda text: re.sub(r"(\d+)", r'"\1"', text).encode(),
     "floats": lambda text: re.sub(r"(\d+)", r"\1.0", text).encode(),
     "spaces": lambda text: re.sub(r"(\d+)", r" \1 ", text).encode(),
+    "tabs": lambda text: re.sub(r"(\w+)", r"\t\1\t", text).encode(),
     "letters that are no UTF-8": lambda text: re.sub(r"(,\d+)\n", r"\1x\n", text).encode().replace(b"x", b"\xe9"),
     "a stray quote": lambda text: text.replace("\n", '\n"', 3).encode(),
     "too many fields in a row": lambda text: text.encode().rstrip(b"\n") + b",7,8\n",

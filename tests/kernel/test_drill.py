@@ -87,6 +87,7 @@ def blame_the_base(kernel):
 
 TAMPERED = {
     "a sound row, by the last digit": (change_line(BASE, last_digit), "NOT THE CLEAN RUN'S: 9000000000000000000: "),
+    "a sound row that is missing": (change_line(BASE, lambda line: []), "92 of 93 rows answered, 9 of 10 sound"),
     "a row twice too often": (change_line(ID["no T3"], lambda line: [line] * 2), "no T3: 2 rows for 1 of test.csv"),
     "a wrong row": (change_line(ID["double"], uniform), "double: the answer is not that of the sound recording"),
     "no prior": (change_line(ID["both gone"], uniform), "both gone: the answer is not the prior"),

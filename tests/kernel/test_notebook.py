@@ -56,9 +56,12 @@ def test_a_mark_of_a_cell_in_the_source_is_refused(tree):
         build(tree, BLEND, notebook=True)
 
 
-def test_lists_in_columns_keep_their_lines(tree):
-    plant(tree, {"common/schema.py": '"""Files.\n\nabc.json   one\nd.json     two\n\nEnd."""\nELECTRODES = 1\n'})
-    assert cells_of(tree)[1][1].endswith("Files.\n\n```text\nabc.json   one\nd.json     two\n```\n\nEnd.")
+def test_lists_in_columns_and_comments_that_look_like_magics_stay(tree):
+    text = '"""Files.\n\nabc.json   one\nd.json     two\n\nEnd."""\n# %matplotlib inline\n# !ls\nELECTRODES = 1  # %%\n'
+    plant(tree, {"common/schema.py": text})
+    _, title, code = cells_of(tree)[:3]
+    assert title[1].endswith("Files.\n\n```text\nabc.json   one\nd.json     two\n```\n\nEnd.")
+    assert code[1].startswith("# %matplotlib inline\n# !ls\n")
 
 
 def test_without_jupytext_one_sentence(tree, monkeypatch, capsys):
