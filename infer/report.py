@@ -1,6 +1,5 @@
 """What happened in a run: for people as lines, and as report.json."""
 
-import json
 import resource
 import sys
 from dataclasses import asdict, dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common.files import write_via
+from common.files import write_json
 from common.schema import PATTERNS, TEST_TABLE
 from infer.recordings import RowRecordings
 
@@ -111,5 +110,4 @@ def peak_memory_mb() -> float:
 
 
 def write_report(path: Path, report: SubmissionReport) -> None:
-    text = json.dumps(asdict(report), indent=1) + "\n"
-    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_json(path, asdict(report))

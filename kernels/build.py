@@ -9,7 +9,6 @@ import argparse
 import ast
 import hashlib
 import json
-import re
 import sys
 import textwrap
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from building.cells import as_notebook
 from building.inline import BuildError, Module, Section, check_one_meaning, collect, section
 from common.blend import BlendError, load_blend
-from common.files import write_via
+from common.files import write_text
 from train.provenance import owner_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,10 +42,6 @@ if __name__ == "__main__":
         os._exit(0)"""
 
 
-def wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ")
-
-
 def compose(root: Path, blend_json: str) -> tuple[list[str], list[Section]]:
     """The kernel's first words, and its sections in order."""
     modules = collect(root)
@@ -64,9 +59,9 @@ def compose(root: Path, blend_json: str) -> tuple[list[str], list[Section]]:
 
 
 def as_script(head: list[str], sections: list[Section]) -> str:
-    comments = [line for words in head for line in wrap(words)]
-    comments.append("# ruff: noqa")  # each section keeps its own imports
-    return "\n\n".join(["\n".join(comments) + "\n", *(one.marked() for one in sections)])
+    comments = [textwrap.fill(words, width=110, initial_indent="# ", subsequent_indent="# ") for words in head]
+    comments.append("# ruff: noqa\n")  # each section keeps its own imports
+    return "\n\n".join(["\n".join(comments), *(one.marked() for one in sections)])
 
 
 def build(root: Path, blend_json: str, notebook: bool = False) -> str:
@@ -113,12 +108,6 @@ def metadata(root: Path, blend_json: str, owner: str = "OWNER", notebook: bool =
     }
 
 
-def sections(text: str) -> dict[str, str]:
-    """Section name -> its text; what stands before the first mark is the head."""
-    parts = re.split(r"(?m)^# %% (.+)$", text)
-    return {"head": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
-
-
 def contents(root: Path, blend_file: Path, out: Path, notebook: bool) -> dict[str, str]:
     """File name -> text of the kernel folder `out` as the sources and the blend give it. Raises BuildError."""
     try:
@@ -134,22 +123,11 @@ def contents(root: Path, blend_file: Path, out: Path, notebook: bool) -> dict[st
 def check(out: Path, files: dict[str, str]) -> list[str]:
     """What in `out` is not what the sources give, one sentence each."""
     stale = []
-    for name, text in files.items():
-        if not (out / name).is_file():
-            stale.append(f"{out / name} is missing.")
-            continue
-        found = (out / name).read_text(encoding="utf-8", errors="replace")
-        if found == text:
-            continue
-        if name == SCRIPT:
-            old, new = sections(found), sections(text)
-            changed = [part for part in {**new, **old} if old.get(part) != new.get(part)]
-            named = [part for part in changed if part != "head"] or ["head"]  # the head's sha256 always changes
-            stale.append(f"{out / name} is stale in: {', '.join(named)}.")
-        else:
-            stale.append(f"{out / name} is stale.")
-        if name == METADATA and not re.search(r'"enable_internet": *false\b', found):
-            stale[-1] += " And its enable_internet is not false: Kaggle refuses such submissions."
+    for path, text in ((out / name, text) for name, text in files.items()):
+        if not path.is_file():
+            stale.append(f"{path} is missing.")
+        elif path.read_text(encoding="utf-8", errors="replace") != text:
+            stale.append(f"{path} is stale.")
     return stale
 
 
@@ -186,7 +164,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         return 1 if stale else 0
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        write_via(out / name, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+        write_text(out / name, text)
     kernel, modules = next(iter(files.values())), [module.name for module in collect(root)]
     print(f"{len(modules)} modules: {', '.join(modules)}")
     print(

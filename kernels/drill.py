@@ -6,19 +6,22 @@ report, and every sound row be the clean run's to the last digit.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from common.blend import Blend, BlendError, load_blend
-from common.files import write_via
+from common.files import write_json
 from common.inputs.base import needs_eeg, needs_spectrogram
 from common.schema import TEST_TABLE
 from common.weights import WeightsError, find_weights, read_manifest
@@ -27,6 +30,7 @@ from drilling.damage import forbidden
 from drilling.faults import CASES, READ_SECONDS, Needs
 from drilling.hidden_test import DrillError, write_hidden_test
 from drilling.outcomes import Outcome, count_answered, count_identical, dataset_findings, recording_finding
+from train.tables import aligned
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
@@ -139,32 +143,23 @@ def impossible_cases(run: Outcome) -> list[str]:
     return [name for name, case in CASES.items() if forbidden in (case.eeg, case.spectrogram)]
 
 
-def shortened(text: str, width: int) -> str:
-    """On one line; what is too long ends in an ellipsis."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 4]} ..."
-
-
 def as_table(facts: dict[str, Any]) -> list[str]:
-    lines = [f"{'fault':36} {'what became of it':22} named in the report (ID: the EEG's)"]
-    group = None
-    for one in facts["faults"]:
-        if one["group"] != group:
-            group = one["group"]
-            lines.append(f"{group}:")
-        named = shortened(one["named"] or "nothing to name", 56)
-        lines.append(f"  {one['fault']:34} {one['became']:22} {named:56} {'ok' if one['ok'] else 'NOT OK'}")
-    lines += [f"  skipped: {name}: root in the guard may read every file" for name in facts["skipped"]]
-    lines.append("")
+    lines = [["fault", "what became of it", "named in the report (ID: the EEG's)", ""]]
+    for group, members in itertools.groupby(facts["faults"], key=itemgetter("group")):
+        lines.append([f"{group}:", "", "", ""])
+        for one in members:
+            named = textwrap.shorten(one["named"] or "nothing to name", 56, placeholder=" ...")
+            lines.append([f"  {one['fault']}", one["became"], named, "ok" if one["ok"] else "NOT OK"])
     bad = [one for one in facts["faults"] if not one["ok"]]
-    lines += [f"NOT OK: {one['fault']}: {one['problem']}" for one in bad]
-    lines += [f"NOT THE CLEAN RUN'S: {what}" for what in facts["different"]]
+    notes = [f"  skipped: {name}: root in the guard may read every file" for name in facts["skipped"]]
+    notes += ["", *(f"NOT OK: {one['fault']}: {one['problem']}" for one in bad)]
+    notes += [f"NOT THE CLEAN RUN'S: {what}" for what in facts["different"]]
     counts = (
         f"{facts['answered']} of {facts['rows']} rows answered, {facts['identical']} of {facts['sound']} sound rows"
     )
     handled = f"{len(bad)} of them NOT" if bad else "all of them"
-    lines.append(f"{len(facts['faults'])} faults, {handled} as they must be; {counts} identical to the clean run")
-    return lines
+    notes.append(f"{len(facts['faults'])} faults, {handled} as they must be; {counts} identical to the clean run")
+    return [*aligned(lines, left=4), *notes]
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -202,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
         if not options.keep:  # its pipes would hold up whoever searches the folder
             shutil.rmtree(options.out / STAGE, ignore_errors=True)
     print("\n" + "\n".join(as_table(facts)))
-    write_via(options.out / RESULTS, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n"))
+    write_json(options.out / RESULTS, facts)
     print(f"drill: {'passed' if facts['ok'] else 'FAILED'} in {facts['seconds']:.0f} s: {options.out / RESULTS}")
     return 0 if facts["ok"] else 1
 

@@ -21,12 +21,13 @@ from publishing.bundle import Refused, default_datasets, prepare_upload, read_bu
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import Kaggle, KaggleError, log_in
 from publishing.kernel_push import publish_kernel, push_words
-from publishing.ledger import LedgerError, read_ledger, refuse_unusable, table
+from publishing.ledger import refuse_unusable, table
 from publishing.secret_scan import secret_in
 from publishing.state import STATE, StateError, begin, choose, load, sole_publisher
 from publishing.submission import count_submissions, publish_submission, submit_words
 from publishing.uploads import differences, is_public, look, publish_dataset, send_words
 from train.provenance import kit_commit
+from train.report.ledger import LedgerError, read_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("datasets", "kernel", "submit")
@@ -163,7 +164,7 @@ def history(argv: list[str]) -> int:
     parser.add_argument("--ledger", type=Path, default=ROOT / "runs" / "ledger.csv", metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="default: beside the ledger, as .png")
     options = parser.parse_args(argv)
-    rows = read_ledger(options.ledger)
+    rows = read_ledger(options.ledger) if options.ledger.exists() else []
     if not rows:
         print(f"{options.ledger} has no publications yet.")
         return 0

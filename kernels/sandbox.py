@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from common.files import sha256_of, write_via
+from common.files import sha256_of, write_json
 from sandboxing.mounts import LAYOUTS, MIXED, SandboxError, fingerprints, make_plan, plan_mounts, read_kernel
 from sandboxing.namespace import NOT_ALLOWED
 
@@ -164,7 +164,7 @@ def sandbox(options: argparse.Namespace) -> dict[str, Any]:
         outcome = run(command, variables, log_file, options.hours * 3600, options.quiet)
         report = make_report(outcome, stage / "kaggle" / "working", options.out)
     report |= {"isolation": isolation, "layout": options.layout, **runs}
-    write_via(options.out / "report.json", lambda path: path.write_text(json.dumps(report, indent=2) + "\n"))
+    write_json(options.out / "report.json", report)
     return report
 
 

@@ -17,6 +17,7 @@ from infer.validate import score
 from train.blend.methods import nested_kl
 from train.blend.out_of_fold import read_out_of_fold
 from train.evaluate.runs import FLOOR, PRIOR, UNIFORM, evaluate
+from train.tables import aligned, number
 
 ROOT = Path(__file__).resolve().parents[2]
 GAP_TO_CLOSE = 0.30  # of the way from the class prior to the Bayes floor, on the hidden test
@@ -86,8 +87,7 @@ def verdict(table: pl.DataFrame, names: Sequence[str]) -> tuple[list[str], bool]
 
 
 def print_table(table: pl.DataFrame) -> None:
-    width, many = max(map(len, table["what"])), f"oof, >= {MANY_VOTES} votes"
-    print(f"\nKL divergence, lower is better\n{'':{width}}  {'oof, all rows':>15}  {many:>15}  {'hidden test':>15}")
-    for what, *values in table.iter_rows():
-        print(f"{what:{width}}  " + "  ".join(f"{value:15.4f}" for value in values))
+    heads = ["", "oof, all rows", f"oof, >= {MANY_VOTES} votes", "hidden test"]
+    lines = [[what, *map(number, values)] for what, *values in table.iter_rows()]
+    print("\nKL divergence, lower is better", *aligned([heads, *lines]), sep="\n")
     print("oof: out of fold, models after their last epoch; the blend with weights fitted on the other folds")

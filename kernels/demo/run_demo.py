@@ -8,12 +8,12 @@ stand-in of Kaggle.
 """
 
 import argparse
-import json
 import shlex
 import shutil
 import sys
 import time
 
+from common.files import write_json
 from results import ROOT, print_table, result_table, run_command, verdict, write_blend_of_one
 
 FEWEST_PATIENTS = 12  # every pattern in both folds
@@ -92,7 +92,7 @@ def main() -> int:
     for place, what in PLACES.items():
         print(f"  demo/{place:13} {what}")
     facts = {"table": table.to_dicts(), "seconds": {step: round(spent, 1) for step, spent in seconds.items()}}
-    (demo / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(demo / "results.json", facts)
     return 0 if as_promised else 1
 
 

@@ -8,7 +8,6 @@ moment, the same command goes on with what is left.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,15 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
+from common.files import write_json
 from common.metric import kl_divergence, vote_shares
-from common.schema import VOTES
 from results import ROOT, print_table, result_table, run_command, verdict, write_blend_of_one
 from train.blend.methods import nested_kl
 from train.blend.out_of_fold import read_out_of_fold
-from train.engine.run_folder import probability_columns, read_oof
-from train.evaluate.scores import interval, many_votes, resampled_means
+from train.evaluate.scores import interval, resampled_means
+from train.tables import aligned
 
 CONFIGS = sorted((ROOT / "kernels" / "demo" / "small").glob("*.toml"))
 NAMES = tuple(path.stem for path in CONFIGS)
@@ -106,16 +104,11 @@ def run_all(folder: Path, patients: int, seed: int, at_once: int) -> None:
 
 def losses(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """KL of each label row with many votes, out of fold, of each model and of the nested blend; and its patient."""
-    found, patient = {}, np.array([])
-    for name in NAMES:
-        oof = read_oof(folder / "runs" / name).sort("label_id")
-        votes = oof.select(VOTES).to_numpy()
-        kl = kl_divergence(vote_shares(votes), oof.select(probability_columns("last")).to_numpy())
-        found[name], patient = kl[many_votes(votes)], oof["patient_id"].to_numpy()[many_votes(votes)]
-    together = read_out_of_fold([folder / "runs" / name for name in NAMES], None, None)
-    order = np.argsort(pl.read_parquet(folder / "runs" / NAMES[0] / "oof.parquet")["label_id"].to_numpy())
-    found[BLEND] = nested_kl(together, "convex")[order][together.many[order]]
-    return found, patient
+    oof = read_out_of_fold([folder / "runs" / name for name in NAMES], None, None)
+    target = vote_shares(oof.votes)
+    kl = dict(zip(oof.names, (kl_divergence(target, predicted) for predicted in oof.predictions), strict=True))
+    kl[BLEND] = nested_kl(oof, "convex")
+    return {name: values[oof.many] for name, values in kl.items()}, oof.group[oof.many]
 
 
 def compare(folder: Path) -> list[dict[str, str | float]]:
@@ -134,11 +127,12 @@ def compare(folder: Path) -> list[dict[str, str | float]]:
 
 
 def as_lines(compared: list[dict[str, str | float]]) -> list[str]:
-    lines = ["Claims, as differences of KL on rows with >= 10 votes out of fold, with 95 % intervals over patients:"]
+    lines = []
     for one in compared:
         numbers = f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
-        lines.append(f"  {one['claim']:46} {numbers}  {one['says']:18} published: {one['published']}")
-    return lines
+        lines.append([str(one["claim"]), numbers, str(one["says"]), f"published: {one['published']}"])
+    head = "Claims, as differences of KL on rows with >= 10 votes out of fold, with 95 % intervals over patients:"
+    return [head, *aligned(lines, left=4)]
 
 
 def main() -> int:
@@ -160,7 +154,7 @@ def main() -> int:
     print("\n" + "\n".join([*verdict(table, NAMES)[0], "", *as_lines(compared)]))
     print(f"\ntotal {(time.monotonic() - started) / 60:.1f} minutes; all of it under {folder.name}/")
     facts = {"patients": options.patients, "seed": options.seed, "table": table.to_dicts(), "claims": compared}
-    (folder / "results.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "results.json", facts)
     return 0
 
 

@@ -15,8 +15,9 @@ from safetensors.numpy import load, save
 
 from common.files import sha256_of
 from common.weights import CONFIG_FILE, MANIFEST_FILE
+from drilling.damage import flipped, half
+from sandboxing.mounts import DATASET_METADATA as METADATA
 
-METADATA = "dataset-metadata.json"
 NEVER_GIVEN = "drill-absent"
 
 
@@ -72,24 +73,6 @@ def another_model(source: Path, out: Path, name: str) -> Dataset:
     return dataset
 
 
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1000])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 0xFF
-    path.write_bytes(content)
-
-
-def leave(path: Path) -> None:
-    """The manifest vouches for what is in the file, and that is wrong."""
-
-
-def as_it_is(fold: bytes) -> bytes:
-    return fold
-
-
 def not_finite(fold: bytes) -> bytes:
     tensors = load(fold)
     floats = {name for name, values in tensors.items() if values.dtype.kind == "f"}
@@ -97,14 +80,15 @@ def not_finite(fold: bytes) -> bytes:
 
 
 OTHER_NET = save({"classifier": np.zeros(3, dtype=np.float32)})
-# Name -> what lies there, made of a sound fold, what is done to it then, and what is said of it.
-FOLDS: dict[str, tuple[Callable[[bytes], bytes], Callable[[Path], None], str]] = {
-    "a fold cut short": (as_it_is, cut_short, "has ... bytes, the manifest says ...: truncated?"),
-    "a fold with a flipped byte": (as_it_is, flip, "does not have the manifest's sha256: ..."),
-    "a fold not uploaded": (as_it_is, Path.unlink, "is missing; ..."),
-    "a fold of another net": (lambda _: OTHER_NET, leave, "does not fit ..."),
-    "a fold that is no safetensors": (lambda _: bytes(range(256)) * 16, leave, "does not fit ..."),
-    "a fold that was trained to NaN": (not_finite, leave, "holds numbers that are not finite, in ..."),
+# Name -> what lies there, made of a sound fold; or what is done to the file that the manifest vouches for; and what is
+# said of it.
+FOLDS: dict[str, tuple[Callable[[bytes], bytes] | None, Callable[[Path], None] | None, str]] = {
+    "a fold cut short": (None, half, "has ... bytes, the manifest says ...: truncated?"),
+    "a fold with a flipped byte": (None, flipped, "does not have the manifest's sha256: ..."),
+    "a fold not uploaded": (None, Path.unlink, "is missing; ..."),
+    "a fold of another net": (lambda _: OTHER_NET, None, "does not fit ..."),
+    "a fold that is no safetensors": (lambda _: bytes(range(256)) * 16, None, "does not fit ..."),
+    "a fold that was trained to NaN": (not_finite, None, "holds numbers that are not finite, in ..."),
 }
 
 
@@ -115,7 +99,10 @@ def break_folds(datasets: list[Dataset]) -> list[DatasetFault]:
         dataset = datasets[number % len(datasets)]
         sound = next(entry["file"] for entry in dataset.read(MANIFEST_FILE)["folds"] if "drill" not in entry["file"])
         file = f"drill{number}.safetensors"
-        damage(dataset.list_fold(file, content((dataset.folder / sound).read_bytes()), first=number % 4 < 2))
+        fold = (dataset.folder / sound).read_bytes()
+        path = dataset.list_fold(file, content(fold) if content else fold, first=number % 4 < 2)
+        if damage:
+            damage(path)
         faults.append(DatasetFault(name, "fold left out", (f"{dataset.folder.name}/{file} {said}",)))
     twice = datasets[0].read(MANIFEST_FILE)["folds"]
     again = next(entry for entry in twice if "drill" not in entry["file"])
@@ -124,21 +111,16 @@ def break_folds(datasets: list[Dataset]) -> list[DatasetFault]:
     return [*faults, DatasetFault("a fold listed twice", "counted once", (listed,))]
 
 
-def half(dataset: Dataset, name: str) -> None:
-    path = dataset.folder / name
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 def cut_all_folds(dataset: Dataset) -> None:
     for entry in dataset.read(MANIFEST_FILE)["folds"]:
-        cut_short(dataset.folder / entry["file"])
+        half(dataset.folder / entry["file"])
 
 
 # Model -> the fault, what is done to its dataset, what is said of it beside that the blend wants it.
 MODELS: dict[str, tuple[str, Callable[[Dataset], object], tuple[str, ...]]] = {
     "drill-config": (
         "config.json damaged",
-        lambda dataset: half(dataset, CONFIG_FILE),
+        lambda dataset: half(dataset.folder / CONFIG_FILE),
         ("hms-drill-config/config.json is not the one these weights were made with...",),
     ),
     "drill-no-config": (
@@ -158,7 +140,7 @@ MODELS: dict[str, tuple[str, Callable[[Dataset], object], tuple[str, ...]]] = {
     ),
     "drill-manifest": (
         "manifest.json damaged",
-        lambda dataset: half(dataset, MANIFEST_FILE),
+        lambda dataset: half(dataset.folder / MANIFEST_FILE),
         ("hms-drill-manifest/manifest.json is damaged...",),
     ),
     "drill-swapped": (

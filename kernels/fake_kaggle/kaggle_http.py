@@ -8,13 +8,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from kaggle_faults import Fault
-from kaggle_state import HOST, Refusal, sha256
+from kaggle_state import Refusal, sha256
 
 if TYPE_CHECKING:
     from kaggle_server import StandIn
@@ -22,6 +22,36 @@ if TYPE_CHECKING:
 KEY = "0123456789abcdef" * 2
 TOKEN = re.compile(r"KGAT_\w+")
 STAMP = "Wed, 01 Jan 2025 00:00:00 GMT"
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the nth to last-th request that has `match` in its name.
+
+    Names: "datasets.DatasetApiService/CreateDataset" is DatasetApiService/CreateDataset, an upload is
+    "PUT /upload/FILE", a download "GET /download/FILE".
+
+    kind: "status": HTTP `code` with `message`; "body": keys of the answer are replaced by `body`;
+    "instead": `body` is the answer and nothing else happens; "drop": the connection is closed before anything happens,
+    "drop-after": after it has; "kill" and "kill-after": so is process `pid` (a negative one: that process group), and
+    what else it started goes on without it.
+    """
+
+    match: str
+    kind: str
+    nth: int = 1
+    last: int | None = None  # default: nth
+    code: int = 500
+    message: str = "Something went wrong"
+    body: dict[str, Any] = field(default_factory=dict)
+    pid: int | None = None
+    seen: int = 0
+
+    def strikes(self, what: str) -> bool:
+        if self.match not in what:
+            return False
+        self.seen += 1
+        return self.nth <= self.seen <= (self.last or self.nth)
 
 
 class RequestHandler(BaseHTTPRequestHandler):
@@ -72,35 +102,35 @@ class RequestHandler(BaseHTTPRequestHandler):
             fault = next((one for one in [one for one in self.kaggle.faults if one.strikes(what)]), None)
             kind = fault.kind if fault else ""
             if kind not in ("kill", "drop"):
-                entry["status"], answer, headers = self.work_out(fault, work)
+                entry["status"], answer = self.work_out(fault, work)
                 self.kaggle.rules.save()
         if fault and kind in ("kill", "drop", "kill-after", "drop-after"):
             if kind.startswith("kill"):
                 os.kill(fault.pid, signal.SIGKILL)
             self.close_connection = True
         else:
-            self.send(entry["status"], answer, headers)
+            self.send(entry["status"], answer)
 
-    def work_out(self, fault: Fault | None, work: Callable[[], Any]) -> tuple[int, Any, dict[str, str]]:
-        """Status, answer, headers."""
+    def work_out(self, fault: Fault | None, work: Callable[[], Any]) -> tuple[int, Any]:
+        """Status and answer."""
         try:
             if fault and fault.kind == "status":
-                raise Refusal(fault.code, fault.message, fault.headers)
+                raise Refusal(fault.code, fault.message)
             answer = fault.body if fault and fault.kind == "instead" else work()
-            return 200, {**answer, **fault.body} if fault and fault.kind == "body" else answer, {}
+            return 200, {**answer, **fault.body} if fault and fault.kind == "body" else answer
         except Refusal as refusal:
-            return refusal.code, {"code": refusal.code, "message": refusal.message}, refusal.headers
+            return refusal.code, {"code": refusal.code, "message": str(refusal)}
         except Exception as error:  # a defect of the stand-in must look like one
             traceback.print_exc(file=sys.stderr)
-            return 500, {"code": 500, "message": f"The stand-in broke: {error!r}"}, {}
+            return 500, {"code": 500, "message": f"The stand-in broke: {error!r}"}
 
     # ---- answers
 
-    def send(self, status: int, answer: Any, headers: dict[str, str]) -> None:
+    def send(self, status: int, answer: Any) -> None:
         """A file, or JSON; of the latter {"Location": ...} is a redirection."""
         # A status of the upload protocol has no JSON with a "code" that the client would take for an error.
         content = b"" if answer is None or status == 308 else json.dumps(answer, default=str).encode()
-        headers = {"Content-Type": "application/json", **headers}
+        headers = {"Content-Type": "application/json"}
         if isinstance(answer, Path):
             content = answer.read_bytes()
             headers |= {"ETag": f'"{sha256(content)}"', "Last-Modified": STAMP}
@@ -118,18 +148,9 @@ class RequestHandler(BaseHTTPRequestHandler):
     # ---- work
 
     def file(self) -> Path:
-        place, *rest = self.path_only.strip("/").split("/")
-        if place == "koutput" and len(rest) == 4:
-            return self.kaggle.rules.kernel_file(*rest)
-        if place == "download" and rest[0] in self.kaggle.downloads:
-            return self.kaggle.downloads[rest[0]]
-        raise Refusal(404, f"Not found: {self.path_only}")
-
-    def redirect(self, path: Path, name: str) -> dict[str, str]:
-        """To an address that needs no credentials and ends with the file's name, which the client takes over."""
-        key = sha256(str(path).encode())[:16]
-        self.kaggle.downloads[key] = path
-        return {"Location": f"{HOST}/download/{key}/{Path(name).name}"}
+        if self.path_only not in self.kaggle.rules.links:
+            raise Refusal(404, f"Not found: {self.path_only}")
+        return self.kaggle.rules.links[self.path_only]
 
     def authorized(self) -> bool:
         kind, _, secret = self.headers.get("Authorization", "").partition(" ")
@@ -151,4 +172,4 @@ class RequestHandler(BaseHTTPRequestHandler):
         if work is None:
             raise Refusal(404, f"The stand-in does not know {method}")
         answer = work(body)
-        return self.redirect(answer, body["fileName"]) if isinstance(answer, Path) else answer
+        return {"Location": self.kaggle.rules.link(answer, body["fileName"])} if isinstance(answer, Path) else answer

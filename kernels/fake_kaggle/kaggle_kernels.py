@@ -9,7 +9,7 @@ from typing import Any
 from slugify import slugify
 
 from kaggle_datasets import Datasets
-from kaggle_state import HOST, Refusal, chosen, page
+from kaggle_state import Refusal, chosen, page
 
 KEPT = ("language", "kernelType", "enableGpu", "enableTpu", "isPrivate", "machineShape", "sessionTimeoutSeconds")
 Run = Callable[[dict[str, Any], dict[str, Path], bool], dict[str, Any]]
@@ -39,12 +39,9 @@ class Kernels(Datasets):
         if body["slug"].split("/")[0] != self.owner:
             return {"error": "Notebook not found"}
         owner, slug = body["slug"].split("/")
-        # A new kernel is named after its title, whatever slug it asked for.
-        ref = (
-            body["slug"]
-            if body["slug"] in self.state["kernels"]
-            else f"{owner}/{slugify(body.get('newTitle') or slug)}"
-        )
+        ref = body["slug"]
+        if ref not in self.state["kernels"]:  # a new kernel is named after its title, whatever slug it asked for
+            ref = f"{owner}/{slugify(body.get('newTitle') or slug)}"
         sources, competitions = body.get("datasetDataSources") or [], body.get("competitionDataSources") or []
         mounts = {source: self.mountable(source) for source in sources}
         attached = [name for name in competitions if name == self.competition and self.rules_accepted]
@@ -100,22 +97,13 @@ class Kernels(Datasets):
     def list_kernel_session_output(self, body: dict[str, Any]) -> dict[str, Any]:
         version = self.session(body)
         outcome = version.get("outcome") or {"files": {}, "log": ""}
-        number = self.kernel(body["userName"], body["kernelSlug"])["versions"].index(version) + 1
-        base = f"{HOST}/koutput/{body['userName']}/{body['kernelSlug']}/{number}"
         names, following = page(sorted(outcome["files"]), body)
         log = json.dumps([{"stream_name": "stdout", "time": 0.1, "data": outcome["log"]}])
         return {
-            "files": [{"fileName": name, "url": f"{base}/{name}"} for name in names],
+            "files": [{"fileName": name, "url": self.link(Path(outcome["files"][name]), name)} for name in names],
             "log": log,
             "nextPageToken": following,
         }
-
-    def kernel_file(self, owner: str, slug: str, number: str, name: str) -> Path:
-        version = self.session({"userName": owner, "kernelSlug": slug, "versionLabel": f"v{number}"})
-        files = version.get("outcome", {"files": {}})["files"]
-        if name not in files:
-            raise Refusal(404, f"Not found: {name}")
-        return Path(files[name])
 
     def get_kernel(self, body: dict[str, Any]) -> dict[str, Any]:
         kernel, version = self.kernel(body["userName"], body["kernelSlug"]), self.session(body)

@@ -53,7 +53,7 @@ class Rules(Kernels):
         try:
             return self.session({"userName": owner, "kernelSlug": slug, "versionLabel": number})
         except Refusal as refusal:
-            raise Refusal(404, f"Notebook not found: {refusal.message}") from refusal
+            raise Refusal(404, f"Notebook not found: {refusal}") from refusal
 
     def create_code_submission(self, body: dict[str, Any]) -> dict[str, Any]:
         self.check_competition(body["competitionName"])

@@ -15,8 +15,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from kaggle_faults import Fault
-from kaggle_http import KEY, RequestHandler
+from kaggle_http import KEY, Fault, RequestHandler
 from kaggle_kernels import Run
 from kaggle_rules import Rules
 from kaggle_runs import SandboxRuns, score
@@ -45,7 +44,6 @@ class StandIn:
         self.root, self.owner = root, owner
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []  # since this server began; without credentials and sources
-        self.downloads: dict[str, Path] = {}  # what addresses lead to
         self.client_warning = False  # as when the client is older than the server
         runner = runner or SandboxRuns(competition, COMPETITION, root / "runs")
         self.rules = Rules(root, owner, COMPETITION, runner, lambda file: score(file, solution), **polls)

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.files import write_json
+
 HOST = "http://localhost"  # where the client believes to be
 
 
 class Refusal(Exception):
     """An HTTP error with Kaggle's JSON body."""
 
-    def __init__(self, code: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
-        self.code, self.message, self.headers = code, message, headers or {}
+        self.code = code
 
 
 def now() -> str:
@@ -52,14 +54,19 @@ class State:
         self.root, self.file = root, root / "state.json"
         self.lock = threading.RLock()
         self.threads: list[threading.Thread] = []
+        self.links: dict[str, Path] = {}  # what addresses lead to
         (root / "blobs").mkdir(parents=True, exist_ok=True)
         empty: dict[str, Any] = {"blobs": {}, "datasets": {}, "kernels": {}, "submissions": [], "next": 1000}
         self.state = json.loads(self.file.read_text()) if self.file.is_file() else empty
 
+    def link(self, path: Path, name: str) -> str:
+        """An address that needs no credentials and ends with the file's name, which the client takes over."""
+        address = f"/download/{sha256(str(path).encode())[:16]}/{Path(name).name}"
+        self.links[address] = path
+        return HOST + address
+
     def save(self) -> None:
-        beside = self.file.with_suffix(".partial")
-        beside.write_text(json.dumps(self.state, indent=1))
-        beside.replace(self.file)
+        write_json(self.file, self.state)
 
     def number(self) -> int:
         self.state["next"] += 1

@@ -10,7 +10,7 @@
 # common.records, common.signal.spectrogram, infer.timeout, infer.recordings, infer.report, common.predict,
 # infer.budget, infer.net, infer.ensemble, common.systematic, infer.runner, infer.test_table, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 2753851b3e36d200339f1c8c29da7d7e8367b87efd29ff81b8dc9278c73753ad
+# sha256 of the sources: 5211b51353ded3f11ee2fba62a3b79586d551e105a52264dc4aff0517cbb93e6
 # ruff: noqa
 
 
@@ -3247,7 +3247,6 @@ def add_spectrogram(row: RowRecordings, path: Path, seconds: float) -> None:
 # %% infer.report
 # What happened in a run: for people as lines, and as report.json.
 
-import json
 import resource
 import sys
 from dataclasses import asdict, dataclass, field
@@ -3354,8 +3353,7 @@ def peak_memory_mb() -> float:
 
 
 def write_report(path: Path, report: SubmissionReport) -> None:
-    text = json.dumps(asdict(report), indent=1) + "\n"
-    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_json(path, asdict(report))
 
 
 # %% common.predict

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import build
 from common.files import sha256_of
 from publishing.secret_scan import secret_in_file
-from sandboxing.fingerprint import fingerprint
+from sandboxing.mounts import DATASET_METADATA as METADATA
+from sandboxing.mounts import fingerprint
 
-METADATA, MANIFEST, CONFIG = "dataset-metadata.json", "manifest.json", "config.json"
+MANIFEST, CONFIG = "manifest.json", "config.json"
 PLACEHOLDER = "OWNER"  # stands for the user in metadata until publishing fills it in
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 

@@ -24,11 +24,6 @@ def push_words(job: Job) -> list[str | Path]:
     return ["kernels", "push", "-p", job.folder(job.state.kernel_slug)]
 
 
-def version_in(printed: str) -> int | None:
-    found = re.search(r"^Kernel version (\d+) successfully pushed", printed, re.MULTILINE)
-    return int(found.group(1)) if found else None
-
-
 def prepared(job: Job) -> tuple[dict[str, Any], Path]:
     """Metadata and code file of what is pushed."""
     folder = job.folder(job.state.kernel_slug)
@@ -78,13 +73,13 @@ def push(job: Job) -> None:
     kernel.expected = (newest["version"] if newest else 0) + 1
     job.save()
     try:
-        reported = version_in(send_unchanged(job))
+        reported = re.search(r"^Kernel version (\d+) successfully pushed", send_unchanged(job), re.MULTILINE)
     except KaggleError as error:
         if error.failure.name.endswith("source dropped"):  # a version was made, and is not to be taken for this one
             kernel.expected = None
             job.save()
         raise
-    kernel.version = reported if reported and reported >= kernel.expected else arrived(job)
+    kernel.version = int(reported[1]) if reported and int(reported[1]) >= kernel.expected else arrived(job)
     if kernel.version is None:
         raise PublishError(
             "kaggle pushed the kernel but printed no version.\nRun the same command with --resume: it looks for it."
@@ -158,20 +153,21 @@ def check_output(job: Job) -> None:
     folder, version = fetch(job), job.state.kernel.version
     names = sorted(path.name for path in folder.iterdir())
     report: dict[str, Any] = {}
+    wrong = ""
     try:
         if SUBMISSION not in names:
             raise PublishError(f"it left no {SUBMISSION} but {', '.join(names) or 'nothing'}")
         rows = validate(folder / SUBMISSION, job.options.competition)
         if REPORT in names:
             report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-            if wrong := problems(job, report):
-                raise PublishError("; ".join(wrong))
+            if found := problems(job, report):
+                raise PublishError("; ".join(found))
     except (PublishError, SubmissionError) as error:
-        found = f"Kernel version {version} is not to be submitted: {error}."
-        raise PublishError(f"{found}\n{FIX}{last_lines(folder, job.state.kernel_slug)}") from error
+        wrong = f"Kernel version {version} is not to be submitted: {error}."
     except (ValueError, TypeError, AttributeError) as error:
-        found = f"{REPORT} of kernel version {version} cannot be read ({error})."
-        raise PublishError(f"{found}\n{FIX}{last_lines(folder, job.state.kernel_slug)}") from error
+        wrong = f"{REPORT} of kernel version {version} cannot be read ({error})."
+    if wrong:
+        raise PublishError(f"{wrong}\n{FIX}{last_lines(folder, job.state.kernel_slug)}")
     job.say("kernel", f"version {version} left {', '.join(names)}; {SUBMISSION} has {rows} rows, valid")
     for line in warnings(report):
         job.say("  report", line)

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common.files import write_via
-from publishing.ledger import Row
+from train.report.ledger import Row
 
 PUBLIC, PRIVATE = "#1b6ca8", "#c8553d"
 

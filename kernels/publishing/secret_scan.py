@@ -17,9 +17,7 @@ PATTERNS = {
     "a key of a cloud": rb"\bAKIA[0-9A-Z]{16}\b|(?i:aws_secret_access_key)\W{1,8}" + SECRET + rb"{30,}",
     "an API key": rb"\bsk-[\w-]{32,}|\bxox[abprs]-[\w-]{20,}",
 }
-AT_BOTH_ENDS = (
-    2**25
-)  # bytes that are searched at the beginning and at the end of a file; the words in weights lie there
+AT_BOTH_ENDS = 2**25  # bytes that are searched at either end of a file: the words in weights lie there
 
 
 def secret_in(content: bytes) -> str | None:

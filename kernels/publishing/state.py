@@ -148,18 +148,16 @@ def save(file: Path, state: State) -> None:
     write_via(file, write)
 
 
+def identity(state: State) -> dict[str, str]:
+    facts = {"the owner": state.owner, "the competition": state.competition}
+    facts |= {"the kernel's slug": state.kernel_slug, "the kernel's sha256": state.kernel_sha256}
+    return facts | {f"the fingerprint of {slug}": one.fingerprint for slug, one in sorted(state.datasets.items())}
+
+
 def differences(old: State, new: State) -> list[str]:
     """What is no longer what the publication began with."""
-    before, now = old.datasets, new.datasets
-    pairs = {f"the {name}": (getattr(old, name), getattr(new, name)) for name in ("owner", "competition")}
-    pairs |= {
-        "the kernel's slug": (old.kernel_slug, new.kernel_slug),
-        "the kernel's sha256": (old.kernel_sha256, new.kernel_sha256),
-    }
-    for slug in sorted({*before, *now}):
-        pairs[f"the fingerprint of {slug}"] = tuple(
-            one[slug].fingerprint if slug in one else "none" for one in (before, now)
-        )
+    before, now = identity(old), identity(new)
+    pairs = {what: (before.get(what, "none"), now.get(what, "none")) for what in before | now}
     return [f"{what} was {a[:40]}, is {b[:40]}" for what, (a, b) in pairs.items() if a != b]
 
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from publishing.job import Job, PublishError
 from publishing.kaggle_command import PAGE, as_typed, entries_in, short
 from publishing.kernel_push import SUBMISSION
-from publishing.ledger import Row, append
+from publishing.ledger import append
+from train.report.ledger import Row
 
 
 def submit_words(job: Job, version: int | str) -> list[str]:

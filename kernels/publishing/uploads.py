@@ -10,7 +10,7 @@ from publishing.job import Job, PublishError
 from publishing.kaggle_command import CHANGE_SECONDS, KaggleError
 from publishing.kaggle_failures import ABSENT
 from publishing.state import DatasetState
-from sandboxing.fingerprint import fingerprint
+from sandboxing.mounts import fingerprint
 
 LOST = ("failed", "deleted")
 SLOWEST = 50_000  # bytes a second that an upload is given before it counts as dead

@@ -1,5 +1,6 @@
 """What the sandbox shows a kernel, and what it hides: the kernel folder, the mounts, the plan of both."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandboxing.fingerprint import fingerprint
+from common.files import sha256_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 METADATA = "kernel-metadata.json"
@@ -90,6 +91,14 @@ def identity(dataset: Path) -> tuple[str, str]:
     if not slug:
         raise SandboxError(f"{dataset / DATASET_METADATA}: id is {name}; write OWNER/SLUG.")
     return owner, slug
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 over the names and sha256 of a flat folder's files, whatever their order, dates and owner's name: a
+    sandbox run and an upload of the same bytes share it."""
+    files = sorted(path for path in folder.iterdir() if path.name != DATASET_METADATA)
+    lines = [f"{path.name}\n{sha256_of(path)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def fingerprints(datasets: list[Path]) -> dict[str, str | None]:

@@ -30,12 +30,6 @@ def test_a_read_that_hangs_is_given_up_and_does_not_hold_the_program(tmp_path):
     os.close(os.open(tmp_path / "7.parquet", os.O_RDWR | os.O_NONBLOCK))  # the reader finds the end of the file
 
 
-def test_what_ends_in_time_returns_or_raises_as_it_would_alone():
-    assert with_timeout(lambda: 7, 600) == 7
-    with pytest.raises(ZeroDivisionError):
-        with_timeout(lambda: 1 // 0, 600)
-
-
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_recording_that_hangs_is_read_once_more(road, plain, tmp_path, monkeypatch, times):
     """Once, as when a mounted disk stalls: nothing is lost. Always: the other model answers its row alone."""

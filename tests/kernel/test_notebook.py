@@ -14,6 +14,7 @@ from test_build import BLEND, TREE, plant
 
 import build as builder
 from build import build
+from building.cells import METADATA
 from building.inline import BuildError
 
 
@@ -34,6 +35,7 @@ def test_a_section_is_a_heading_and_a_cell(tree):
     assert cells[0][0] == "markdown" and "do not edit" in cells[0][1]
     assert cells[1] == ("markdown", "## common.schema\n\nNouns.\n\nSecond paragraph.")
     assert cells[2] == ("code", "# why this number\nELECTRODES = 20  # with the EKG")
+    assert json.loads(build(tree, BLEND, notebook=True))["metadata"] == METADATA  # no version that changes the bytes
     titles = [source.split("\n")[0] for kind, source in cells[1:] if kind == "markdown"]
     assert titles == ["## common.schema", "## common.records", "## infer.kernel", "## blend", "## run"]
 
@@ -48,30 +50,18 @@ def test_the_code_is_the_scripts(tree):
     assert code(cells) == code(build(tree, BLEND)) and len(code(cells)) > 10
 
 
-def test_comments_that_look_like_magics_stay(tree):
-    plant(tree, {"common/schema.py": "# %matplotlib inline\n# !ls\nELECTRODES = 1  # %%\n"})
-    assert cells_of(tree)[2][1].startswith("# %matplotlib inline\n# !ls\n")
-
-
 def test_a_mark_of_a_cell_in_the_source_is_refused(tree):
     plant(tree, {"common/schema.py": "ELECTRODES = 1\n\n# %% part\nMORE = 2\n"})
     with pytest.raises(BuildError, match=r"common\.schema: .* looks like the mark of a cell"):
         build(tree, BLEND, notebook=True)
 
 
-def test_lists_in_columns_keep_their_lines(tree):
-    plant(tree, {"common/schema.py": '"""Files.\n\nabc.json   one\nd.json     two\n\nEnd."""\nELECTRODES = 1\n'})
-    assert cells_of(tree)[1][1].endswith("Files.\n\n```text\nabc.json   one\nd.json     two\n```\n\nEnd.")
-
-
-def test_same_sources_same_bytes_without_outputs(tree, tmp_path):
-    plant(tmp_path / "second", TREE)
-    text = build(tree, BLEND, notebook=True)
-    assert text == build(tmp_path / "second", BLEND, notebook=True)
-    notebook = json.loads(text)
-    assert all(cell["outputs"] == [] for cell in notebook["cells"] if cell["cell_type"] == "code")
-    assert [cell["id"] for cell in notebook["cells"][:3]] == ["head", "common-schema-title", "common-schema"]
-    assert "jupytext" not in notebook["metadata"]  # whose version would change the bytes
+def test_lists_in_columns_and_comments_that_look_like_magics_stay(tree):
+    text = '"""Files.\n\nabc.json   one\nd.json     two\n\nEnd."""\n# %matplotlib inline\n# !ls\nELECTRODES = 1  # %%\n'
+    plant(tree, {"common/schema.py": text})
+    _, title, code = cells_of(tree)[:3]
+    assert title[1].endswith("Files.\n\n```text\nabc.json   one\nd.json     two\n```\n\nEnd.")
+    assert code[1].startswith("# %matplotlib inline\n# !ls\n")
 
 
 def test_without_jupytext_one_sentence(tree, monkeypatch, capsys):
@@ -94,11 +84,8 @@ def test_main_writes_and_check_holds(tree, capsys):
     assert builder.main(["--notebook", "--check"], tree) == 0
     assert builder.main(["--check"], tree) == 1  # the script is another kernel
 
-    plant(tree, {"common/schema.py": "ELECTRODES = 19\n"})
-    capsys.readouterr()
-    assert builder.main(["--notebook", "--check"], tree) == 1
     said = capsys.readouterr().err
-    assert "hms-inference.ipynb is stale." in said and said.endswith("Run: python kernels/build.py --notebook\n")
+    assert said.endswith("Run: python kernels/build.py\n")
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +112,3 @@ def test_a_jupyter_kernel_writes_the_bytes_of_the_script(built, kaggle, monkeypa
     assert answer.read_bytes() == expected and len(expected.splitlines()) > 5
     printed = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
     assert re.search(r"submission.csv is right: \d+ rows", printed)
-
-
-@pytest.mark.slow
-def test_the_sandbox_runs_the_notebook(road, built, tmp_path):
-    words = ("--competition", road.competition, "--datasets", *road.datasets, "--quiet")
-    for name in ("script", "notebook"):
-        done = command("kernels/sandbox.py", built / name, *words, "--out", tmp_path / name)
-        assert done.returncode == 0, done.stdout + done.stderr
-    answers = [(tmp_path / name / "submission.csv").read_bytes() for name in ("script", "notebook")]
-    assert answers[0] == answers[1]

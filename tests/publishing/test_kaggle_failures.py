@@ -34,7 +34,6 @@ PRINTED = [
     ),
     ("no answer", "kernels push -p x", 1, "no answer within 300 s"),
     ("upload failed", "datasets version -p x", 0, "Starting upload for file f\nUpload unsuccessful: f.safetensors"),
-    ("upload failed", "datasets version -p x", 1, "Upload unsuccessful: f.safetensors"),
     ("dataset name taken", "datasets create -p x", 0, 'Dataset creation error: The slug "b" is already in use'),
     ("dataset refused", "datasets version -p x", 0, "Dataset version creation error: No space"),
     ("dataset source dropped", "kernels push -p x", 0, INVALID.format("dataset sources")),

@@ -84,24 +84,6 @@ def test_rules_of_datasets(stage):
     assert stage.server.kernels["newcomer/hms-inference"]["versions"][0]["mounts"] == ["newcomer/hms-demo/1"]
     rules.ready_polls = 9
     assert "not valid dataset sources" in stage.push()
-
-
-@pytest.mark.slow
-def test_who_one_is(stage):
-    assert "Authentication required" in stage.said("datasets", "status", "newcomer/hms-demo", KAGGLE_KEY="another")
-    said = stage.said("config", "view", KAGGLE_API_TOKEN="KGAT_1", KAGGLE_USERNAME="", KAGGLE_KEY="")
-    assert "username: newcomer" in said and "ACCESS_TOKEN" in said
-    requests = json.dumps(stage.server.requests)
-    assert "IntrospectToken" in requests and "KGAT" not in requests
-
-
-@pytest.mark.slow
-def test_rules_of_kernels(stage):
-    stage.write_kernel(title="Another Title")
-    assert "not valid dataset sources" in stage.push()  # and the push went through
-    assert list(stage.server.kernels) == ["newcomer/another-title"]
-    stage.write_kernel(competition_sources=["titanic"])
-    assert "not valid competition sources" in stage.push()
     stage.write_kernel(id="somebody/hms-inference")
     assert "Kernel push error: Notebook not found" in stage.push()
 
@@ -151,43 +133,6 @@ def test_a_run_that_is_not_over_cannot_be_submitted(stage):
         thread.join()
     assert "COMPLETE" in stage.said("kernels", "status", "newcomer/hms-inference")
     assert stage.submit()[0] == 0
-
-
-@pytest.mark.slow
-def test_a_kernel_that_fails_and_a_submission_that_fails(stage):
-    stage.upload()
-    stage.outcome = {"ok": False, "message": "exit code 1", "log": "Traceback\nWeightsError: fold0", "files": {}}
-    stage.push()
-    said = stage.said("kernels", "status", "newcomer/hms-inference")
-    assert "KernelWorkerStatus.ERROR" in said and "exit code 1" in said
-    stage.outcome = {"ok": True, "message": "", "log": "", "files": {"submission.csv": stage.submission}}
-    stage.push()
-    stage.said("kernels", "status", "newcomer/hms-inference")
-    stage.submission.write_text("eeg_id\n1\n")
-    assert stage.submit("2")[0] == 0
-    found = stage.said("competitions", "submission", str(stage.server.submissions[0]["ref"]))
-    assert "ERROR" in found and "Submission Scoring Error" in found
-
-
-@pytest.mark.slow
-def test_lists_come_in_pages(stage):
-    stage.upload()
-    listed = stage.said("datasets", "files", "newcomer/hms-demo", "--page-size", "2")
-    assert "Next Page Token = 2" in listed and "3000" in listed and "manifest" not in listed
-    stage.outcome = stage.outcome | {"files": dict.fromkeys(("a.csv", "b.csv", "c.csv"), stage.submission)}
-    stage.push()
-    stage.said("kernels", "status", "newcomer/hms-inference")
-    stage.kaggle("kernels", "output", "newcomer/hms-inference", "-p", "out", "--page-size", "2")
-    assert {path.name for path in (stage.folder / "out").glob("*.csv")} == {"a.csv", "b.csv", "c.csv"}
-
-
-@pytest.mark.slow
-def test_a_defect_of_the_stand_in_looks_like_one(stage, monkeypatch):
-    monkeypatch.setattr(stage.server.rules, "get_dataset_status", lambda body: {}["lost"])
-    code, _, error = stage.kaggle("datasets", "status", "newcomer/hms-demo")
-    assert code == 1 and "The stand-in broke: KeyError('lost')" in error
-    assert stage.kaggle("datasets", "list")[0] == 1  # what it does not know, it says
-    assert "does not know ListDatasets" in stage.said("datasets", "list")
 
 
 RUNS = {

@@ -9,12 +9,13 @@ from report_samples import train_command as train_command  # a fixture
 from run_samples import make_rows, write_run
 
 from train.doctor.findings import FORMAT
+from train.report.ledger import COLUMNS
 
 ANCHORS = (
     *("top", "experiments", "training", "classes", "votes", "patients", "confusion", "reliability", "blend"),
     *("differences", "recordings", "worst", "best", "data", "submissions", "details"),
 )
-LEDGER = "time,nested_cv,public_score,private_score,message,status\n2026-01-02T03:04:05,0.2111,0.27,,{},COMPLETE\n"
+LEDGER = f"{','.join(COLUMNS)}\n2026-01-02T03:04:05,,,,,,,0.2111,0.27,,{{}},COMPLETE\n"
 DOCTOR = {
     "format": FORMAT,
     "can_start": False,
@@ -178,7 +179,7 @@ def refusal(name, folder, runs, command):
         text.write_text('{"format": 99}')
         return (runs[0], "--doctor", text), "run it again"
     if name == "ledger":
-        return (runs[0], "--ledger", text), "no column time"
+        return (runs[0], "--ledger", text), "has other columns than time"
     if name == "competition":
         return (runs[0], "--competition", folder / "nowhere"), "wants the folder"
     assert command("blend", *runs, "--out", blend)[0] == 0

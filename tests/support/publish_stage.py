@@ -15,6 +15,7 @@ import build
 from common.files import sha256_of
 from common.schema import SUBMISSION_COLUMNS, VOTES
 from kaggle_server import KEY, Fault, StandIn
+from sandboxing.mounts import fingerprint
 
 PROJECT = Path(__file__).resolve().parents[2]
 KERNELS = PROJECT / "kernels"
@@ -71,8 +72,6 @@ class Stage:
 
     def pass_sandbox(self):
         """What kernels/sandbox.py reports of a good run."""
-        from sandboxing.fingerprint import fingerprint
-
         kernel = {"dropped": [], "warnings": [], "failure": None}
         datasets = {SLUG: fingerprint(self.weights)}
         report = {"ok": True, "kernel_sha256": sha256_of(self.kernel / "kernel.py"), "datasets": datasets}

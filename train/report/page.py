@@ -17,9 +17,10 @@ from train.report import numbers
 from train.report.charts import Axis, patients_against_prior, reliability_chart
 from train.report.data_quality import quality, read_doctor, remarks_on
 from train.report.format import FILTERS
+from train.report.ledger import read_ledger
 from train.report.load import KINDS, TOO_GOOD, Entry, ReportData, load_report_data
 from train.report.numbers import Score
-from train.report.run_details import read_ledger, run_details, training_of
+from train.report.run_details import run_details, training_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORST_AND_BEST = 20
@@ -208,7 +209,7 @@ def write_report(
 ) -> None:
     """The page, by rename. Raises RunError, BlendError, BlendInputError."""
     found = read_doctor(doctor) if doctor else None
-    submissions = read_ledger(ledger) if ledger else None
+    submissions = read_ledger(ledger)[::-1] if ledger else None
     html = render(values_of(load_report_data(sources, truth), competition, found, submissions))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, html)

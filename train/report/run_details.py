@@ -1,4 +1,4 @@
-"""How the runs of a report were made: configs and curves; and what was submitted."""
+"""How the runs of a report were made: configs and curves."""
 
 import json
 from datetime import UTC, datetime
@@ -13,7 +13,6 @@ from train.experiment import Experiment
 from train.experiments.words import published_words, recipe_words
 from train.report.charts import curves
 
-LEDGER_COLUMNS = ("time", "nested_cv", "public_score", "private_score", "message", "status")
 PANELS = (
     ("validation_kl_many", "KL, 10 or more votes"),
     ("validation_kl", "KL, all rows"),
@@ -107,15 +106,3 @@ def run_details(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
         "versions": [", ".join(f"{package} {number}" for package, number in pairs) for pairs in versions],
         "finished": datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC") if latest else None,
     }
-
-
-# ---- submissions
-
-
-def read_ledger(path: Path) -> list[dict[str, str]]:
-    """Submissions, newest first. Raises RunError."""
-    remedy = "kernels/publish.py keeps the ledger"
-    table = read_csv(path, remedy, infer_schema=False, missing_utf8_is_empty_string=True)
-    if absent := [column for column in LEDGER_COLUMNS if column not in table.columns]:
-        raise RunError(f"{path}: no column {', '.join(absent)}; give the ledger that kernels/publish.py keeps")
-    return table.reverse().to_dicts()
