@@ -30,9 +30,9 @@ REFUSALS = {
         r"common\.records does not define ELECTRODES",
     ),
     "other room": (
-        {"train/engine/loop.py": ""},
+        {"train/__init__.py": "", "train/engine/loop.py": ""},
         "from train.engine.loop import x",
-        r"train\.loop, which is in the project",
+        r"imports train\.engine\.loop, which is in the project",
     ),
     "missing module": (
         {},

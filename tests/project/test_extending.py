@@ -67,7 +67,7 @@ def python(tree, *words):
 
 @pytest.mark.slow
 def test_tests_of_the_page_pass(tree):
-    files = [path for path in re.findall(r"python -m pytest (\S+)", PAGE)]
+    files = re.findall(r"python -m pytest (\S+)", PAGE)
     assert len(files) == 4
     python(tree, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *files, "tests/project/test_house.py")
 
