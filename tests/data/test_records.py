@@ -36,6 +36,7 @@ def written(tmp_path, frame):
         (lambda frame: frame.rename(str.lower), None),  # case and blanks do not matter
         (lambda frame: frame.rename({"Fp1": " FP1 "}), None),
         (lambda frame: frame.with_columns(fp1=pl.lit(0.0)), "extra columns ignored: 1 (fp1)"),  # the exact name wins
+        (lambda frame: frame.select(pl.lit(0.0).alias("fp1"), pl.all()), "extra columns ignored: 1 (fp1)"),
     ],
 )
 def test_sound_values_survive_unchanged(tmp_path, change, finding):
