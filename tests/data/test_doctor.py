@@ -34,6 +34,7 @@ def test_a_sound_competition_can_be_trained_on_with_any_number_of_workers(copied
         "spectrograms": train["spectrogram_id"].n_unique(),
         "patients": train["patient_id"].n_unique(),
     }
+    said = said.replace(str(copied.folder.parent), "data")  # wherever temporary folders are
     assert "training can start" in said and max(map(len, said.splitlines())) <= 120
     assert values == four[2]
 
