@@ -146,7 +146,9 @@ def same_random_numbers():
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory):
-    """Built once for all workers of pytest-xdist; tests only read it."""
+    """Built once for all workers of pytest-xdist; tests only read it. HMS_ROAD: one that is there already."""
+    if given := os.environ.get("HMS_ROAD"):
+        return Road(Path(given))
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # else the parent outlives the session
     folder = shared / "road"

@@ -35,6 +35,7 @@ def written(tmp_path, frame):
         (lambda frame: frame.cast(pl.Float64), "numbers are Float64"),
         (lambda frame: frame.rename(lambda name: f" {name.lower()} "), None),  # case and blanks do not matter
         (lambda frame: frame.with_columns(fp1=pl.lit(0.0)), "extra columns ignored: 1 (fp1)"),  # the exact name wins
+        (lambda frame: frame.select(pl.lit(0.0).alias("fp1"), pl.all()), "extra columns ignored: 1 (fp1)"),
     ],
 )
 def test_sound_values_survive_unchanged(tmp_path, change, finding):

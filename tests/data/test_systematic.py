@@ -55,6 +55,11 @@ def test_another_unit_is_named(tmp_path, factor, said):
     assert len(found) == (said is not None) and all(said in text for text in found)
 
 
+def test_an_amplifiers_offset_is_no_amplitude(tmp_path):
+    write_eeg(tmp_path / "7.parquet", eeg_like(0) + 20_000)
+    assert read_eeg(tmp_path / "7.parquet").structural == ()
+
+
 # ---- the commands
 
 

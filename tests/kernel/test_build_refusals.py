@@ -24,9 +24,9 @@ REFUSALS = {
     ),
     "unknown name": ({}, "from common.schema import LEADS", r"common\.schema does not define LEADS"),
     "other room": (
-        {"train/engine/loop.py": ""},
+        {"train/__init__.py": "", "train/engine/loop.py": ""},
         "from train.engine.loop import x",
-        r"train\.engine\.loop, which is in the project",
+        r"imports train\.engine\.loop, which is in the project",
     ),
     "missing module": (
         {},

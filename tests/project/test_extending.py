@@ -71,7 +71,7 @@ def python(tree, *words):
 
 @pytest.mark.slow
 def test_tests_of_the_page_pass(tree):
-    files = list(re.findall(r"python -m pytest (\S+)", PAGE))
+    files = re.findall(r"python -m pytest (\S+)", PAGE)
     assert len(files) == 4
     python(tree, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow", *files, *TAKE_UP_WHAT_IS_NEW)
 

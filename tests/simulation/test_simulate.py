@@ -18,7 +18,7 @@ from train.simulate.forward import LEFT
 from train.simulate.patient import record_patient
 from train.simulate.patterns import draw_episode
 from train.simulate.plan import PANEL_SHARES, RecordingPlan, deal_patterns, lay_out, plan_patients
-from train.simulate.raters import draw_votes, probabilities
+from train.simulate.raters import CONFUSION, draw_votes, probabilities
 
 PATIENTS, SEED = int(conftest.PATIENTS), int(conftest.SEED)
 
@@ -212,6 +212,17 @@ def test_vote_shares_agree_with_their_probabilities():
         expected = totals.sum() * p
         chi_square = ((votes.sum(axis=0) - expected) ** 2 / expected).sum()
         assert chi_square < 20.5  # 99.9 % of the chi-square distribution with 5 degrees of freedom
+
+
+def test_crowds_have_one_to_seven_votes_and_confuse_what_is_alike():
+    rng = np.random.default_rng(0)
+    assert {int(draw_votes(np.full(6, 1 / 6), False, rng).sum()) for _ in range(500)} == set(range(1, 8))
+    for pattern, more, less in (("seizure", "gpd", "lpd"), ("lrda", "lpd", "seizure"), ("grda", "other", "lpd")):
+        faint = dataclasses.replace(draw_episode(pattern, 0, 20, 8.0, LEFT, rng), ratio=2.0, peak=8.0)
+        p = probabilities(faint, True, rng)
+        shares = p[PATTERNS.index(more)] / p[PATTERNS.index(less)]
+        own = CONFUSION[PATTERNS.index(pattern)]
+        assert shares == pytest.approx(own[PATTERNS.index(more)] / own[PATTERNS.index(less)])
 
 
 def test_clear_episodes_have_sharper_votes():
