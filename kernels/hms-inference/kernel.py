@@ -10,7 +10,7 @@
 # common.records, common.signal.spectrogram, infer.timeout, infer.recordings, infer.report, common.predict,
 # infer.budget, infer.net, infer.ensemble, common.systematic, infer.runner, infer.test_table, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 2753851b3e36d200339f1c8c29da7d7e8367b87efd29ff81b8dc9278c73753ad
+# sha256 of the sources: d17c897b39d4b04481648341d76bc6d2a307d812c9f236731049009596a767d6
 # ruff: noqa
 
 
@@ -348,6 +348,7 @@ def parse_blend(text: str, source: str) -> Blend:
 
 
 def load_blend(path: Path) -> Blend:
+    """The blend in a JSON file. Raises BlendError."""
     try:
         return parse_blend(path.read_text(encoding="utf-8"), path.name)
     except (OSError, UnicodeDecodeError) as error:
@@ -466,14 +467,17 @@ def write_via(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """A UTF-8 file, whole or not there."""
     write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, values: object) -> None:
+    """A JSON file with one value a line, whole or not there."""
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def sha256_of(path: Path) -> str:
+    """Of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -602,10 +606,12 @@ class Input(Strict):
 
 
 def needs_spectrogram(config: Input) -> bool:
+    """Whether any of its images is made from the spectrogram."""
     return any(part.source == "spectrogram" for part in config.singles)
 
 
 def needs_eeg(config: Input) -> bool:
+    """Whether any of its images, or the sequence, is made from the EEG."""
     return any(part.source == "eeg" for part in config.singles)
 
 
@@ -1120,6 +1126,7 @@ DECIBEL_FLOOR = 1e-8  # of the maximum: -80 dB
 
 
 def central_time(values: Tensor, length: int) -> Tensor:
+    """The central `length` of (..., time)."""
     first = (values.shape[-1] - length) // 2
     return values[..., first : first + length]
 
@@ -1935,6 +1942,7 @@ from torch import nn
 
 
 def odd_kernel(kernel: int) -> int:
+    """The kernel. Raises ValueError when it has no sample in its middle."""
     if kernel % 2 == 0:
         raise ValueError(f"kernel = {kernel} must be odd")
     return kernel
@@ -2614,6 +2622,8 @@ class WeightsError(KitError):
 
 
 class FoldEntry(Strict):
+    """A file of weights: one trained model."""
+
     file: str
     sha256: str
     bytes: int
@@ -2627,6 +2637,8 @@ class FoldEntry(Strict):
 
 
 class Manifest(Strict):
+    """What a weights folder holds, and how it was made."""
+
     format: int = FORMAT
     name: str
     config_sha256: str
@@ -2826,6 +2838,7 @@ def load_frame(path: Path) -> pl.DataFrame:
 
 
 def shorten(names: list[str]) -> str:
+    """How many names, and the first four of them."""
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
