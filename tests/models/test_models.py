@@ -1,11 +1,10 @@
 """The nets: six logits for every config of the kit, and what their design promises."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import timm
 import torch
+from eeg_samples import CONFIG_FILES
 
 from common.inputs.base import Windows
 from common.inputs.build import build_input, input_shape
@@ -19,8 +18,6 @@ from common.predict import predict
 from common.signal.montage import mirror_eeg
 from common.strict import ConfigError
 from train.experiment import Experiment, load_experiment, parse_experiment
-
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "train" / "configs").glob("*.toml"))
 
 
 def windows(batch=2, seed=0):
@@ -36,7 +33,7 @@ def wave_net(sequence=BipolarSequence(sfreq=50), **changes):  # noqa: B008
 
 def test_every_config_makes_a_net_that_fits_its_input():
     """Without memory and without a computation: on torch's meta device shapes alone are worked out."""
-    experiments = map(load_experiment, CONFIGS)
+    experiments = map(load_experiment, CONFIG_FILES)
     distinct = {(experiment.model, input_shape(experiment.input)): experiment for experiment in experiments}
     assert len(distinct) > 10
     for (_, shape), experiment in distinct.items():
