@@ -13,6 +13,7 @@ from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Multitaper
 from common.models.build import build_model
 from common.models.cnn import GemPooling, SpectrogramCNN, SpectrogramCnnConfig
+from common.models.squeezeformer import WaveSqueezeformerConfig
 from common.models.wavenet import WaveNet, WaveNetConfig
 from common.predict import predict
 from common.signal.montage import mirror_eeg
@@ -146,8 +147,10 @@ def test_wave_net_does_not_tell_left_from_right():
     assert abs(predict(model, build_input(Windows(one_sided, None), sequence)) - answers[0]).max() > 1e-4
 
 
-def test_wave_net_sees_the_context_and_sees_the_labelled_seconds_more_sharply():
-    model, _ = wave_net()
+@pytest.mark.parametrize("config", [WaveNetConfig(), WaveSqueezeformerConfig()], ids=lambda config: config.kind)
+def test_nets_of_sequences_see_the_context_and_see_the_labelled_seconds_more_sharply(config):
+    torch.manual_seed(0)
+    model = config.build(BipolarSequence(sfreq=50), (18, 2500)).eval()
     torch.manual_seed(1)
     sequence = torch.randn(1, 18, 2500, requires_grad=True)
     model(sequence)[0, 0].backward()
