@@ -163,6 +163,7 @@ def parse_blend(text: str, source: str) -> Blend:
 
 
 def load_blend(path: Path) -> Blend:
+    """The blend in a JSON file. Raises BlendError."""
     try:
         return parse_blend(path.read_text(encoding="utf-8"), path.name)
     except (OSError, UnicodeDecodeError) as error:

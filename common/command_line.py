@@ -19,6 +19,7 @@ from common.memory import keep_freed_memory
 
 
 def Help(text: str) -> Parameter:
+    """What --help says of a parameter."""
     return Parameter(help=text)
 
 
@@ -31,6 +32,7 @@ def whole_number(_: Any, tokens: Sequence[Token]) -> int:
 
 
 def at_least_one(_: Any, value: int | None) -> None:
+    """Raises ValueError for 0 and below."""
     if value is not None and value < 1:
         raise ValueError(f"{value} is not a whole number from 1")
 

@@ -29,16 +29,13 @@ def kl_divergence(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def refusals(prediction: np.ndarray) -> list[str]:
     """Why the competition would refuse these rows (rows, 6); empty when it would not."""
     prediction = np.asarray(prediction, dtype=np.float64)
-    reasons = []
-    broken = ~np.isfinite(prediction).all(axis=1)
-    if broken.any():
-        reasons.append(f"{broken.sum()} rows hold a value that is not a number, first row {np.argmax(broken)}")
-    outside = ((prediction < 0) | (prediction > 1)).any(axis=1)
-    if outside.any():
-        reasons.append(f"{outside.sum()} rows hold a value below 0 or above 1, first row {np.argmax(outside)}")
-    sums = prediction.sum(axis=1)
-    wrong = ~np.isclose(sums, 1.0) & ~broken
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        reasons.append(f"{wrong.sum()} rows do not sum to 1, first row {row} sums to {sums[row]:.6f}")
+    finite, sums = np.isfinite(prediction).all(axis=1), prediction.sum(axis=1)
+    faults = {
+        "hold a value that is not a number": ~finite,
+        "hold a value below 0 or above 1": ((prediction < 0) | (prediction > 1)).any(axis=1),
+        "do not sum to 1": finite & ~np.isclose(sums, 1.0),
+    }
+    reasons = [f"{rows.sum()} rows {what}, first row {np.argmax(rows)}" for what, rows in faults.items() if rows.any()]
+    if (wrong := faults["do not sum to 1"]).any():
+        reasons[-1] += f" sums to {sums[np.argmax(wrong)]:.6f}"
     return reasons

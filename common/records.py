@@ -83,6 +83,7 @@ def load_frame(path: Path) -> pl.DataFrame:
 
 
 def shorten(names: list[str]) -> str:
+    """How many names, and the first four of them."""
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 

@@ -37,6 +37,8 @@ class WeightsError(KitError):
 
 
 class FoldEntry(Strict):
+    """A file of weights: one trained model."""
+
     file: str
     sha256: str
     bytes: int
@@ -50,6 +52,8 @@ class FoldEntry(Strict):
 
 
 class Manifest(Strict):
+    """What a weights folder holds, and how it was made."""
+
     format: int = FORMAT
     name: str
     config_sha256: str

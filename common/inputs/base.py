@@ -123,10 +123,12 @@ class Input(Strict):
 
 
 def needs_spectrogram(config: Input) -> bool:
+    """Whether any of its images is made from the spectrogram."""
     return any(part.source == "spectrogram" for part in config.singles)
 
 
 def needs_eeg(config: Input) -> bool:
+    """Whether any of its images, or the sequence, is made from the EEG."""
     return any(part.source == "eeg" for part in config.singles)
 
 

@@ -23,6 +23,7 @@ DECIBEL_FLOOR = 1e-8  # of the maximum: -80 dB
 
 
 def central_time(values: Tensor, length: int) -> Tensor:
+    """The central `length` of (..., time)."""
     first = (values.shape[-1] - length) // 2
     return values[..., first : first + length]
 

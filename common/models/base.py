@@ -11,6 +11,7 @@ from common.strict import Strict
 
 
 def odd_kernel(kernel: int) -> int:
+    """The kernel. Raises ValueError when it has no sample in its middle."""
     if kernel % 2 == 0:
         raise ValueError(f"kernel = {kernel} must be odd")
     return kernel

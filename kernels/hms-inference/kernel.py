@@ -10,7 +10,7 @@
 # common.records, common.signal.spectrogram, infer.timeout, infer.recordings, infer.report, common.predict,
 # infer.budget, infer.net, infer.ensemble, common.systematic, infer.runner, infer.test_table, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: 5211b51353ded3f11ee2fba62a3b79586d551e105a52264dc4aff0517cbb93e6
+# sha256 of the sources: 033ba4929a036d17aa5e8c1a35ad959e6b08c3ecbbc11c35f3238d2265ea6365
 # ruff: noqa
 
 
@@ -348,6 +348,7 @@ def parse_blend(text: str, source: str) -> Blend:
 
 
 def load_blend(path: Path) -> Blend:
+    """The blend in a JSON file. Raises BlendError."""
     try:
         return parse_blend(path.read_text(encoding="utf-8"), path.name)
     except (OSError, UnicodeDecodeError) as error:
@@ -466,14 +467,17 @@ def write_via(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """A UTF-8 file, whole or not there."""
     write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, values: object) -> None:
+    """A JSON file with one value a line, whole or not there."""
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def sha256_of(path: Path) -> str:
+    """Of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -602,10 +606,12 @@ class Input(Strict):
 
 
 def needs_spectrogram(config: Input) -> bool:
+    """Whether any of its images is made from the spectrogram."""
     return any(part.source == "spectrogram" for part in config.singles)
 
 
 def needs_eeg(config: Input) -> bool:
+    """Whether any of its images, or the sequence, is made from the EEG."""
     return any(part.source == "eeg" for part in config.singles)
 
 
@@ -1120,6 +1126,7 @@ DECIBEL_FLOOR = 1e-8  # of the maximum: -80 dB
 
 
 def central_time(values: Tensor, length: int) -> Tensor:
+    """The central `length` of (..., time)."""
     first = (values.shape[-1] - length) // 2
     return values[..., first : first + length]
 
@@ -1935,6 +1942,7 @@ from torch import nn
 
 
 def odd_kernel(kernel: int) -> int:
+    """The kernel. Raises ValueError when it has no sample in its middle."""
     if kernel % 2 == 0:
         raise ValueError(f"kernel = {kernel} must be odd")
     return kernel
@@ -2614,6 +2622,8 @@ class WeightsError(KitError):
 
 
 class FoldEntry(Strict):
+    """A file of weights: one trained model."""
+
     file: str
     sha256: str
     bytes: int
@@ -2627,6 +2637,8 @@ class FoldEntry(Strict):
 
 
 class Manifest(Strict):
+    """What a weights folder holds, and how it was made."""
+
     format: int = FORMAT
     name: str
     config_sha256: str
@@ -2826,6 +2838,7 @@ def load_frame(path: Path) -> pl.DataFrame:
 
 
 def shorten(names: list[str]) -> str:
+    """How many names, and the first four of them."""
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
 
 
@@ -3247,6 +3260,7 @@ def add_spectrogram(row: RowRecordings, path: Path, seconds: float) -> None:
 # %% infer.report
 # What happened in a run: for people as lines, and as report.json.
 
+import json
 import resource
 import sys
 from dataclasses import asdict, dataclass, field
@@ -3353,7 +3367,8 @@ def peak_memory_mb() -> float:
 
 
 def write_report(path: Path, report: SubmissionReport) -> None:
-    write_json(path, asdict(report))
+    text = json.dumps(asdict(report), indent=1) + "\n"
+    write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 # %% common.predict
@@ -4335,18 +4350,15 @@ def kl_divergence(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def refusals(prediction: np.ndarray) -> list[str]:
     """Why the competition would refuse these rows (rows, 6); empty when it would not."""
     prediction = np.asarray(prediction, dtype=np.float64)
-    reasons = []
-    broken = ~np.isfinite(prediction).all(axis=1)
-    if broken.any():
-        reasons.append(f"{broken.sum()} rows hold a value that is not a number, first row {np.argmax(broken)}")
-    outside = ((prediction < 0) | (prediction > 1)).any(axis=1)
-    if outside.any():
-        reasons.append(f"{outside.sum()} rows hold a value below 0 or above 1, first row {np.argmax(outside)}")
-    sums = prediction.sum(axis=1)
-    wrong = ~np.isclose(sums, 1.0) & ~broken
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        reasons.append(f"{wrong.sum()} rows do not sum to 1, first row {row} sums to {sums[row]:.6f}")
+    finite, sums = np.isfinite(prediction).all(axis=1), prediction.sum(axis=1)
+    faults = {
+        "hold a value that is not a number": ~finite,
+        "hold a value below 0 or above 1": ((prediction < 0) | (prediction > 1)).any(axis=1),
+        "do not sum to 1": finite & ~np.isclose(sums, 1.0),
+    }
+    reasons = [f"{rows.sum()} rows {what}, first row {np.argmax(rows)}" for what, rows in faults.items() if rows.any()]
+    if (wrong := faults["do not sum to 1"]).any():
+        reasons[-1] += f" sums to {sums[np.argmax(wrong)]:.6f}"
     return reasons
 
 

@@ -24,7 +24,6 @@ import measure
 import samples
 import submit_case
 import torch
-from gpu_rows import gpu_rows
 
 from common.memory import keep_freed_memory
 
@@ -134,13 +133,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure_rows(only, Path(folder), rates)
     show(rows, rates)
-    extra = gpu_rows() if torch.cuda.is_available() else []
-    if not extra:
-        print("\nno GPU here: the rows of inputs and training on one are left out")
-    for row in extra:
-        print(f"  {row['id']}  {row['what']}: {row['value']:.3g} {row['unit']}")
-    facts = {"rates": {str(n): vars(rate) for n, rate in rates.items()}, "gpu": extra}
-    options.out.write_text(json.dumps({"rows": rows, **facts}, indent=1) + "\n", encoding="utf-8")
+    facts = {"rows": rows, "rates": {str(n): vars(rate) for n, rate in rates.items()}}
+    options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"\n{time.monotonic() - started:.0f} s; wrote {options.out}")
     return int(any(row["error"] > row["error_bound"] for row in rows))
 

@@ -1,15 +1,11 @@
 """What the rooms agree on: the tables and the configs."""
 
-from pathlib import Path
-
 import pytest
+from eeg_samples import CONFIG_FILES
 
 from common.schema import ELECTRODES, FREQUENCIES, SPECTROGRAM_FIELDS, VOTES
 from common.strict import ConfigError
 from train.experiment import Experiment, load_experiment, parse_experiment
-
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "train" / "configs").glob("*.toml"))
-
 
 # ---- tables
 
@@ -113,5 +109,5 @@ def test_config_is_named_after_its_file_only(tmp_path):
 
 
 def test_configs_survive_json():
-    for experiment in map(load_experiment, CONFIGS):
+    for experiment in map(load_experiment, CONFIG_FILES):
         assert Experiment.model_validate_json(experiment.model_dump_json(indent=1)) == experiment

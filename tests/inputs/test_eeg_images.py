@@ -3,29 +3,17 @@
 import itertools
 
 import librosa
-import mne
 import numpy as np
 import pytest
 import references
 import scipy.signal
 import torch
-from eeg_samples import (
-    ALL_PARTS,
-    CHAINS,
-    DOUBLE_BANANA,
-    NAMES,
-    bilinear,
-    difference,
-    eeg_like,
-    filled,
-    make,
-    real_eeg,
-)
+from eeg_samples import ALL_PARTS, CHAINS, DOUBLE_BANANA, NAMES, bilinear, eeg_like, make, real_eeg, waves_by_mne
 from PIL import Image
 from test_kaggle_images import by_extremes, by_percentiles, stacked
 from test_wavelets import denoise_by_pywt
 
-from common.inputs.config import CombinedImage, EegMelImage, EegSpectra, KaggleImage, RawImage
+from common.inputs.config import CombinedImage, EegMelImage, EegSpectra, RawImage
 from common.inputs.eeg_spectra import Crop
 from common.inputs.panels import join_images
 from common.inputs.transforms import Mel, Stft
@@ -84,11 +72,6 @@ def test_denoised_mel_image_equals_librosa_and_pywt(case, wavelet):
 
 
 # ---- the waves as an image
-
-
-def waves_by_mne(eeg, pairs, low=0.5, high=20.0, clip=1024.0):
-    rows = np.stack([filled(difference(eeg, *pair)) for pair in pairs])
-    return np.clip(mne.filter.filter_data(rows, 200, low, high, verbose="error"), -clip, clip)
 
 
 @pytest.mark.parametrize("case", ["gap", "900101", MOVEMENTS])
@@ -180,5 +163,3 @@ def test_images_that_do_not_fit_are_refused_with_their_sizes():
     assert join_images([tall, short], "below").shape == (2, 1, 912, 256)
     with pytest.raises(ValueError, match="do not fit channels"):
         make(eeg_of("noise")[None], CombinedImage(images=(RawImage(), RawImage(columns=1000)), join="channels"))
-    with pytest.raises(ValueError, match="KaggleImage needs the spectrogram"):
-        make(eeg_of("noise")[None], CombinedImage(images=(RawImage(), KaggleImage())))

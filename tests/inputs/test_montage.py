@@ -5,14 +5,7 @@ import pytest
 import torch
 from eeg_samples import DOUBLE_BANANA, NAMES, eeg_like
 
-from common.signal.montage import (
-    MONTAGES,
-    bipolar,
-    electrode_sources,
-    mirror_eeg,
-    mirror_spectrogram,
-    shift_time,
-)
+from common.signal.montage import MONTAGES, bipolar, electrode_sources, mirror_eeg, mirror_spectrogram, shift_time
 from common.signal.spectrogram import competition_spectrogram
 
 REGIONS = ("LL", "RL", "LP", "RP")

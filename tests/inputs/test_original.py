@@ -1,12 +1,10 @@
 """The seed's experiments as published against its own code's output and its recipe, on the competition's files."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from eeg_samples import real
+from eeg_samples import CONFIG_FILES, real
 from test_kaggle_images import PUBLISHED, by_extremes, by_percentiles, clipped_log, stacked, standardised
 
 from common.inputs.base import Windows
@@ -19,7 +17,6 @@ from train.data.windows import TrainingWindows
 from train.engine.published import as_published
 from train.experiment import load_experiment
 
-CONFIGS = Path(__file__).resolve().parents[2] / "train" / "configs"
 TRAIN_EEG, TRAIN_SPECTROGRAM, TEST_EEG, TEST_SPECTROGRAM = 1628180742, 353733, 3911565283, 853520
 IMAGE_TOLERANCE = 2e-6
 # The original works in float32: on the three EEGs it lies up to 2.0e-6 from librosa in float64, the kit up to 6e-7.
@@ -59,7 +56,7 @@ PARTS = {"image": lambda panels: panels, "global": by_extremes, "percentiles": b
 
 
 def published(name):
-    return as_published(load_experiment(CONFIGS / f"{name}.toml"))
+    return as_published(load_experiment(CONFIG_FILES[0].with_stem(name)))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +79,7 @@ def real_batch(competition):
 
 
 def test_every_experiment_of_the_seed_is_here():
-    trained = {path.stem for path in CONFIGS.glob("*.toml") if "\nbugs = " in path.read_text()}
+    trained = {path.stem for path in CONFIG_FILES if "\nbugs = " in path.read_text()}
     assert trained == {*KAGGLE, *EEG}
     for training in (published(name).training for name in trained):
         assert training.selection == "as-published" and training.window == "middle"

@@ -1,11 +1,10 @@
 """The nets: six logits for every config of the kit, and what their design promises."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import timm
 import torch
+from eeg_samples import CONFIG_FILES
 
 from common.inputs.base import Windows
 from common.inputs.build import build_input, input_shape
@@ -14,13 +13,12 @@ from common.inputs.eeg_spectra import Crop
 from common.inputs.transforms import Multitaper
 from common.models.build import build_model
 from common.models.cnn import GemPooling, SpectrogramCNN, SpectrogramCnnConfig
+from common.models.squeezeformer import WaveSqueezeformerConfig
 from common.models.wavenet import WaveNet, WaveNetConfig
 from common.predict import predict
 from common.signal.montage import mirror_eeg
 from common.strict import ConfigError
 from train.experiment import Experiment, load_experiment, parse_experiment
-
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "train" / "configs").glob("*.toml"))
 
 
 def windows(batch=2, seed=0):
@@ -36,7 +34,7 @@ def wave_net(sequence=BipolarSequence(sfreq=50), **changes):  # noqa: B008
 
 def test_every_config_makes_a_net_that_fits_its_input():
     """Without memory and without a computation: on torch's meta device shapes alone are worked out."""
-    experiments = map(load_experiment, CONFIGS)
+    experiments = map(load_experiment, CONFIG_FILES)
     distinct = {(experiment.model, input_shape(experiment.input)): experiment for experiment in experiments}
     assert len(distinct) > 10
     for (_, shape), experiment in distinct.items():
@@ -149,8 +147,10 @@ def test_wave_net_does_not_tell_left_from_right():
     assert abs(predict(model, build_input(Windows(one_sided, None), sequence)) - answers[0]).max() > 1e-4
 
 
-def test_wave_net_sees_the_context_and_sees_the_labelled_seconds_more_sharply():
-    model, _ = wave_net()
+@pytest.mark.parametrize("config", [WaveNetConfig(), WaveSqueezeformerConfig()], ids=lambda config: config.kind)
+def test_nets_of_sequences_see_the_context_and_see_the_labelled_seconds_more_sharply(config):
+    torch.manual_seed(0)
+    model = config.build(BipolarSequence(sfreq=50), (18, 2500)).eval()
     torch.manual_seed(1)
     sequence = torch.randn(1, 18, 2500, requires_grad=True)
     model(sequence)[0, 0].backward()

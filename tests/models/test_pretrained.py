@@ -137,48 +137,36 @@ class Stranger:
         return print, ("this must never be printed",)
 
 
-def broken(path, what):
-    if what == "nothing":
-        path.write_bytes(b"")
-    elif what == "object":
-        path.write_bytes(pickle.dumps(Stranger()))
-    elif what == "no weights":
-        torch.save({"epoch": 3}, path)
-    elif what == "grey":
-        torch.save(published("test_resnet", in_chans=1).state_dict(), path)
-    elif what == "half":
-        weights = published("test_resnet").state_dict()
-        torch.save(dict(list(weights.items())[: len(weights) // 2]), path)
-    elif what == "wider":
-        weights = published("test_resnet").state_dict()
-        weights["layer1.0.conv1.weight"] = torch.zeros(7, 7, 3, 3)
-        torch.save(weights, path)
-    elif what in ("another", "pth by another name"):
-        torch.save(published("test_efficientnet").state_dict(), path)
+def state_of(backbone, **options):
+    return published(backbone, **options).state_dict()
 
 
-AS_SAFETENSORS = ("nothing", "pth by another name")
+BROKEN = {  # what is in it, and what is said of it
+    "empty.safetensors": (lambda: b"", "neither a safetensors file nor a state dict saved by torch"),
+    "renamed.safetensors": (lambda: state_of("test_efficientnet"), "neither a safetensors"),
+    "object.pth": (lambda: pickle.dumps(Stranger()), "neither a safetensors"),
+    "no-weights.pth": (lambda: {"epoch": 3}, "it does not hold weights by their names"),
+    "grey.pth": (lambda: state_of("test_resnet", in_chans=1), "made for 1 channels, not for RGB"),
+    "half.pth": (lambda: dict(list(state_of("test_resnet").items())[:20]), r"Missing key\(s\) in state_dict"),
+    "wider.pth": (
+        lambda: state_of("test_resnet") | {"layer1.0.conv1.weight": torch.zeros(7, 7, 3, 3)},
+        r"size mismatch for layer1\.0\.conv1\.weight",
+    ),
+    "another.pth": (lambda: state_of("test_efficientnet"), r"it has no 'conv1\.0\.weight'|Missing key"),
+}
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("nothing", "neither a safetensors file nor a state dict saved by torch"),
-        ("pth by another name", "neither a safetensors"),
-        ("object", "neither a safetensors"),
-        ("no weights", "it does not hold weights by their names"),
-        ("grey", "made for 1 channels, not for RGB"),
-        ("half", r"Missing key\(s\) in state_dict"),
-        ("wider", r"size mismatch for layer1\.0\.conv1\.weight"),
-        ("another", r"it has no 'conv1\.0\.weight'|Missing key"),
-    ],
-)
-def test_any_other_file_is_refused_by_name(tmp_path, capsys, what, message):
-    name, wanted = f"weights.{'safetensors' if what in AS_SAFETENSORS else 'pth'}", experiment("test_resnet")
+@pytest.mark.parametrize("name", BROKEN)
+def test_any_other_file_is_refused_by_name(tmp_path, capsys, name):
+    make, message = BROKEN[name]
+    if isinstance(content := make(), bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        torch.save(content, tmp_path / name)
+    wanted = experiment("test_resnet")
     model = build_model(wanted)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    broken(tmp_path / name, what)
     with pytest.raises(RunError, match=rf"{name} does not fit test_resnet: .*({message})") as caught:
         initialise(model, wanted, tmp_path / name)
     assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)

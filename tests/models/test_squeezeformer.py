@@ -101,15 +101,6 @@ def test_attention_by_hand():
     torch.testing.assert_close(attention(x), attention.merge(torch.cat(heads, dim=-1)))
 
 
-def test_it_sees_the_whole_window_and_the_labelled_seconds_more_sharply():
-    model = squeezeformer(BipolarSequence(sfreq=50))
-    sequence = torch.randn(1, 18, 2500, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    model(sequence)[0, 0].backward()
-    gradient = sequence.grad.abs().mean(dim=(0, 1))  # (time,)
-    assert (gradient > 0).float().mean() > 0.99
-    assert gradient[1000:1500].mean() > 2 * gradient[:900].mean()
-
-
 def test_half_precision_trains():
     model = squeezeformer(BipolarSequence(sfreq=50)).train()
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,17 +1,14 @@
 """The bench's references agree with the kit on small cases: a ratio of two different things would mean nothing."""
 
 import cases
-import gpu_rows
 import kernel_cost
 import pytest
 import reference_submit
 import references
 import samples
 import submit_case
-import torch
 
 from common.blend import load_blend
-from common.inputs.build import input_shape
 from infer.submit import submit
 
 
@@ -69,10 +66,3 @@ def test_the_kernels_cost_is_its_own(tmp_path):
     assert set(row) == set(kernel_cost.COLUMNS) and min(row.values()) > 0
     parts = sum(row[name] for name in kernel_cost.COLUMNS[1:-1])
     assert parts <= report["kernel"]["seconds"]["total"] + 0.1 < row["total"]
-
-
-def test_bench_row_of_training():
-    row = gpu_rows.training_row(5, "test_efficientnet", 1100, torch.device("cpu"), batch=2, steps=1)
-    assert row["id"] == "G5" and row["value"] > 0 and row["unit"] == "images/s"
-    assert "512 x 512" in row["what"] and "1,100" in row["what"]
-    assert input_shape(gpu_rows.TRAINED) == (1, 512, 512)

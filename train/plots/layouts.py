@@ -65,6 +65,7 @@ def joined(layouts: Sequence[Layout], side: str) -> Layout:
 
 
 def resized_layout(layout: Layout, size: Size | None) -> Layout:
+    """The layout of the image resized to (height, width); None leaves it."""
     if size is None:
         return layout
     down, right = size[0] / layout.height, size[1] / layout.width
@@ -91,6 +92,7 @@ def layout_of_maps(maps: Maps) -> Layout:
 
 
 def layout_of_axes(axes: ImageAxes | Maps) -> Layout:
+    """Parts joined and resized, their own parts first."""
     if isinstance(axes, Maps):
         return layout_of_maps(axes)
     return resized_layout(joined([layout_of_axes(part) for part in axes.parts], axes.join), axes.resize)
