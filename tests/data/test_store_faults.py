@@ -152,15 +152,13 @@ def test_a_read_only_competition(competition, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_who_comes_second_waits_and_makes_nothing_again(competition, capfd):
-    kind, ids = counted()
+def test_who_comes_second_waits_and_makes_nothing_again(competition, monkeypatch):
+    (kind, ids), waits = counted(), threading.Event()
+    monkeypatch.setattr(store_build, "print", lambda line, **_: "waiting for another" in line and waits.set(), False)
     second = threading.Thread(target=hold, args=(competition, kind))
     with build_lock(competition / "store", EEGS):
         second.start()
-        said = ""
-        while "waiting for another process that makes the store" not in said:
-            assert second.is_alive()
-            said += capfd.readouterr().err
+        assert waits.wait(60)
         source = competition / "train_eegs"
         store_build.build(EEGS, source, competition / "store", find_files(source, range(100, 104)), threads=1)
     second.join()

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from run_samples import write_run
 from scipy.special import rel_entr
 
 from common.blend import load_blend
-from common.schema import PATTERNS, VOTES
+from common.schema import VOTES
 from train.engine.published import as_published
 from train.engine.run_folder import RunError
 from train.experiment import load_experiment
@@ -85,21 +86,13 @@ LOCAL_VOTES[1], LOCAL_VOTES[5] = (4, 0, 0, 0, 0, 0), (2, 2, 0, 0, 0, 0)
 FOLD = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 
 
-def write_run(run, config, predictions):
-    """A run whose first two folds are finished. predictions: checkpoint -> (8, 6)."""
-    ids = {key: np.arange(8) for key in ("label_id", "eeg_id", "spectrogram_id", "patient_id")}
-    votes = dict(zip(VOTES, LOCAL_VOTES.T, strict=True))
-    rows = pl.DataFrame(ids | votes | {"fold": FOLD})
-    run.mkdir(parents=True)
-    (run / "config.json").write_text(config.model_dump_json())
-    rows.write_parquet(run / "rows.parquet")
-    rows.write_parquet(run / "oof.parquet")
-    for checkpoint, values in predictions.items():
-        rows = rows.with_columns(pl.Series(f"{p}_{checkpoint}", values[:, k]) for k, p in enumerate(PATTERNS))
-    for k in (0, 1):
-        (run / f"fold{k}").mkdir()
-        (run / f"fold{k}" / "last.safetensors").touch()
-        rows.filter(pl.col("fold") == k).write_parquet(run / f"fold{k}" / "oof.parquet")
+IDS = {key: np.arange(8) for key in ("label_id", "eeg_id", "spectrogram_id", "patient_id")}
+ROWS = pl.DataFrame(IDS | dict(zip(VOTES, LOCAL_VOTES.T, strict=True)) | {"fold": FOLD})
+
+
+def write_local(run, config, last, best):
+    """A run whose first two folds are finished."""
+    write_run(run, ROWS, experiment=config, finished=(0, 1), predictions=(last, best))
 
 
 def kl(prediction, chosen=slice(None)):
@@ -110,11 +103,11 @@ def kl(prediction, chosen=slice(None)):
 def test_local_results_stand_beside_the_published(tmp_path):
     last, best, other = (rng.dirichlet(np.ones(6) * 4, 8) for _ in range(3))
     runs, config = tmp_path / "runs", CONFIGS["kaggle-two-stage-b0"]
-    write_run(runs / config.name, config, {"last": last, "best": best})
+    write_local(runs / config.name, config, last, best)
     mended = as_published(config)
-    write_run(runs / mended.name, mended, {"last": last, "best": best})
+    write_local(runs / mended.name, mended, last, best)
     sibling = CONFIGS["kaggle-global-two-stage-b0"]
-    write_run(runs / sibling.name, sibling, {"last": other, "best": best})
+    write_local(runs / sibling.name, sibling, other, best)
     truth = tmp_path / "truth.csv"
     floor = rng.dirichlet(np.ones(6) * 4, 8)
     pl.DataFrame({"label_id": np.arange(8)} | dict(zip(VOTES, floor.T, strict=True))).write_csv(truth)
@@ -139,9 +132,9 @@ def test_local_results_stand_beside_the_published(tmp_path):
 
 
 def test_members_scored_on_different_rows_are_not_mixed(tmp_path):
-    prediction = {checkpoint: rng.dirichlet(np.ones(6), 8) for checkpoint in ("last", "best")}
+    predictions = rng.dirichlet(np.ones(6), (2, 8))
     for name in BLENDS["kaggle-pair"].models:
-        write_run(tmp_path / name, CONFIGS[name], prediction)
+        write_local(tmp_path / name, CONFIGS[name], *predictions)
     (tmp_path / "kaggle-b2" / "fold1" / "oof.parquet").unlink()
     table = table_of(tmp_path, None)
     assert (
@@ -151,9 +144,9 @@ def test_members_scored_on_different_rows_are_not_mixed(tmp_path):
 
 
 def test_a_run_of_another_config_and_runs_of_no_config_are_told_apart(tmp_path):
-    prediction = {checkpoint: rng.dirichlet(np.ones(6), 8) for checkpoint in ("last", "best")}
-    write_run(tmp_path / "kaggle-b2", CONFIGS["kaggle-plain-b2"], prediction)
-    write_run(tmp_path / "my-own", CONFIGS["kaggle-b2"], prediction)
+    predictions = rng.dirichlet(np.ones(6), (2, 8))
+    write_local(tmp_path / "kaggle-b2", CONFIGS["kaggle-plain-b2"], *predictions)
+    write_local(tmp_path / "my-own", CONFIGS["kaggle-b2"], *predictions)
     table = table_of(tmp_path, None)
     assert column(table, "folds", "kaggle-b2") == "run of another config" and column(table, "KL", "kaggle-b2") == ""
     assert other_runs(tmp_path, table) == ["my-own"]

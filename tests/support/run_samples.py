@@ -22,14 +22,17 @@ def make_rows(n_patients=9, seed=0, folds=3, most=18):
     return rows.with_columns(label_id=pl.Series(rng.permutation(rows.height)), spectrogram_id=pl.col("eeg_id"))
 
 
-def write_run(folder, rows, seed=0, name=None, finished=None, member="fold{}", **training):
-    """Only the files that scores are read from."""
+def write_run(
+    folder, rows, seed=0, name=None, finished=None, member="fold{}", experiment=None, predictions=None, **training
+):
+    """Only the files that scores are read from. predictions: of the last and the best epoch; else drawn at random."""
     folder.mkdir(parents=True, exist_ok=True)
-    n_folds = training.pop("folds", 3)
-    experiment = Experiment(name=name or folder.name, training={"folds": n_folds, **training})
+    experiment = experiment or Experiment(name=name or folder.name, training={"folds": 3, **training})
+    n_folds = experiment.training.folds
     (folder / "config.json").write_text(experiment.model_dump_json())
     rows.write_parquet(folder / "rows.parquet")
-    predictions = np.random.default_rng(seed).dirichlet(np.ones(6), (2, rows.height))
+    if predictions is None:
+        predictions = np.random.default_rng(seed).dirichlet(np.ones(6), (2, rows.height))
     table = rows.with_columns(
         pl.Series(column, values[:, k])
         for columns, values in zip((LAST, BEST), predictions, strict=True)
