@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import optimize
-from scipy.special import logsumexp, softmax
+from scipy.special import log_softmax
 
 from common.metric import CLIP
 from common.schema import PATTERNS
@@ -80,16 +80,15 @@ def fit_log_linear(target: np.ndarray, logs: np.ndarray, strength: float) -> tup
     models, rows, _ = logs.shape
     ones = np.broadcast_to(np.eye(N)[:, None], (N, rows, N))
     terms = np.concatenate([logs, ones]).reshape(models + N, -1)
-    observed = terms @ target.ravel() / rows
     ridge = np.zeros((models + N, models + N))
     ridge[:models, :models] = models * np.eye(models) - 1
     ridge[models:, models:] = np.eye(N)
     ridge *= 2 * strength
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = (x @ terms).reshape(rows, N)
-        value = logsumexp(logits, axis=1).mean() - x @ observed + x @ ridge @ x / 2
-        return value, terms @ softmax(logits, axis=1).ravel() / rows - observed + ridge @ x
+        predicted = log_softmax((x @ terms).reshape(rows, N), axis=1)
+        value = -(target * predicted).sum() / rows + x @ ridge @ x / 2
+        return value, terms @ (np.exp(predicted) - target).ravel() / rows + ridge @ x
 
     start = np.concatenate([equal_weights(models), np.zeros(N)])
     found = minimise(objective, start, np.arange(models + N) < models)
@@ -101,8 +100,8 @@ def fit_correction(target: np.ndarray, logits: np.ndarray, summaries: np.ndarray
     rows, wide = len(target), summaries.shape[1]
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        moved = logits + summaries @ x.reshape(N, wide).T
-        value = logsumexp(moved, axis=1).mean() - (target * moved).sum() / rows + strength * x @ x
-        return value, ((softmax(moved, axis=1) - target).T @ summaries).ravel() / rows + 2 * strength * x
+        predicted = log_softmax(logits + summaries @ x.reshape(N, wide).T, axis=1)
+        value = -(target * predicted).sum() / rows + strength * x @ x
+        return value, ((np.exp(predicted) - target).T @ summaries).ravel() / rows + 2 * strength * x
 
     return minimise(objective, np.zeros(N * wide), np.full(N * wide, False)).reshape(N, wide).T
