@@ -10,7 +10,7 @@
 # common.records, common.signal.spectrogram, infer.timeout, infer.recordings, infer.report, common.predict,
 # infer.budget, infer.net, infer.ensemble, common.systematic, infer.runner, infer.test_table, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: fc64292470811f39262b1d728e39c05101e32ca5566fe8f8ec6c946d3ba6c146
+# sha256 of the sources: c9a851136413be0018474d01970b87ea5c78443f1354dc81c5734c515a41b0e4
 # ruff: noqa
 
 
@@ -3514,11 +3514,6 @@ class Pass:
     view: View
 
 
-def fold_rank(one: Pass) -> int:
-    """Folds in the order in which they are kept: a net trained on all rows before those that lack a part of them."""
-    return -1 if one.fold is None else one.fold
-
-
 def steps_to_give_up(
     passes: Iterable[Pass], views: tuple[View, ...], models: tuple[str, ...]
 ) -> dict[str, frozenset[Pass]]:
@@ -3544,7 +3539,8 @@ def steps_to_give_up(
     for view in reversed(views):
         give_up(f"view {view}", [one for one in left if one.view == view])
     give_up_last("seed", lambda one: one.seed)
-    give_up_last("fold", fold_rank)
+    # A net trained on all rows is kept before those that lack a part of them.
+    give_up_last("fold", lambda one: -1 if one.fold is None else one.fold)
     for name in [name for name in models if any(one.model == name for one in left)][:-1]:
         give_up(f"model {name}", [one for one in left if one.model == name])
     return steps
@@ -4306,13 +4302,13 @@ def submit(
     early: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> SubmissionReport:
-    """Write `out` for the test.csv of `competition` with the models in `weights`.
+    """Write `out` for the test.csv of `competition` with the models in `weights`. Raises CompetitionError, WeightsError
+    or BlendError.
 
-    Raises CompetitionError, WeightsError or BlendError. Recordings never raise: a spectrogram model
-    without its spectrogram, an EEG model without its EEG are left out of that row's blend, and a row
-    no model can answer gets the blend's prior; each is named and counted in the report. Forgiving
-    (the hidden re-run) also leaves out damaged folds and missing models, by name. When the time of the blend file
-    runs short, TTA views, seeds, folds and models are left out, by name.
+    Recordings never raise: a model whose recording cannot be read is left out of that row's blend, and a row that no
+    model can answer gets the blend's prior; each is named and counted in the report. Forgiving (the hidden re-run),
+    damaged folds and missing models are left out by name too. When the time of the blend file runs short, TTA views,
+    seeds, folds and models are left out by name.
 
     report: filled in as things happen, for who must know them also where this raises. early: `out` is there, with
     the prior in every row, before the first model runs, and is replaced as predictions arrive. clock: in seconds.
@@ -4500,22 +4496,18 @@ def mounted(inputs: Path, places: tuple[str, ...], markers: tuple[str, ...]) -> 
     )
 
 
-def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> list[Path]:
-    try:
-        return mounted(inputs, DATASET_PLACES, (MANIFEST_FILE,))
-    except MountError as error:
-        if not forgiving:
-            raise
-        report.dropped.append(f"all models: {error}")
-        return []
-
-
 def submit_mounted(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
     """submission.csv, held against test.csv, and report.json."""
     inputs, working = root / "input", root / "working"
     markers = (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else (TEST_TABLE,)
     competition = mounted(inputs, COMPETITION_PLACES, markers)[0]
-    weights = mounted_weights(inputs, forgiving, report)
+    try:
+        weights = mounted(inputs, DATASET_PLACES, (MANIFEST_FILE,))
+    except MountError as error:
+        if not forgiving:
+            raise
+        weights = []
+        report.dropped.append(f"all models: {error}")
     submit(competition, weights, blend, working / SUBMISSION, forgiving, report, early=True)
     write_report(working / REPORT, report)
     print("\n".join(report.lines()))
