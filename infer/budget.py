@@ -20,11 +20,6 @@ class Pass:
     view: View
 
 
-def fold_rank(one: Pass) -> int:
-    """Folds in the order in which they are kept: a net trained on all rows before those that lack a part of them."""
-    return -1 if one.fold is None else one.fold
-
-
 def steps_to_give_up(
     passes: Iterable[Pass], views: tuple[View, ...], models: tuple[str, ...]
 ) -> dict[str, frozenset[Pass]]:
@@ -50,7 +45,8 @@ def steps_to_give_up(
     for view in reversed(views):
         give_up(f"view {view}", [one for one in left if one.view == view])
     give_up_last("seed", lambda one: one.seed)
-    give_up_last("fold", fold_rank)
+    # A net trained on all rows is kept before those that lack a part of them.
+    give_up_last("fold", lambda one: -1 if one.fold is None else one.fold)
     for name in [name for name in models if any(one.model == name for one in left)][:-1]:
         give_up(f"model {name}", [one for one in left if one.model == name])
     return steps

@@ -39,22 +39,18 @@ def mounted(inputs: Path, places: tuple[str, ...], markers: tuple[str, ...]) -> 
     )
 
 
-def mounted_weights(inputs: Path, forgiving: bool, report: SubmissionReport) -> list[Path]:
-    try:
-        return mounted(inputs, DATASET_PLACES, (MANIFEST_FILE,))
-    except MountError as error:
-        if not forgiving:
-            raise
-        report.dropped.append(f"all models: {error}")
-        return []
-
-
 def submit_mounted(root: Path, blend: Blend, forgiving: bool, report: SubmissionReport) -> None:
     """submission.csv, held against test.csv, and report.json."""
     inputs, working = root / "input", root / "working"
     markers = (TEST_TABLE, SAMPLE_SUBMISSION, TEST_EEGS) if forgiving else (TEST_TABLE,)
     competition = mounted(inputs, COMPETITION_PLACES, markers)[0]
-    weights = mounted_weights(inputs, forgiving, report)
+    try:
+        weights = mounted(inputs, DATASET_PLACES, (MANIFEST_FILE,))
+    except MountError as error:
+        if not forgiving:
+            raise
+        weights = []
+        report.dropped.append(f"all models: {error}")
     submit(competition, weights, blend, working / SUBMISSION, forgiving, report, early=True)
     write_report(working / REPORT, report)
     print("\n".join(report.lines()))

@@ -120,13 +120,13 @@ def submit(
     early: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> SubmissionReport:
-    """Write `out` for the test.csv of `competition` with the models in `weights`.
+    """Write `out` for the test.csv of `competition` with the models in `weights`. Raises CompetitionError, WeightsError
+    or BlendError.
 
-    Raises CompetitionError, WeightsError or BlendError. Recordings never raise: a spectrogram model
-    without its spectrogram, an EEG model without its EEG are left out of that row's blend, and a row
-    no model can answer gets the blend's prior; each is named and counted in the report. Forgiving
-    (the hidden re-run) also leaves out damaged folds and missing models, by name. When the time of the blend file
-    runs short, TTA views, seeds, folds and models are left out, by name.
+    Recordings never raise: a model whose recording cannot be read is left out of that row's blend, and a row that no
+    model can answer gets the blend's prior; each is named and counted in the report. Forgiving (the hidden re-run),
+    damaged folds and missing models are left out by name too. When the time of the blend file runs short, TTA views,
+    seeds, folds and models are left out by name.
 
     report: filled in as things happen, for who must know them also where this raises. early: `out` is there, with
     the prior in every row, before the first model runs, and is replaced as predictions arrive. clock: in seconds.

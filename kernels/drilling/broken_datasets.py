@@ -17,6 +17,7 @@ from common.files import sha256_of
 from common.weights import CONFIG_FILE, MANIFEST_FILE
 from drilling.damage import flipped, half
 from sandboxing.mounts import DATASET_METADATA as METADATA
+from train.provenance import owner_of
 
 NEVER_GIVEN = "drill-absent"
 
@@ -35,8 +36,7 @@ class Dataset:
 
     def __init__(self, source: Path, out: Path, slug: str) -> None:
         self.folder = Path(shutil.copytree(source, out / slug))
-        owner = self.read(METADATA)["id"].split("/")[0] if (self.folder / METADATA).is_file() else "OWNER"
-        self.write(METADATA, {"id": f"{owner}/{slug}"})
+        self.write(METADATA, {"id": f"{owner_of(self.folder / METADATA)}/{slug}"})
 
     def read(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))

@@ -77,8 +77,7 @@ class Datasets(State):
         dataset = self.dataset(body)
         if body["ownerSlug"] != self.owner or not self.is_ready(dataset["versions"][-1]):
             raise Refusal(403, "Permission 'datasets.update' was denied")  # also while the one before is processed
-        files = self.version_files(body["body"])
-        dataset["versions"].append({"files": files, "notes": body["body"].get("versionNotes", ""), "polls": 0})
+        dataset["versions"].append({"files": self.version_files(body["body"]), "polls": 0})
         return self.answer_of(f"{body['ownerSlug']}/{body['datasetSlug']}")
 
     def is_ready(self, version: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from slugify import slugify
 from kaggle_datasets import Datasets
 from kaggle_state import Refusal, chosen, page
 
-KEPT = ("language", "kernelType", "enableGpu", "enableTpu", "isPrivate", "machineShape", "sessionTimeoutSeconds")
+KEPT = ("language", "kernelType", "isPrivate", "sessionTimeoutSeconds")
 Run = Callable[[dict[str, Any], dict[str, Path], bool], dict[str, Any]]
 
 
@@ -107,10 +107,7 @@ class Kernels(Datasets):
 
     def get_kernel(self, body: dict[str, Any]) -> dict[str, Any]:
         kernel, version = self.kernel(body["userName"], body["kernelSlug"]), self.session(body)
-        facts = {name: version[name] for name in (*KEPT[:-1], "title", "enableInternet")}
-        facts |= {"id": kernel["id"], "ref": f"{body['userName']}/{body['kernelSlug']}", "author": body["userName"]}
-        facts |= {"slug": body["kernelSlug"], "currentVersionNumber": len(kernel["versions"])}
+        facts = {"id": kernel["id"], "slug": body["kernelSlug"], "currentVersionNumber": len(kernel["versions"])}
         facts |= {"datasetDataSources": version["datasets"], "competitionDataSources": version["competitions"]}
-        facts = {name: value for name, value in facts.items() if value is not None}
         blob = {name: version[name] for name in ("language", "kernelType")}
         return {"metadata": facts, "blob": {"source": version["source"], "slug": body["kernelSlug"], **blob}}

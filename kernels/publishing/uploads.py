@@ -50,9 +50,8 @@ def differences(job: Job, slug: str, place: Path) -> list[str]:
     here = {path.name: path.stat().st_size for path in place.iterdir() if path.name != METADATA}
     found = [f"{file} is missing" for file in sorted(here.keys() - remote.keys())]
     found += [f"{file} was not sent" for file in sorted(remote.keys() - here.keys())]
-    for file in sorted(here.keys() & remote.keys()):
-        if remote[file] != here[file]:
-            found.append(f"{file} has {remote[file]:,} bytes instead of {here[file]:,}")
+    sizes = [(file, remote[file], here[file]) for file in sorted(here.keys() & remote.keys())]
+    found += [f"{file} has {there:,} bytes instead of {ours:,}" for file, there, ours in sizes if there != ours]
     if not found:
         with TemporaryDirectory() as folder:
             job.kaggle.read("datasets", "download", name, "-f", MANIFEST, "-p", folder, "--force", "--unzip", "-q")

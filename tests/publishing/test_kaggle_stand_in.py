@@ -1,7 +1,6 @@
 """The stand-in against the unmodified client: the chain by plain commands, the rules, real runs."""
 
 import json
-import threading
 from pathlib import Path
 
 import polars as pl
@@ -116,23 +115,6 @@ def test_rules_of_submissions(stage):
     assert "submission.csv was not found" in stage.submit("4")[2]
     assert "notebook and version" in stage.submit("5")[2]
     assert stage.server.submissions == []
-
-
-@pytest.mark.slow
-def test_a_run_that_is_not_over_cannot_be_submitted(stage):
-    over = threading.Event()
-    stage.server.rules.run = lambda *_: over.wait() and stage.outcome
-    stage.upload()
-    stage.push()
-    assert "RUNNING" in stage.said("kernels", "status", "newcomer/hms-inference")
-    assert "not complete" in stage.submit()[2]
-    assert stage.kaggle("kernels", "output", "newcomer/hms-inference", "-p", "out")[0] == 0
-    assert not (stage.folder / "out" / "submission.csv").exists()
-    over.set()
-    for thread in stage.server.rules.threads:
-        thread.join()
-    assert "COMPLETE" in stage.said("kernels", "status", "newcomer/hms-inference")
-    assert stage.submit()[0] == 0
 
 
 RUNS = {
