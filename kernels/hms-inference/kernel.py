@@ -10,7 +10,7 @@
 # common.records, common.signal.spectrogram, infer.timeout, infer.recordings, infer.report, common.predict,
 # infer.budget, infer.net, infer.ensemble, common.systematic, infer.runner, infer.test_table, infer.submit,
 # common.metric, infer.validate, infer.kernel.
-# sha256 of the sources: c9a851136413be0018474d01970b87ea5c78443f1354dc81c5734c515a41b0e4
+# sha256 of the sources: c297080782282fb76c858096c4a54f00988ee9487991665f2e604b53e0b511c1
 # ruff: noqa
 
 
@@ -348,6 +348,7 @@ def parse_blend(text: str, source: str) -> Blend:
 
 
 def load_blend(path: Path) -> Blend:
+    """The blend in a JSON file. Raises BlendError."""
     try:
         return parse_blend(path.read_text(encoding="utf-8"), path.name)
     except (OSError, UnicodeDecodeError) as error:
@@ -466,14 +467,17 @@ def write_via(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """A UTF-8 file, whole or not there."""
     write_via(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, values: object) -> None:
+    """A JSON file with one value a line, whole or not there."""
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def sha256_of(path: Path) -> str:
+    """Of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -602,10 +606,12 @@ class Input(Strict):
 
 
 def needs_spectrogram(config: Input) -> bool:
+    """Whether any of its images is made from the spectrogram."""
     return any(part.source == "spectrogram" for part in config.singles)
 
 
 def needs_eeg(config: Input) -> bool:
+    """Whether any of its images, or the sequence, is made from the EEG."""
     return any(part.source == "eeg" for part in config.singles)
 
 
@@ -739,9 +745,8 @@ def in_groups(values: Tensor | None, size: int) -> Iterator[Tensor | None]:
 def build_input(windows: Windows, config: Any) -> Tensor:
     """Model input of a batch of at least one window, float32 on the windows' device, never NaN.
 
-    config: one of common.inputs.config; images are (batch, channels, height, width) with the lowest frequency first in
-    each panel, sequences (batch, channels, time). `input_shape` tells the sizes. Raises ValueError when a
-    recording that the input needs is None.
+    config: one of common.inputs.config, whose `make` says what it gives. Raises ValueError when a recording that the
+    input needs is None, or has another shape than Windows promises.
     """
     # What the input does not look at is left out, so that it costs nothing.
     eeg = windows.eeg if needs_eeg(config) else None
@@ -956,12 +961,10 @@ def bipolar(eeg: Tensor, pairs: tuple[Pair, ...]) -> Tensor:
 
 def electrode_sources(regions: tuple[str, ...]) -> list[int]:
     """Row of the electrode that each electrode's signal is taken from when the chains of `regions` take the
-    places of REGIONS. Raises ValueError when two chains that share an electrode would want two different ones."""
+    places of REGIONS. The two chains of a side share their ends, so they must stay on one side."""
     sources: dict[str, str] = {}
     for place, region in zip(REGIONS, regions, strict=True):
-        for electrode, source in zip(CHAINS[place], CHAINS[region], strict=True):
-            if sources.setdefault(electrode, source) != source:
-                raise ValueError(f"chains {regions}: {electrode} would be both {sources[electrode]} and {source}")
+        sources |= zip(CHAINS[place], CHAINS[region], strict=True)
     return [ELECTRODES.index(sources.get(electrode, electrode)) for electrode in ELECTRODES]
 
 
@@ -1069,7 +1072,16 @@ class BipolarSequence(EegSignal):
         return self
 
     def make(self, windows: Windows) -> Tensor:
-        return bipolar_sequence(self.given(windows), self)
+        """(batch, differences, time) in units of `scale` microvolts; with quality (batch, 4 differences, time): behind
+        the signals the missing share of each, the flat, the clipped, so that a net needs no second entrance."""
+        eeg = self.given(windows)
+        passed = self.waves(eeg, self.sfreq)
+        sequence = passed / self.scale
+        if not self.quality:
+            return sequence
+        shares = channel_quality(self.differences(eeg), passed, self.clip)
+        constant = shares.transpose(-2, -1).flatten(1, 2).unsqueeze(-1).expand(-1, -1, sequence.shape[-1])
+        return torch.cat([sequence, constant], dim=1)
 
     def describe(self) -> str:
         return f"EEG waves at {self.sfreq} Hz"
@@ -1088,21 +1100,6 @@ def channel_quality(differences: Tensor, passed: Tensor, clip: float) -> Tensor:
     flat = (differences[..., 1:] == differences[..., :-1]).float().mean(dim=-1)  # NaN equals nothing
     clipped = (passed.abs() >= clip).float().mean(dim=-1)
     return torch.stack([missing, flat, clipped], dim=-1)
-
-
-def bipolar_sequence(eeg: Tensor, config: BipolarSequence) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, differences, time) in units of `scale` microvolts at `sfreq` Hz.
-
-    With quality, (batch, 4 differences, time): behind the signals the missing share of each, the flat, the clipped,
-    constant in time, so that a net of channels x time needs no second entrance.
-    """
-    passed = config.waves(eeg, config.sfreq)
-    sequence = passed / config.scale
-    if not config.quality:
-        return sequence
-    shares = channel_quality(config.differences(eeg), passed, config.clip)
-    constant = shares.transpose(-2, -1).flatten(1, 2).unsqueeze(-1).expand(-1, -1, sequence.shape[-1])
-    return torch.cat([sequence, constant], dim=1)
 
 
 # %% common.inputs.panels
@@ -1129,6 +1126,7 @@ DECIBEL_FLOOR = 1e-8  # of the maximum: -80 dB
 
 
 def central_time(values: Tensor, length: int) -> Tensor:
+    """The central `length` of (..., time)."""
     first = (values.shape[-1] - length) // 2
     return values[..., first : first + length]
 
@@ -1434,7 +1432,15 @@ class EegMelImage(Input):
     resize: Size | None = None
 
     def make(self, windows: Windows) -> Tensor:
-        return eeg_mel_image(self.given(windows), self)
+        """(batch, 1, 512, 256): the panels of MEL_CHAINS stacked, and the parts joined."""
+        eeg = self.given(windows)
+        differences = fill_gaps(bipolar(eeg.double(), chain_pairs(MEL_CHAINS)))
+        if self.denoise:
+            differences = denoise(differences, self.denoise)
+        power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
+        chains = power.unflatten(1, (len(eeg), len(MEL_CHAINS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
+        panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
+        return resized(compose(panels, panels, self.parts, self.join), self.resize)
 
     def describe(self) -> str:
         return f"EEG mel {' + '.join(self.parts)}"
@@ -1458,17 +1464,6 @@ def decibel_panel(power: Tensor) -> Tensor:
     ratio = (power * (1 / peak)).maximum(floor)[..., :MEL_FRAMES]
     product = ratio[:, :, 0] * ratio[:, :, 1] * ratio[:, :, 2] * ratio[:, :, 3]
     return product.log10_().div_(16).add_(1)
-
-
-def eeg_mel_image(eeg: Tensor, config: EegMelImage) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, 1, 512, 256), the panels of MEL_CHAINS stacked, and the parts joined."""
-    differences = fill_gaps(bipolar(eeg.double(), chain_pairs(MEL_CHAINS)))
-    if config.denoise:
-        differences = denoise(differences, config.denoise)
-    power = mel_power(differences.flatten(0, 1), MEL_WINDOW, MEL_HOP, MEL_NFFT, N_MELS, 0.0, MEL_HIGH)
-    chains = power.unflatten(1, (len(eeg), len(MEL_CHAINS), -1)).unbind(dim=2)  # of (mels, batch, 4, 257)
-    panels = torch.stack([decibel_panel(chain) for chain in chains]).permute(2, 0, 1, 3)
-    return resized(compose(panels, panels, config.parts, config.join), config.resize)
 
 
 # %% common.inputs.transforms
@@ -1511,53 +1506,55 @@ class Transform(Strict):
         """Of a signal of n_time samples: the sample in the middle of the first column, and how many there are."""
 
 
-def window_fits(window: int, n_fft: int) -> None:
-    if window % 2:
-        raise ValueError(f"window = {window} samples must be even")
-    if n_fft < window:
-        raise ValueError(f"n_fft = {n_fft} is shorter than window = {window}")
-    if window > LONGEST_WINDOW:
-        raise ValueError(f"window = {window} samples is longer than {LONGEST_WINDOW}, the shortest crop's 10 s")
+class Windowed(Transform):
+    """Windows that lie inside the signal; bins from `low` to `high`."""
 
-
-class Stft(Transform):
-    """Hann windows that lie inside the signal; bins from `low` to `high`."""
-
-    kind: Literal["stft"] = "stft"
-    window: int = Field(default=100, ge=8)  # samples
-    n_fft: int = Field(default=200, ge=8, le=16384)
+    kind: str
+    window: int = Field(ge=8)  # samples
+    n_fft: int = Field(ge=8, le=16384)
 
     @model_validator(mode="after")
-    def fits(self) -> Self:
-        window_fits(self.window, self.n_fft)
+    def window_fits(self) -> Self:
+        if self.window % 2:
+            raise ValueError(f"window = {self.window} samples must be even")
+        if self.n_fft < self.window:
+            raise ValueError(f"n_fft = {self.n_fft} is shorter than window = {self.window}")
+        if self.window > LONGEST_WINDOW:
+            raise ValueError(f"window = {self.window} samples: longer than {LONGEST_WINDOW}, the shortest crop's 10 s")
         return self
 
-    def density(self, signal: Tensor) -> Tensor:
-        """As scipy.signal.spectrogram with window "hann", no detrend."""
-        bins = bins_between(self.low, self.high, self.n_fft)
-        power = hann_power(signal, self.window, self.hop, self.n_fft, bins)
-        gain = one_sided(bins, self.n_fft) * hann_density(self.window)
-        return power.mul_(torch.from_numpy(gain).to(signal.device, power.dtype)[:, None, None])
+    @property
+    def bins(self) -> range:
+        return bins_between(self.low, self.high, self.n_fft)
 
     def hertz(self) -> np.ndarray:
-        return np.array(bins_between(self.low, self.high, self.n_fft)) * SFREQ / self.n_fft
+        return np.array(self.bins) * SFREQ / self.n_fft
 
     def columns(self, n_time: int) -> tuple[float, int]:
         return self.window / 2, (n_time - self.window) // self.hop + 1
 
 
-class Mel(Transform):
+class Stft(Windowed):
+    """Hann windows."""
+
+    kind: Literal["stft"] = "stft"
+    window: int = Field(default=100, ge=8)
+    n_fft: int = Field(default=200, ge=8, le=16384)
+
+    def density(self, signal: Tensor) -> Tensor:
+        """As scipy.signal.spectrogram with window "hann", no detrend."""
+        power = hann_power(signal, self.window, self.hop, self.n_fft, self.bins)
+        gain = one_sided(self.bins, self.n_fft) * hann_density(self.window)
+        return power.mul_(torch.from_numpy(gain).to(signal.device, power.dtype)[:, None, None])
+
+
+class Mel(Windowed):
     """Hann windows centred on 0, hop, 2 hop ..., beyond the ends 0; triangles on the mel scale."""
 
     kind: Literal["mel"] = "mel"
-    window: int = Field(default=128, ge=8)  # samples
+    window: int = Field(default=128, ge=8)
     n_fft: int = Field(default=1024, ge=8, le=16384)
     n_mels: int = Field(default=64, ge=4, le=256)
-
-    @model_validator(mode="after")
-    def fits(self) -> Self:
-        window_fits(self.window, self.n_fft)
-        return self
 
     def density(self, signal: Tensor) -> Tensor:
         """Averaged under each triangle."""
@@ -1571,34 +1568,25 @@ class Mel(Transform):
         return 0.0, n_time // self.hop + 1
 
 
-class Multitaper(Transform):
-    """Windows inside the signal, each under DPSS tapers whose powers are averaged; bins from `low` to `high`."""
+class Multitaper(Windowed):
+    """Each window under DPSS tapers, whose powers are averaged with equal weights."""
 
     kind: Literal["multitaper"] = "multitaper"
-    window: int = Field(default=400, ge=8)  # samples
+    window: int = Field(default=400, ge=8)
     n_fft: int = Field(default=512, ge=8, le=16384)
     time_bandwidth: float = Field(default=2.0, ge=1)  # half bandwidth in Hz times the window's seconds
     tapers: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
-    def fits(self) -> Self:
-        window_fits(self.window, self.n_fft)
+    def tapers_fit(self) -> Self:
         if self.tapers > 2 * self.time_bandwidth:
             raise ValueError(f"tapers = {self.tapers}: only the first {int(2 * self.time_bandwidth)} are concentrated")
         return self
 
     def density(self, signal: Tensor) -> Tensor:
-        """With equal weights for all tapers."""
-        bins = bins_between(self.low, self.high, self.n_fft)
-        power = tapered_power(signal, self.window, self.hop, self.n_fft, bins, self.time_bandwidth, self.tapers)
-        gain = torch.from_numpy(one_sided(bins, self.n_fft) / SFREQ).to(signal.device, power.dtype)
+        power = tapered_power(signal, self.window, self.hop, self.n_fft, self.bins, self.time_bandwidth, self.tapers)
+        gain = torch.from_numpy(one_sided(self.bins, self.n_fft) / SFREQ).to(signal.device, power.dtype)
         return power.mean(dim=0).mul_(gain[:, None, None])
-
-    def hertz(self) -> np.ndarray:
-        return np.array(bins_between(self.low, self.high, self.n_fft)) * SFREQ / self.n_fft
-
-    def columns(self, n_time: int) -> tuple[float, int]:
-        return self.window / 2, (n_time - self.window) // self.hop + 1
 
 
 class Morlet(Transform):
@@ -1663,13 +1651,26 @@ class EegSpectra(EegSignal):
 
     @model_validator(mode="after")
     def tiles_fill_rows(self) -> Self:
-        channels = len(self.names)
-        if self.layout == "tiled" and channels % self.tiles:
-            raise ValueError(f"tiles = {self.tiles} in a row do not divide the {channels} differences of the montage")
+        if self.layout == "tiled" and len(self.names) % self.tiles:
+            raise ValueError(f"tiles = {self.tiles} in a row do not divide the {len(self.names)} differences")
         return self
 
     def make(self, windows: Windows) -> Tensor:
-        return eeg_spectra(self.given(windows), self)
+        """(batch, 1 or differences, height, width): the crops joined, tiled or in depth."""
+        waves = self.waves(self.given(windows).double())  # in float64, as far as the spectra want it
+        maps = [self.crop_maps(waves, crop) for crop in self.crops]
+        images = [tile(crop, self.tiles) for crop in maps] if self.layout == "tiled" else maps
+        return resized(join_images(images, self.join), self.resize)
+
+    def crop_maps(self, waves: Tensor, crop: Crop) -> Tensor:
+        """(batch, differences, 10000) -> (batch, differences, frequencies, columns), scaled and resized."""
+        signals = central_time(waves, crop.seconds * SFREQ).flatten(0, 1)
+        power = crop.transform.density(signals).unflatten(1, waves.shape[:2]).permute(1, 2, 0, 3)
+        if self.scale == "log":
+            return resized((power.log().clamp(*LOG_RANGE) - self.mean) / self.deviation, crop.size)
+        power = power.clamp(min=SMALLEST_POWER)
+        ratio = (power / power.amax(dim=(-2, -1), keepdim=True)).clamp(min=DECIBEL_FLOOR)
+        return resized(ratio.log10_().div_(4).add_(1), crop.size)  # (dB + 40) / 40
 
     def describe(self) -> str:
         kind = self.crops[0].transform.kind
@@ -1688,31 +1689,10 @@ class EegSpectra(EegSignal):
         return Maps(self.names, hertz, (start, start + columns * step), size, across)
 
 
-def spectra_of_crop(waves: Tensor, crop: Crop, config: EegSpectra) -> Tensor:
-    """(batch, differences, 10000) -> maps (batch, differences, frequencies, columns), scaled and resized."""
-    signals = central_time(waves, crop.seconds * SFREQ).flatten(0, 1)
-    power = crop.transform.density(signals).unflatten(1, waves.shape[:2]).permute(1, 2, 0, 3)
-    if config.scale == "peak":
-        power = power.clamp(min=SMALLEST_POWER)
-        ratio = (power / power.amax(dim=(-2, -1), keepdim=True)).clamp(min=DECIBEL_FLOOR)
-        maps = ratio.log10_().div_(4).add_(1)  # (dB + 40) / 40
-    else:
-        maps = (power.log().clamp(*LOG_RANGE) - config.mean) / config.deviation
-    return resized(maps, crop.size)
-
-
 def tile(maps: Tensor, in_a_row: int) -> Tensor:
     """(batch, maps, height, width) -> (batch, 1, maps / in_a_row height, in_a_row width), row by row."""
     rows = maps.unflatten(1, (-1, in_a_row))  # (batch, rows, in_a_row, height, width)
     return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2).unsqueeze(1)
-
-
-def eeg_spectra(eeg: Tensor, config: EegSpectra) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, 1 or differences, height, width): crops joined, tiled or in depth."""
-    waves = config.waves(eeg.double())  # in float64, as far as the spectra want it
-    maps = [spectra_of_crop(waves, crop, config) for crop in config.crops]
-    images = [tile(crop, config.tiles) if config.layout == "tiled" else crop for crop in maps]
-    return resized(join_images(images, config.join), config.resize)
 
 
 # %% common.inputs.kaggle_image
@@ -1738,13 +1718,6 @@ PUBLISHED_CONSTANTS = {
 # Mean and deviation of each panel, of the whole image, published constants, constants measured on each fold's
 # training rows (they travel with the fold's weights), or given ones.
 Standardise = Literal["panel", "image", "spec", "stat", "training"] | Constants
-SCALE_WORDS = {
-    "panel": "by panel",
-    "image": "by image",
-    "spec": "spec constants",
-    "stat": "stat constants",
-    "training": "training constants",
-}
 
 
 class KaggleImage(Input):
@@ -1776,14 +1749,34 @@ class KaggleImage(Input):
         return self.model_copy(update=dict.fromkeys(keys, next(measured)))
 
     def statistics(self, window: Windows) -> tuple[float, float] | None:
-        log_power = kaggle_log_power(self.given(window), self)
+        log_power = self.log_power(window)
         if not log_power.isfinite().any():
             return None
         mean, deviation = mean_and_deviation(log_power, (-3, -2, -1))
         return mean.item(), deviation.item()
 
     def make(self, windows: Windows) -> Tensor:
-        return kaggle_image(self.given(windows), self)
+        """(batch, 1, 4 panel_rows, columns), and the parts joined to it."""
+        log_power = self.log_power(windows)
+        margin = (self.panel_rows - log_power.shape[-2]) // 2
+
+        def panels(how: Standardise) -> Tensor:
+            scaled = central_time(standardised(log_power, how), self.columns) / self.divide
+            return torch.nn.functional.pad(scaled, (0, 0, margin, margin)) if margin else scaled
+
+        image = panels(self.standardise)
+        other = self.standardise_features
+        source = image if other is None or other == self.standardise else panels(other)
+        return resized(compose(image, source, self.parts, self.join), self.resize)
+
+    def log_power(self, windows: Windows) -> Tensor:
+        """(batch, 4, 100, columns), clipped, NaN where it is missing: the columns that are standardised over."""
+        power = self.given(windows)
+        if self.standardise_over == "columns":
+            power = central_time(power, self.columns)
+        if self.missing == "silence":
+            power = power.nan_to_num(nan=0.0)
+        return power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
 
     def describe(self) -> str:
         size = f" to {self.resize[0]} x {self.resize[1]}" if self.resize else ""
@@ -1803,16 +1796,9 @@ class KaggleImage(Input):
 def scale_words(image: KaggleImage, part: Part) -> str:
     """What a part of the image is standardised by."""
     scale = image.standardise if part == "image" else image.standardise_features or image.standardise
-    return "given constants" if isinstance(scale, Constants) else SCALE_WORDS[scale]
-
-
-def kaggle_log_power(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(batch, 4, 100, 300) power -> its clipped logarithm, NaN where it is missing: the columns that are shown or,
-    where all are standardised over, all."""
-    power = spectrogram if config.standardise_over == "window" else central_time(spectrogram, config.columns)
-    if config.missing == "silence":
-        power = power.nan_to_num(nan=0.0)
-    return power.log().clamp(*LOG_RANGE)  # NaN stays NaN; log 0 = -inf is clipped
+    if isinstance(scale, Constants):
+        return "given constants"
+    return f"by {scale}" if scale in ("panel", "image") else f"{scale} constants"
 
 
 def mean_and_deviation(log_power: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -1837,21 +1823,6 @@ def standardised(log_power: Tensor, how: Standardise) -> Tensor:
         mean, deviation = mean_and_deviation(log_power, (-2, -1) if how == "panel" else (-3, -2, -1))
         scaled = (log_power - mean.float()).div_((deviation + 1e-6).float())
     return scaled.nan_to_num_(nan=0.0)
-
-
-def kaggle_image(spectrogram: Tensor, config: KaggleImage) -> Tensor:
-    """(batch, 4, 100, 300) power -> (batch, 1, 4 panel_rows, columns), and the parts joined to it."""
-    log_power = kaggle_log_power(spectrogram, config)
-    margin = (config.panel_rows - log_power.shape[-2]) // 2
-
-    def panels(how: Standardise) -> Tensor:
-        scaled = central_time(standardised(log_power, how), config.columns) / config.divide
-        return torch.nn.functional.pad(scaled, (0, 0, margin, margin)) if margin else scaled
-
-    image = panels(config.standardise)
-    other = config.standardise_features
-    source = image if other is None or other == config.standardise else panels(other)
-    return resized(compose(image, source, config.parts, config.join), config.resize)
 
 
 # %% common.inputs.raw_image
@@ -1884,7 +1855,15 @@ class RawImage(EegSignal):
         return self
 
     def make(self, windows: Windows) -> Tensor:
-        return raw_image(self.given(windows), self)
+        """(batch, copies, rows, columns): the differences one below the other, crop below crop."""
+        waves = self.waves(self.given(windows).double()).float() / self.scale
+        crops = [central_time(waves, seconds * SFREQ) for seconds in self.crops]
+        if self.rows == "folded":
+            rows = [crop.unflatten(-1, (-1, self.columns)).flatten(1, 2) for crop in crops]
+        else:
+            rows = [shrunk(crop, self.columns) for crop in crops]
+        image = torch.cat(rows, dim=1).unsqueeze(1).expand(-1, self.copies, -1, -1)
+        return resized(image, self.resize)
 
     def describe(self) -> str:
         return f"raw EEG, {'folded to' if self.rows == 'folded' else 'rows of'} {self.columns}"
@@ -1908,19 +1887,6 @@ def shrunk(waves: Tensor, columns: int) -> Tensor:
     return torch.nn.functional.interpolate(
         waves.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True
     ).squeeze(1)
-
-
-def raw_image(eeg: Tensor, config: RawImage) -> Tensor:
-    """(batch, 20, 10000) microvolts -> (batch, copies, rows, columns): the differences one below the other, crop
-    below crop."""
-    waves = config.waves(eeg.double()).float() / config.scale
-    crops = [central_time(waves, seconds * SFREQ) for seconds in config.crops]
-    if config.rows == "folded":
-        rows = [crop.unflatten(-1, (-1, config.columns)).flatten(1, 2) for crop in crops]
-    else:
-        rows = [shrunk(crop, config.columns) for crop in crops]
-    image = torch.cat(rows, dim=1).unsqueeze(1).expand(-1, config.copies, -1, -1)
-    return resized(image, config.resize)
 
 
 # %% common.inputs.config
@@ -1971,10 +1937,19 @@ InputConfig = Annotated[SingleImage | CombinedImage | BipolarSequence, Field(dis
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import nn
 
+
+def odd_kernel(kernel: int) -> int:
+    """The kernel. Raises ValueError when it has no sample in its middle."""
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel = {kernel} must be odd")
+    return kernel
+
+
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropping something
+Kernel = Annotated[int, Field(ge=3), AfterValidator(odd_kernel)]  # of a convolution that has a centre
 
 
 class NetConfig(Strict):
@@ -2054,6 +2029,13 @@ def check_backbone(name: str) -> None:
         raise ConfigError(f"model.backbone: timm has no model named {name!r}{hint}")
 
 
+def create_backbone(config: Any, channels: int, **options: Any) -> Any:
+    """A timm net with random weights and without its classifier, for images of so many channels."""
+    return timm_library().create_model(
+        config.backbone, in_chans=channels, num_classes=0, drop_path_rate=config.drop_path, **options
+    )
+
+
 @functools.cache
 def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tuple[torch.Size, int]:
     """Shape of the backbone's features of one image, and their number behind its pooling.
@@ -2063,11 +2045,7 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
     """
     with torch.device("meta"), torch.no_grad():
         try:
-            sketch: Any = (
-                timm_library()
-                .create_model(config.backbone, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path)
-                .eval()
-            )
+            sketch = create_backbone(config, shape[0]).eval()
             features = sketch.forward_features(torch.empty(1, *shape))
             return features.shape, sketch.forward_head(features, pre_logits=True).shape[1]
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -2082,18 +2060,16 @@ def feature_shapes(config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> tupl
 class SpectrogramCNN(nn.Module):
     """(batch, channels, height, width) -> (batch, 6) logits.
 
-    backbone without its classifier, pooled, dropout, linear: the seed's drop head. Weights start
-    random here; training loads pretrained ones (train/pretrained.py), inference its own.
-    Raises ConfigError when backbone, pooling and images of `shape` (channels, height, width) do not fit.
+    The backbone without its classifier, pooling, dropout, linear: the seed's drop head. Its weights are random:
+    training loads pretrained ones, inference its own. Raises ConfigError when backbone, pooling and images of `shape`
+    (channels, height, width) do not fit.
     """
 
     def __init__(self, config: SpectrogramCnnConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         check_backbone(config.backbone)
         features, n_pooled = feature_shapes(config, shape)
-        backbone: Any = timm_library().create_model(
-            config.backbone, pretrained=False, in_chans=shape[0], num_classes=0, drop_path_rate=config.drop_path
-        )
+        backbone = create_backbone(config, shape[0])
         if config.pooling == "gem" and (len(features) != 4 or features[1] != backbone.num_features):
             raise ConfigError(
                 f"model.pooling: 'gem' pools maps of features x height x width; {config.backbone} makes "
@@ -2115,10 +2091,10 @@ class SpectrogramCNN(nn.Module):
 # %% common.models.wavenet
 # A one-dimensional net over the bipolar EEG.
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 TRUNK_SFREQ = 50  # Hz at which the trunk works: twice and a half the band
@@ -2134,17 +2110,11 @@ class WaveNetConfig(NetConfig):
     kind: Literal["wave-net"] = "wave-net"
     # Channels of the trunk; half of them in each direction of time.
     width: int = Field(default=64, ge=8, le=4096, multiple_of=2)
-    kernel: int = Field(default=3, ge=3)  # samples at 50 Hz, odd
+    kernel: Kernel = 3  # samples at 50 Hz
     # Samples at 50 Hz; these see 2.5 s.
     dilations: Annotated[tuple[Annotated[int, Field(ge=1, le=1250)], ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)
     drop_channel: Rate = 0.1  # share of differences silenced while training
     dropout: Rate = 0.3
-
-    @model_validator(mode="after")
-    def kernel_has_a_centre(self) -> Self:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
-        return self
 
     def check_input(self, input_config: Any) -> None:
         if input_config.sfreq % TRUNK_SFREQ:
@@ -2169,6 +2139,17 @@ def hemispheres(sequence: BipolarSequence) -> tuple[list[int], list[int]]:
     blocks = range(0, 4 * len(pairs) if sequence.quality else 1, len(pairs))  # signals, missing, flat, clipped
     left, right = ([first + row for first in blocks for row in side] for side in sides)
     return left, right
+
+
+def signed_log(sequence: Tensor) -> Tensor:
+    """Its signed logarithm: artefacts of millivolts do not drown an EEG of microvolts."""
+    return sequence.sign() * sequence.abs().add(1).log()
+
+
+def labelled_seconds(x: Tensor, sfreq: int) -> Tensor:
+    """The central 10 s of (..., 50 s at sfreq), which the experts judged."""
+    edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * sfreq
+    return x[..., edge : x.shape[-1] - edge]
 
 
 class GatedBlock(nn.Module):
@@ -2227,15 +2208,12 @@ class WaveNet(nn.Module):
         self.classifier = nn.Linear(2 * width, len(PATTERNS))
 
     def forward(self, sequence: Tensor) -> Tensor:
-        # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
-        compressed = sequence.sign() * sequence.abs().add(1).log()
-        compressed = self.drop_channel(compressed)
-        sides = torch.cat([compressed[:, channels] for channels in self.hemispheres])  # (2 batch, 10, time)
+        x = self.drop_channel(signed_log(sequence))
+        sides = torch.cat([x[:, channels] for channels in self.hemispheres])  # (2 batch, 10, time)
         left, right = self.blocks(self.stem(sides)).chunk(2)  # (batch, width, 2500) each
         merged = self.merge(torch.cat([left + right, (left - right).abs()], dim=1))
         x = self.norm(merged).relu()
-        edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * TRUNK_SFREQ
-        labelled = x[..., edge : x.shape[-1] - edge]
+        labelled = labelled_seconds(x, TRUNK_SFREQ)
         fine = nn.functional.avg_pool1d(labelled, TRUNK_SFREQ // FINE_SFREQ).transpose(1, 2)
         coarse = nn.functional.avg_pool1d(x, TRUNK_SFREQ // COARSE_SFREQ).transpose(1, 2)
         looks = [self.pool_fine(self.fine(fine)[0]), self.pool_coarse(self.coarse(coarse)[0])]
@@ -2266,15 +2244,13 @@ class WaveSqueezeformerConfig(NetConfig):
     filters: int = Field(default=16, ge=1)  # features made of each difference
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)  # of the attention
-    kernel: int = Field(default=31, ge=3)  # moments seen by a layer's convolution, ten a second, odd
+    kernel: Kernel = 31  # moments seen by a layer's convolution, ten a second
     dropout: Rate = 0.1
 
     @model_validator(mode="after")
     def parts_fit(self) -> Self:
         if self.width % (2 * self.heads):
             raise ValueError(f"width = {self.width} must be a multiple of twice heads = {self.heads}")
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd")
         return self
 
     def build(self, input_config: Any, shape: tuple[int, ...]) -> nn.Module:
@@ -2404,11 +2380,8 @@ class WaveSqueezeformer(nn.Module):
         self.classifier = nn.Linear(2 * width, len(PATTERNS))
 
     def forward(self, sequence: Tensor) -> Tensor:
-        # Signed logarithm: artefacts of millivolts do not drown an EEG of microvolts.
-        compressed = sequence.sign() * sequence.abs().add(1).log()
-        moments = self.layers(self.project(self.stem(compressed).transpose(1, 2)))  # (batch, 500, width)
-        edge = (WINDOW_SECONDS - LABELLED_SECONDS) // 2 * MOMENT_SFREQ
-        labelled = moments[:, edge : moments.shape[1] - edge]
+        moments = self.layers(self.project(self.stem(signed_log(sequence)).transpose(1, 2)))  # (batch, 500, width)
+        labelled = labelled_seconds(moments.transpose(1, 2), MOMENT_SFREQ).transpose(1, 2)
         looks = [self.pool_labelled(labelled), self.pool_window(moments)]
         return self.classifier(self.dropout(torch.cat(looks, dim=1)))
 
@@ -2523,14 +2496,7 @@ class SpectrogramTransformer(nn.Module):
     def __init__(self, config: SpectrogramTransformerConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.grid, self.stride = patch_plan(config, shape)
-        backbone: Any = timm_library().create_model(
-            config.backbone,
-            pretrained=False,
-            in_chans=shape[0],
-            num_classes=0,
-            drop_path_rate=config.drop_path,
-            dynamic_img_size=False,
-        )
+        backbone = create_backbone(config, shape[0], dynamic_img_size=False)
         place_patches(backbone, self.grid, self.stride)
         self.backbone = backbone
         self.dropout = nn.Dropout(config.dropout)
@@ -2656,6 +2622,8 @@ class WeightsError(KitError):
 
 
 class FoldEntry(Strict):
+    """A file of weights: one trained model."""
+
     file: str
     sha256: str
     bytes: int
@@ -2669,6 +2637,8 @@ class FoldEntry(Strict):
 
 
 class Manifest(Strict):
+    """What a weights folder holds, and how it was made."""
+
     format: int = FORMAT
     name: str
     config_sha256: str
@@ -2868,16 +2838,17 @@ def load_frame(path: Path) -> pl.DataFrame:
 
 
 def shorten(names: list[str]) -> str:
+    """How many names, and the first four of them."""
     return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+
+
+ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
+POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
 
 
 def electrode_place(name: str) -> int | None:
     """The row of an electrode's column, by its name in any case; None for another column."""
     return ELECTRODE_PLACES.get(name.strip().lower())
-
-
-ELECTRODE_PLACES = {electrode.lower(): place for place, electrode in enumerate(ELECTRODES)}
-POWER_NAME = re.compile(r"\s*([A-Z]{2})_(\d{1,3}(?:\.\d*)?)\s*", re.IGNORECASE)
 
 
 def power_place(name: str) -> int | None:
@@ -2911,12 +2882,9 @@ POWER_COLUMNS = Columns(
 
 def match_columns(frame: pl.DataFrame, columns: Columns) -> tuple[dict[int, str], list[str], list[str]]:
     """Row -> numeric column of the frame, what is structural, and what is unusual besides."""
-    types = frame.schema
+    types, spelled = frame.schema, set(columns.fields)
     found: dict[int, str] = {}
-    names = dict.fromkeys(
-        (*(field for field in columns.fields if field in types), *types)
-    )  # as the files spell it first
-    for name in sorted(names, key=lambda name: not types[name].is_numeric()):
+    for name in sorted(types, key=lambda name: (not types[name].is_numeric(), name not in spelled)):
         if (place := columns.place(name)) is not None:
             found.setdefault(place, name)
     numeric = {place: found[place] for place in sorted(found) if types[found[place]].is_numeric()}
@@ -4376,18 +4344,15 @@ def kl_divergence(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def refusals(prediction: np.ndarray) -> list[str]:
     """Why the competition would refuse these rows (rows, 6); empty when it would not."""
     prediction = np.asarray(prediction, dtype=np.float64)
-    reasons = []
-    broken = ~np.isfinite(prediction).all(axis=1)
-    if broken.any():
-        reasons.append(f"{broken.sum()} rows hold a value that is not a number, first row {np.argmax(broken)}")
-    outside = ((prediction < 0) | (prediction > 1)).any(axis=1)
-    if outside.any():
-        reasons.append(f"{outside.sum()} rows hold a value below 0 or above 1, first row {np.argmax(outside)}")
-    sums = prediction.sum(axis=1)
-    wrong = ~np.isclose(sums, 1.0) & ~broken
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        reasons.append(f"{wrong.sum()} rows do not sum to 1, first row {row} sums to {sums[row]:.6f}")
+    finite, sums = np.isfinite(prediction).all(axis=1), prediction.sum(axis=1)
+    faults = {
+        "hold a value that is not a number": ~finite,
+        "hold a value below 0 or above 1": ((prediction < 0) | (prediction > 1)).any(axis=1),
+        "do not sum to 1": finite & ~np.isclose(sums, 1.0),
+    }
+    reasons = [f"{rows.sum()} rows {what}, first row {np.argmax(rows)}" for what, rows in faults.items() if rows.any()]
+    if (wrong := faults["do not sum to 1"]).any():
+        reasons[-1] += f" sums to {sums[np.argmax(wrong)]:.6f}"
     return reasons
 
 

@@ -67,7 +67,7 @@ def stages(*tables, **training):
         ({"model": {"kind": "wave-squeezeformer", "width": 100, "heads": 3}}, "must be a multiple of twice heads = 3"),
         ({"model": {"kind": "wave-net", "kernel": 4}}, "kernel = 4 must be odd"),
         (image("bipolar-sequence"), "goes with model wave-net or wave-squeezeformer, not 'spectrogram-cnn'"),
-        ({"model": {"kind": "wave-net"}}, "goes with model spectrogram-cnn or spectrogram-transformer, not 'wave-net'"),
+        ({"model": {"kind": "wave-net"}}, "goes with model spectrogram-cnn or spectrogram-transformer"),
         (SEQUENCE | image("bipolar-sequence", low=30.0), "low = 30.0 Hz must be below high = 20.0 Hz"),
         (SEQUENCE | image("bipolar-sequence", high=30.0, sfreq=50), "would alias it"),
         (image("raw-image", high=99), "high = 99.0 Hz: nothing can be passed up to the 100 Hz the EEG ends at"),

@@ -1,5 +1,6 @@
 """The ledger: appended whole or not at all, never changed, and shown as it is."""
 
+import dataclasses
 import threading
 
 import numpy as np
