@@ -90,7 +90,9 @@ def names_of(runs: list[Path], experiments: list[Experiment]) -> list[str]:
 
 def seeds_of(run: Path) -> str:
     """Words for several models of a fold: their mean is a small blend, which scores better than one of them."""
-    counts = Counter(member.held_out for member in finished_models(run) if len(member.held_out) == 1).values()
+    counts = Counter(
+        fold_model.held_out for fold_model in finished_models(run) if len(fold_model.held_out) == 1
+    ).values()
     fewest, most = min(counts, default=1), max(counts, default=1)
     return "" if most == 1 else f", mean of {most if fewest == most else f'{fewest} to {most}'} seeds"
 

@@ -43,12 +43,12 @@ from train.tables import aligned, between, number
 SAME = 0.01  # between a probability predicted again and the run's own, on whatever device
 
 
-def load_model(run: Path, member: FoldModel, experiment: Experiment, where: device) -> tuple[nn.Module, Any]:
+def load_model(run: Path, fold_model: FoldModel, experiment: Experiment, where: device) -> tuple[nn.Module, Any]:
     """The net that predicted the fold, and its input with the fold's constants. Raises RunError."""
-    check_model(run, member)
+    check_model(run, fold_model)
     net = build_model(experiment)
-    net.load_state_dict(load_file(run / member.name / f"{experiment.training.checkpoint}.safetensors"))
-    constants = tuple(Constants.model_validate(values) for values in read_facts(run, member)["constants"])
+    net.load_state_dict(load_file(run / fold_model.name / f"{experiment.training.checkpoint}.safetensors"))
+    constants = tuple(Constants.model_validate(values) for values in read_facts(run, fold_model)["constants"])
     return net.to(where).eval(), with_constants(experiment.input, constants)
 
 
@@ -67,14 +67,14 @@ def predict_tta(
         rows = rows.filter(pl.Series(many_votes(rows.select(VOTES).to_numpy())))
     if not rows.height:
         raise RunError(f"{run}: no held-out row has at least {MANY_VOTES} votes: there is nothing to score")
-    members = [member for member in finished_models(run) if len(member.held_out) == 1]
+    fold_models = [fold_model for fold_model in finished_models(run) if len(fold_model.held_out) == 1]
     predictions, models = np.zeros((len(views), rows.height, len(PATTERNS))), np.zeros(rows.height)
     fold = rows["fold"].to_numpy()
     windows = TrainingWindows(competition, rows, experiment.input, store)
-    with tqdm(total=sum(int((fold == m.held_out[0]).sum()) for m in members), desc="predict", unit="row") as bar:
-        for member in members:
-            net, input_config = load_model(run, member, experiment, where)
-            held_out = np.flatnonzero(fold == member.held_out[0])
+    with tqdm(total=sum(int((fold == m.held_out[0]).sum()) for m in fold_models), desc="predict", unit="row") as bar:
+        for fold_model in fold_models:
+            net, input_config = load_model(run, fold_model, experiment, where)
+            held_out = np.flatnonzero(fold == fold_model.held_out[0])
             models[held_out] += 1
             for numbers, raw in windows.batches(held_out, VALIDATION_BATCH, where):
                 for k, view in enumerate(views):

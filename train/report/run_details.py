@@ -32,20 +32,22 @@ def read_csv(path: Path, remedy: str, **options: Any) -> pl.DataFrame:
 # ---- training
 
 
-def read_history(run: Path, member: FoldModel) -> list[dict[str, Any]]:
+def read_history(run: Path, fold_model: FoldModel) -> list[dict[str, Any]]:
     """epochs.csv as lines; none where it is missing. Raises RunError."""
-    path = run / member.name / LOG
+    path = run / fold_model.name / LOG
     remedy = "remove its folder and train it again"
     return read_csv(path, remedy, infer_schema_length=None).to_dicts() if path.is_file() else []
 
 
 def training_of(name: str, run: Path) -> dict[str, Any]:
     """Curves of every finished model of a run, and how long it took."""
-    histories = {member.name: rows for member in finished_models(run) if (rows := read_history(run, member))}
+    histories = {
+        fold_model.name: rows for fold_model in finished_models(run) if (rows := read_history(run, fold_model))
+    }
     charts = [(title, curves(histories, column, title, f"{title} of {name}")) for column, title in PANELS]
     return {
         "name": name,
-        "members": list(histories),
+        "fold_models": list(histories),
         "charts": [drawn for _, drawn in charts if drawn is not None],
         "seconds": sum(row["seconds"] or 0 for rows in histories.values() for row in rows),
         "stages": max((row["stage"] + 1 for rows in histories.values() for row in rows), default=0),
@@ -75,29 +77,29 @@ def differences_from_defaults(experiment: Experiment) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in flat(dict(sorted(values.items()))).items()}
 
 
-def facts_of(run: Path, member: FoldModel) -> dict[str, Any]:
+def facts_of(run: Path, fold_model: FoldModel) -> dict[str, Any]:
     """fold.json; empty where it is missing or damaged."""
     try:
-        return read_facts(run, member)
+        return read_facts(run, fold_model)
     except (OSError, ValueError):
         return {}
 
 
 def run_details(name: str, run: Path, experiment: Experiment) -> dict[str, Any]:
     """Config, seeds, versions and dates of a run."""
-    members = finished_models(run)
-    facts = [facts_of(run, member) for member in members]
+    fold_models = finished_models(run)
+    facts = [facts_of(run, fold_model) for fold_model in fold_models]
     versions = sorted({tuple(fact["versions"].items()) for fact in facts if fact.get("versions")})
-    weights = [path for member in members if (path := run / member.name / LAST).is_file()]
+    weights = [path for fold_model in fold_models if (path := run / fold_model.name / LAST).is_file()]
     latest = max((path.stat().st_mtime for path in weights), default=None)
     return {
         "name": name,
         "config": differences_from_defaults(experiment),
         "words": recipe_words(experiment),
         "published": published_words(experiment.published)[:2],
-        "models": ", ".join(member.name for member in members),
+        "models": ", ".join(fold_model.name for fold_model in fold_models),
         "seed": experiment.training.seed,
-        "seeds": sorted({member.seed for member in members}),
+        "seeds": sorted({fold_model.seed for fold_model in fold_models}),
         "folds": experiment.training.folds,
         "labels": LABELS[experiment.training.labels],
         "checkpoint": experiment.training.checkpoint,
