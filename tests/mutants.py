@@ -431,7 +431,7 @@ MUTANTS = (
         "train/engine/optim.py",
         'self.average.module.load_state_dict(state["average"])',
         "self.average.module.load_state_dict(self.model.state_dict())",
-        "training/test_training.py::test_training_interrupted_after_every_step_ends_the_same",
+        "training/test_optimisation.py::test_a_state_brings_back_all_that_moves_the_weights",
     ),
     mutant(
         "resume: the best score is forgotten",
@@ -891,8 +891,7 @@ MUTANTS = (
         "train/doctor/tables.py",
         "votes[np.arange(len(votes)), place] < votes.max(axis=1, initial=0)",
         "votes[np.arange(len(votes)), place] <= votes.max(axis=1, initial=0)",
-        "data/test_doctor.py::test_a_sound_competition_can_be_trained_on_with_any_number_of_workers",
-        road=True,
+        "data/test_doctor.py::test_a_consensus_is_beaten_by_more_votes_only",
     ),
 )
 

@@ -12,8 +12,9 @@ from doctor_stage import copy_of, run_doctor
 
 from common.schema import ELECTRODES
 from train.__main__ import main
+from train.data.labels import LABEL_COLUMNS
 from train.doctor import measure
-from train.doctor.tables import changes_within_eegs
+from train.doctor.tables import changes_within_eegs, label_findings
 
 
 @pytest.fixture
@@ -53,6 +54,14 @@ def test_changes_within_eegs_are_counted_by_hand():
         lpd_vote=0, gpd_vote=0, lrda_vote=0, grda_vote=0,
     )  # fmt: skip
     assert changes_within_eegs(table) == {"eegs": 6, "consensus_changes": 2, "overlaps_differ": 2}
+
+
+def test_a_consensus_is_beaten_by_more_votes_only():
+    rows = [(1, "Seizure", 3, 3), (2, "Seizure", 2, 3), (3, "Other", 0, 3)]  # label_id, consensus, seizure, other
+    table = pl.DataFrame(rows, schema=("label_id", "expert_consensus", "seizure_vote", "other_vote"), orient="row")
+    columns = {name: 0 for name in LABEL_COLUMNS if name not in table.columns}
+    found = {finding.check: finding.ids for finding in label_findings(table.with_columns(**columns))}
+    assert found == {"consensus-beaten": (2,)}
 
 
 @pytest.mark.parametrize("words", [["nowhere"], [".", "--folds", "1"], [".", "--folds", "2", "--test-only"]])

@@ -77,6 +77,9 @@ def test_only_a_changed_file_is_read_again(tmp_path, n_time):
     shutil.rmtree(competition / "store")
     hold(competition)
     assert contents(competition) == renewed
+    os.utime(competition / "train_eegs/102.parquet")  # as another file of the same size
+    hold(competition, kind)
+    assert ids == [101, 102]
 
 
 def test_a_new_and_a_dropped_label_row(tmp_path):

@@ -32,6 +32,7 @@ def test_no_network(stage, isolation):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         assert_refused(stage, f"import socket\nsocket.create_connection({address}, 5)", isolation, "Error")
+        assert_refused(stage, f"import socket\nsocket.socket().connect({address})", isolation, "Error")  # asks no name
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):
             listener.accept()

@@ -1,6 +1,7 @@
 """What moves the weights, step by step, beside closed forms and hand-made averages."""
 
 import math
+from copy import deepcopy
 from unittest import mock
 
 import numpy as np
@@ -167,6 +168,22 @@ def test_averaged_weights_are_scored_kept_and_started_from(noise, tmp_path):
     for start in ("last", "best"):
         then = folder(start, averaged, stage(start=start, **FROZEN))  # weights stay what they begin with
         assert same_weights(then / "last.safetensors", alone / f"{start}.safetensors")
+
+
+def test_a_state_brings_back_all_that_moves_the_weights():
+    model, again = nn.Linear(3, 1), nn.Linear(3, 1)
+    tools, other = (make_optimizer(net, Stage(ema=0.6, learning_rate=0.1), 8, None) for net in (model, again))
+    for step in range(6):
+        model(torch.full((1, 3), 1.0 + step)).square().sum().backward()
+        tools.step()
+        if step == 2:
+            other.load_state(deepcopy(tools.state()))
+            again.load_state_dict(model.state_dict())
+        elif step > 2:
+            again(torch.full((1, 3), 1.0 + step)).square().sum().backward()
+            other.step()
+    assert torch.equal(model.weight, again.weight) and torch.equal(tools.scored.weight, other.scored.weight)
+    assert not torch.equal(model.weight, tools.scored.weight)
 
 
 # ---- precision
