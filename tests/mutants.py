@@ -1,6 +1,6 @@
 """One-line faults, and the tests that must catch each of them.
 
-    python tests/mutants.py                 all of them (about half an hour on two cores)
+    python tests/mutants.py                 all of them (ten minutes on two free cores)
     python tests/mutants.py montage blend   those whose name or file contains one of these words
     python tests/mutants.py --list          only say what there is
 
@@ -930,7 +930,7 @@ def pytest_process(copy: Path, road: Path, output: Path, words: list[str]) -> No
 
 
 def road_process(copy: Path, road: Path, output: Path) -> None:
-    prepare_process(copy, Path(), output)
+    prepare_process(copy, road, output)
     sys.path.insert(0, "tests")
     from conftest import Road, build_road
 

@@ -61,9 +61,9 @@ def submission(tmp_path, rows, name="submission.csv", head=("eeg_id", *VOTES)):
 
 
 def test_score_by_hand_with_repeated_and_shuffled_ids(tmp_path):
-    certain, halves = (1, 0, 0, 0, 0, 0), (0.5, 0.5, 0, 0, 0, 0)
+    other, halves = (0, 0, 1, 0, 0, 0), (0.5, 0.5, 0, 0, 0, 0)
     ours = submission(tmp_path, [(9, *halves), (4, *UNIFORM), (9, *UNIFORM)])
-    truth = submission(tmp_path, [(4, 3, 3, 0, 0, 0, 0), (9, 4, 0, 0, 0, 0, 0), (9, *certain)], "solution.csv")
+    truth = submission(tmp_path, [(4, 3, 3, 0, 0, 0, 0), (9, 4, 0, 0, 0, 0, 0), (9, *other)], "solution.csv")
     kl, rows = score(ours, truth)
     assert rows == 3 and kl == pytest.approx((np.log(3) + np.log(2) + np.log(6)) / 3)
 
