@@ -67,7 +67,7 @@ MUTANTS = (
         "common/signal/montage.py",
         "eeg.index_select(-2, anodes) - eeg.index_select(-2, cathodes)",
         "eeg.index_select(-2, cathodes) - eeg.index_select(-2, anodes)",
-        "inputs/test_montage.py::test_bipolar_is_anode_minus_cathode",
+        "inputs/test_montage.py::test_bipolar_is_anode_minus_cathode_and_a_missing_electrode_silences_its_own_only",
     ),
     mutant(
         "montage: the mirror exchanges chains of one side too",
@@ -95,7 +95,7 @@ MUTANTS = (
         "common/signal/filters.py",
         'first = n_taps - 1 if phase == "zero" else 0',
         'first = n_taps // 2 if phase == "zero" else 0',
-        "inputs/test_filters.py::test_zero_phase_equals_a_plain_convolution_of_any_length",
+        "inputs/test_filters.py::test_zero_phase_equals_mne_ends_included",
     ),
     mutant(
         "filter: thinned without the low-pass",
@@ -193,16 +193,16 @@ MUTANTS = (
     mutant(
         "records: the first spelling wins over the exact name",
         "common/records.py",
-        "(*(field for field in columns.fields if field in types), *types)",
-        "(*types,)",
+        "(not types[name].is_numeric(), name not in spelled)",
+        "(not types[name].is_numeric(), name in spelled)",
         "data/test_records.py::test_sound_values_survive_unchanged",
         "data/test_records.py::test_sound_power_survives_unchanged",
     ),
     mutant(
         "records: a column of text hides the one of numbers",
         "common/records.py",
-        "key=lambda name: not types[name].is_numeric()",
-        "key=lambda name: types[name].is_numeric()",
+        "key=lambda name: (not types[name].is_numeric(), ",
+        "key=lambda name: (types[name].is_numeric(), ",
         "data/test_records.py::test_sound_power_survives_unchanged",
     ),
     mutant(
@@ -347,7 +347,7 @@ MUTANTS = (
         "train/augment/mixing.py",
         'axis = -1 if cutmix.axis == "time" else -2',
         'axis = -2 if cutmix.axis == "time" else -1',
-        "training/test_cutmix.py::test_the_right_cutmix_cuts_time_and_its_second_cut_the_other_half",
+        "training/test_cutmix.py::test_cutmix_is_what_the_loops_make",
     ),
     mutant(
         "cutmix: bands from rows of any class",
@@ -359,8 +359,8 @@ MUTANTS = (
     mutant(
         "mixup: targets stay",
         "train/augment/mixing.py",
-        "mixed = blend.of(mixed[0]), blend.of(mixed[1]), blend.of(mixed[2])",
-        "mixed = blend.of(mixed[0]), mixed[1], blend.of(mixed[2])",
+        "images, target, n_votes = blend.of(images), blend.of(target), blend.of(n_votes)",
+        "images, target, n_votes = blend.of(images), target, blend.of(n_votes)",
         "training/test_mixing.py::test_mixup_blends_images_sequences_and_targets_alike",
     ),
     mutant(
@@ -417,14 +417,14 @@ MUTANTS = (
         "train/engine/optim.py",
         'self.schedule.load_state_dict(state["schedule"])',
         "pass",
-        "training/test_training.py::test_training_interrupted_after_every_step_ends_the_same",
+        "training/test_training.py::test_training_interrupted_again_and_again_ends_the_same",
     ),
     mutant(
         "resume: dropout goes on from anywhere",
         "train/engine/loop.py",
         "torch.manual_seed(seed_of(*step, DROPOUT + 2 * state.distributed.rank))",
         "pass",
-        "training/test_training.py::test_training_interrupted_after_every_step_ends_the_same",
+        "training/test_training.py::test_training_interrupted_again_and_again_ends_the_same",
     ),
     mutant(
         "resume: averaged weights start again from the raw ones",
@@ -471,14 +471,16 @@ MUTANTS = (
         "common/predict.py",
         "spectrogram = None if spectrogram is None else mirror_spectrogram(spectrogram)",
         "spectrogram = windows.spectrogram",
-        "evaluation/test_tta.py::test_the_mirror_exchanges_the_hemispheres_by_name",
+        "evaluation/test_tta.py::test_a_view_changes_the_answer_to_the_mean_of_both",
+        road=True,
     ),
     mutant(
         "views: the spectrogram shifts by twice the seconds",
         "common/predict.py",
         "round(view.shift / SPECTROGRAM_STEP_SECONDS)",
         "round(view.shift)",
-        "evaluation/test_tta.py::test_a_shift_moves_both_recordings_alike",
+        "evaluation/test_tta.py::test_a_view_changes_the_answer_to_the_mean_of_both",
+        road=True,
     ),
     mutant(
         "views: a net without an answer counts in the mean",
@@ -539,8 +541,8 @@ MUTANTS = (
     mutant(
         "blend: models are left out each as if alone",
         "train/blend/select.py",
-        "losses_without(oof, nested, [*order, model])",
-        "losses_without(oof, nested, [model])",
+        "losses_without(rows, nested, [*order, model])",
+        "losses_without(rows, nested, [model])  # alone",
         "blending/test_blend.py::test_of_near_twins_one_is_missed_once_the_other_is_gone",
     ),
     # ---- metric, submission, validation
@@ -630,8 +632,8 @@ MUTANTS = (
     mutant(
         "budget: the net of all rows goes before the folds",
         "infer/budget.py",
-        "return -1 if one.fold is None else one.fold",
-        "return 99 if one.fold is None else one.fold",
+        "-1 if one.fold is None else one.fold",
+        "99 if one.fold is None else one.fold",
         "inference/test_budget.py::test_what_is_given_up_first",
     ),
     mutant(
@@ -646,7 +648,7 @@ MUTANTS = (
         "infer/budget.py",
         "if self.batches == 1:",
         "if self.batches == 0:",
-        "inference/test_budget.py::test_a_first_batch_may_only_be_warming_up",
+        "inference/test_budget.py::test_predictions_rest_on_batches_after_the_first",
     ),
     mutant(
         "budget: a run that hangs is ended after Kaggle's limit",
@@ -735,7 +737,7 @@ MUTANTS = (
         "kernels/building/inline.py",
         "lines[first - 1 : last] = [None] * (last - first + 1)",
         "lines[first - 1 : first] = [None]",
-        "kernel/test_build.py::test_sources_stay_as_written",
+        "kernel/test_build.py::test_dependencies_come_first_and_sources_stay_as_written",
     ),
     mutant(
         "build: internet",
