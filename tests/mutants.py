@@ -542,7 +542,7 @@ MUTANTS = (
         "blend: models are left out each as if alone",
         "train/blend/select.py",
         "losses_without(rows, nested, [*order, model])",
-        "losses_without(rows, nested, [model])  # alone",
+        "losses_without(rows, nested, [model])",
         "blending/test_blend.py::test_of_near_twins_one_is_missed_once_the_other_is_gone",
     ),
     # ---- metric, submission, validation
