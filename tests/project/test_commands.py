@@ -22,6 +22,12 @@ VERBS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Help is as wide as the terminal, at most 120."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def asked(room, *words):
     """What the words ask for, by the names of the verb's parameters."""
     return parse(MAINS[room].app, words).keywords
