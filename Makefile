@@ -13,7 +13,7 @@ help:
 	@echo "make demo    simulate a competition, train, blend, build the kernel, run it offline, publish it to a stand-in (7 minutes)"
 	@echo "make drill   plant faults in the demo's hidden test: what becomes of each (a minute after the demo)"
 	@echo "make experiments-small   the seed's ideas side by side on a simulated competition (half an hour on two cores)"
-	@echo "make test    the tests that a change needs (five minutes on two cores)"
+	@echo "make test    the tests that a change needs (three minutes on two cores)"
 	@echo "make test-all   these, the slow ones (kills, long chains, every config, the drill), and the newest versions of all libraries"
 	@echo "make check   lint, format, types, and whether the committed kernel is what the sources build"
 	@echo "make bench   how fast the kit is beside the public notebooks' way: a table and bench.json (4 minutes)"
