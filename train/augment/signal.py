@@ -41,14 +41,14 @@ class DropElectrodes(Strict):
     """Some electrodes are missing, as NaN."""
 
     chance: Chance = 0.5  # of a window
-    most: int = Field(default=4, ge=1, le=19)  # 1 to so many electrodes
+    most: int = Field(default=4, ge=1, le=N_SCALP)  # 1 to so many electrodes
 
 
 class NarrowBand(Strict):
     """Some electrodes pass only a part of the band."""
 
     chance: Chance = 0.2  # of a window
-    most: int = Field(default=8, ge=1, le=19)  # 1 to so many electrodes
+    most: int = Field(default=8, ge=1, le=N_SCALP)  # 1 to so many electrodes
     low: float = Field(default=2.0, ge=0.5, le=5)  # Hz; the lower edge lies between 0.5 Hz and here
     high: float = Field(default=10.0, ge=6, le=40)  # Hz; the upper edge lies between here and 20 Hz (or here, if above)
 
@@ -57,7 +57,7 @@ class RandomGaps(Strict):
     """A stretch of some electrodes is missing, as NaN."""
 
     chance: Chance = 0.2  # of a window
-    most: int = Field(default=4, ge=1, le=19)  # 1 to so many electrodes
+    most: int = Field(default=4, ge=1, le=N_SCALP)  # 1 to so many electrodes
     seconds: float = Field(default=5.0, gt=0, le=50)  # the longest stretch
 
 
