@@ -454,7 +454,7 @@ MUTANTS = (
         "common/weights.py",
         "if hashlib.sha256(config).hexdigest() != manifest.config_sha256:",
         "if not manifest.config_sha256:",
-        "training/test_weights.py::test_a_damaged_recipe[change_config]",
+        "training/test_weights.py::test_a_damaged_recipe[another config]",
         road=True,
     ),
     mutant(
@@ -462,7 +462,7 @@ MUTANTS = (
         "common/weights.py",
         "if manifest.regions != REGIONS:",
         "if set(manifest.regions) != set(REGIONS):",
-        "training/test_weights.py::test_a_damaged_recipe[former_order]",
+        "training/test_weights.py::test_a_damaged_recipe[former order]",
         road=True,
     ),
     # ---- views and blends
