@@ -454,7 +454,7 @@ MUTANTS = (
         "common/weights.py",
         "if hashlib.sha256(config).hexdigest() != manifest.config_sha256:",
         "if not manifest.config_sha256:",
-        "training/test_weights.py::test_a_damaged_recipe[another config]",
+        "training/test_weights.py::test_a_damaged_recipe[another band]",
         road=True,
     ),
     mutant(

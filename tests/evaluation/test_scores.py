@@ -39,6 +39,7 @@ def test_vote_shares():
     [
         ([np.nan, 0, 0, 0, 0, 1], "1 rows hold a value that is not a number, first row 1"),
         ([-0.01, 0.01, 0, 0, 0, 1], "below 0 or above 1, first row 1"),
+        ([1.01, 0, 0, 0, 0, 0], "below 0 or above 1, first row 1"),
         ([0.99, 0, 0, 0, 0, 0], "1 rows do not sum to 1, first row 1 sums to 0.990000"),
     ],
 )

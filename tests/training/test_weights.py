@@ -193,6 +193,12 @@ def change_manifest(folder, change):
     (folder / "manifest.json").write_text(json.dumps(change(manifest)))
 
 
+def change_config(folder, old, new):
+    text = (folder / "config.json").read_text()
+    assert old in text
+    (folder / "config.json").write_text(text.replace(old, new))
+
+
 def without_regions(manifest):
     """As exported before the kit took the order of the competition's files: nothing is said of it."""
     assert manifest.pop("regions") == ["LL", "RL", "LP", "RP"]
@@ -203,6 +209,7 @@ FOREIGN = b'{"name": "tiny-wave", "input": {"kind": "hologram"}}'
 RECIPE_FAULTS = {
     "no config": (lambda to: (to / "config.json").unlink(), "config.json"),
     "another config": (lambda to: (to / "config.json").write_bytes(FOREIGN), "config.json"),
+    "another band": (lambda to: change_config(to, '"high": 20.0', '"high": 19.0'), "config.json"),  # the weights fit
     "unknown config": (lambda to: vouched(to, "config.json", FOREIGN), "config.json"),
     "binary config": (lambda to: vouched(to, "config.json", b'{"name": "\xff\xfe"}'), "config.json cannot be read"),
     "no manifest": (lambda to: (to / "manifest.json").unlink(), "manifest.json"),
