@@ -1,4 +1,4 @@
-"""Which label rows a stage trains on, as a config; train.labels.select_rows finds them."""
+"""Which label rows a stage trains on, as a config; train.data.labels.select_rows finds them."""
 
 from typing import Literal, Self
 
